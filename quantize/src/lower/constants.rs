@@ -1,0 +1,83 @@
+//! Constants in the layouts that kernels read.
+
+use ampoule_runtime::ops::conv::{PackedShape, WIDTH, pack_i8};
+use ampoule_runtime::{DType, Shape, TensorId};
+
+use super::{LowerError, Lowering};
+use crate::calibrate::QParams;
+use crate::graph::ValueId;
+use crate::program::{Stage, VirtualTensor};
+
+impl Lowering<'_> {
+    /// A constant as an operand of an element-wise step.
+    pub(super) fn constant_operand(&mut self, value: ValueId, dtype: DType) -> Result<TensorId, LowerError> {
+        let v = self.graph.value(value);
+        let data = v.data.as_ref().map(|d| d.as_slice()).unwrap_or_default();
+        let shape = Shape::new(&v.shape)
+            .ok_or_else(|| LowerError::Shape { name: v.name.clone(), shape: v.shape.clone() })?;
+        let (blob, scale, zero_point) = match dtype {
+            DType::I8 => {
+                let (lo, hi) = bounds(data);
+                let q = QParams::from_range(lo, hi);
+                let codes: Vec<u8> = data.iter().map(|&x| q.quantize(x) as u8).collect();
+                (self.program.constants.add(&codes), q.scale, q.zero_point)
+            }
+            DType::I16 => {
+                let (lo, hi) = bounds(data);
+                let scale = QParams::symmetric_i16(hi.max(-lo)).scale;
+                let codes: Vec<u8> = data
+                    .iter()
+                    .flat_map(|&x| ((x / scale).round_ties_even().clamp(-32767.0, 32767.0) as i16).to_le_bytes())
+                    .collect();
+                (self.program.constants.add(&codes), scale, 0)
+            }
+            _ => (self.program.constants.add_f32(data), 1.0, 0),
+        };
+        let id = self.program.add_tensor(VirtualTensor {
+            name: v.name.clone(),
+            dtype,
+            shape,
+            scale,
+            zero_point,
+            constant: Some(blob),
+            origin: None,
+        });
+        self.tensors.insert((value, Stage::Post, dtype), id);
+        Ok(id)
+    }
+}
+
+/// Smallest and largest value, 0 included.
+fn bounds(data: &[f32]) -> (f32, f32) {
+    data.iter().fold((0.0, 0.0), |(lo, hi), &x| (lo.min(x), hi.max(x)))
+}
+
+/// Pads a per-channel vector with zeros to a whole number of blocks.
+pub(super) fn padded<T: Copy + Default>(values: &[T]) -> Vec<T> {
+    let mut out = values.to_vec();
+    out.resize(values.len().div_ceil(WIDTH) * WIDTH, T::default());
+    out
+}
+
+/// Packs i8 weights `[n][k]`.
+pub(super) fn packed_i8(channels: usize, depth: usize, codes: &[i8]) -> Vec<u8> {
+    let shape = PackedShape::new(channels, depth);
+    let mut out = vec![0i8; shape.bytes()];
+    pack_i8(shape, codes, &mut out);
+    out.into_iter().map(|c| c as u8).collect()
+}
+
+/// Packs float weights `[n][k]` as `[block][k][channel in block]`.
+pub(super) fn packed_f32(channels: usize, depth: usize, weights: &[f32]) -> Vec<f32> {
+    let shape = PackedShape::new(channels, depth);
+    let mut out = Vec::with_capacity(channels * depth);
+    for block in 0..shape.blocks() {
+        for k in 0..depth {
+            out.extend((0..shape.block_width(block)).map(|lane| {
+                let n = block * WIDTH + lane;
+                if n < channels { weights[n * depth + k] } else { 0.0 }
+            }));
+        }
+    }
+    out
+}

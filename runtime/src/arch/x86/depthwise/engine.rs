@@ -1,0 +1,59 @@
+//! What the depthwise driver asks of an instruction set.
+
+/// Vectors of one instruction set. A value of an implementing type proves that the processor has
+/// its instructions, so all methods are safe.
+///
+/// A vector of bytes holds [`Engine::BYTES`] channels. Spread to 32-bit elements, these fill four
+/// vectors: in every 16-byte part, vector `j` has the part's channels `4j..4j + 4`. That is the order
+/// in which the unpack instructions deal bytes out and the pack instructions collect them again.
+pub(super) trait Engine: Copy {
+    /// Integer vector.
+    type Int: Copy;
+    /// Float vector.
+    type Float: Copy;
+
+    /// Bytes of a vector.
+    const BYTES: usize;
+    /// Rows whose values stand side by side in one 32-bit element.
+    const TAPS: usize;
+
+    /// All bits 0.
+    fn zero(self) -> Self::Int;
+    /// Every byte the same.
+    fn splat_i8(self, value: i8) -> Self::Int;
+    /// Every 32-bit element the same.
+    fn splat_i32(self, value: i32) -> Self::Int;
+    /// Every element the same.
+    fn splat_f32(self, value: f32) -> Self::Float;
+    /// Element `i` is `f(i)`.
+    fn int_from(self, f: impl Fn(usize) -> i32) -> Self::Int;
+    /// Element `i` is `f(i)`.
+    fn float_from(self, f: impl Fn(usize) -> f32) -> Self::Float;
+
+    /// Joins `G` parts of `BYTES / G` bytes each; longer slices are cut, shorter ones give zeros.
+    fn load<const G: usize>(self, parts: [&[i8]; G]) -> Self::Int;
+    /// Writes part `lane` of `G` to `out`, whose length is at most `BYTES / G`.
+    fn store<const G: usize>(self, v: Self::Int, lane: usize, out: &mut [i8]);
+
+    /// Signed bytes to unsigned ones, `x + 128`.
+    fn to_unsigned(self, v: Self::Int) -> Self::Int;
+    /// Deals the unsigned bytes of [`Engine::TAPS`] rows out to 32-bit elements.
+    fn interleave(self, rows: &[Self::Int]) -> [Self::Int; 4];
+    /// Deals the signed bytes of [`Engine::TAPS`] rows of weights out to 32-bit elements.
+    fn interleave_weights(self, rows: &[Self::Int]) -> [Self::Int; 4];
+    /// Adds the products of values and weights to each 32-bit element.
+    fn dot(self, acc: Self::Int, values: Self::Int, weights: Self::Int) -> Self::Int;
+
+    /// Sign-extends bytes to 32-bit elements.
+    fn widen(self, bytes: Self::Int) -> [Self::Int; 4];
+    /// `f32(acc) · multiplier`.
+    fn scale(self, acc: Self::Int, multiplier: Self::Float) -> Self::Float;
+    /// `a + b`.
+    fn add(self, a: Self::Float, b: Self::Float) -> Self::Float;
+    /// `a − b` of 32-bit elements.
+    fn sub(self, a: Self::Int, b: Self::Int) -> Self::Int;
+    /// The integers in the low bits of sums with [`crate::numerics::MAGIC`].
+    fn integers(self, sums: Self::Float) -> Self::Int;
+    /// Saturates 32-bit elements to bytes and clamps these.
+    fn pack(self, codes: [Self::Int; 4], lo: Self::Int, hi: Self::Int) -> Self::Int;
+}

@@ -1,0 +1,270 @@
+//! The sealed artifact: a view over `.amp` bytes that checks everything once.
+
+mod bind;
+mod golden;
+mod io;
+pub mod layout;
+mod step;
+mod verify;
+
+use layout::{HEADER_LEN, SECTION_ENTRY, TENSOR_RECORD, field, section, u16_at, u32_at};
+
+pub(crate) use bind::Bound;
+pub use golden::{Golden, golden_input};
+pub use io::{Direction, Io};
+pub use step::{Binary, Blob, Conv, Step};
+
+use crate::error::Error;
+use crate::preprocess::Preprocess;
+use crate::tensor::{CONSTANT_BANK, DType, MAX_RANK, Shape, Tensor, TensorId};
+
+/// A verified artifact; borrows the bytes and uses them in place.
+///
+/// ```no_run
+/// use ampoule_runtime::Artifact;
+/// # fn demo(bytes: &[u8]) -> Result<(), ampoule_runtime::Error> {
+/// let artifact = Artifact::verify(bytes)?;
+/// assert!(artifact.steps().count() > 0);
+/// # Ok(()) }
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct Artifact<'m> {
+    bytes: &'m [u8],
+    tensors: &'m [u8],
+    steps: &'m [u8],
+    weights: &'m [u8],
+    ios: &'m [u8],
+    step_count: u16,
+}
+
+impl<'m> Artifact<'m> {
+    /// Checks the digest and every invariant that execution relies on.
+    ///
+    /// After it, running can't read or write outside the artifact, the arena and the inputs, can't
+    /// panic and can't allocate, whatever the bytes are. Cost: one SHA-256 of the file, plus time
+    /// linear in steps and quadratic (with a tiny constant) in tensors.
+    ///
+    /// # Errors
+    ///
+    /// A code that says which part of the format is broken.
+    pub fn verify(bytes: &'m [u8]) -> Result<Self, Error> {
+        verify::digest(bytes)?;
+        Self::verify_structure(bytes)
+    }
+
+    /// [`Artifact::verify`] without the digest: as safe, but damage inside weights goes unnoticed.
+    ///
+    /// For boot loaders that have checked a signature over the same bytes, and for fuzzing.
+    ///
+    /// # Errors
+    ///
+    /// As [`Artifact::verify`].
+    pub fn verify_structure(bytes: &'m [u8]) -> Result<Self, Error> {
+        let artifact = Self::open(bytes)?;
+        verify::structure(&artifact)?;
+        Ok(artifact)
+    }
+
+    /// Locates the sections.
+    fn open(bytes: &'m [u8]) -> Result<Self, Error> {
+        verify::header(bytes)?;
+        let find = |kind| verify::find_section(bytes, kind)?.ok_or(Error::BadSection(kind));
+        let steps = u32_at(bytes, field::STEPS).ok_or(Error::Truncated)?;
+        Ok(Artifact {
+            bytes,
+            tensors: find(section::TENSORS)?,
+            steps: find(section::STEPS)?,
+            weights: find(section::WEIGHTS)?,
+            ios: find(section::IO)?,
+            step_count: u16::try_from(steps).map_err(|_| Error::BadSection(section::STEPS))?,
+        })
+    }
+
+    /// The whole file.
+    pub fn bytes(&self) -> &'m [u8] {
+        self.bytes
+    }
+
+    /// Bytes of arena bank `bank`; 0 for a bank that is not used.
+    pub fn bank_bytes(&self, bank: usize) -> usize {
+        layout::bank_bytes(self.bytes, bank).unwrap_or(0)
+    }
+
+    /// Number of arena banks in use.
+    pub fn banks(&self) -> usize {
+        (0..layout::MAX_BANKS).rev().find(|&b| self.bank_bytes(b) > 0).map_or(0, |b| b + 1)
+    }
+
+    /// SHA-256 stored in the header: the artifact's identity.
+    pub fn digest(&self) -> &'m [u8] {
+        &self.bytes[field::DIGEST..field::DIGEST + 32]
+    }
+
+    /// Number of tensors.
+    pub fn tensor_count(&self) -> usize {
+        self.tensors.len() / TENSOR_RECORD
+    }
+
+    /// Record of a tensor.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadTensor`] when there is none of that number or it is malformed.
+    pub fn tensor(&self, id: TensorId) -> Result<Tensor, Error> {
+        let at = usize::from(id) * TENSOR_RECORD;
+        let record = self.tensors.get(at..at + TENSOR_RECORD).ok_or(Error::BadTensor(id))?;
+        decode_tensor(record).ok_or(Error::BadTensor(id))
+    }
+
+    /// Number of steps.
+    pub fn step_count(&self) -> usize {
+        usize::from(self.step_count)
+    }
+
+    /// The steps in execution order. Decoding stops at the first malformed record.
+    pub fn steps(&self) -> Steps<'m> {
+        Steps { rest: self.steps, left: self.step_count }
+    }
+
+    /// Bytes of a constant.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadSection`] when the range is outside the weights section or misaligned.
+    pub fn blob(&self, blob: Blob) -> Result<&'m [u8], Error> {
+        let bad = Error::BadSection(section::WEIGHTS);
+        let start = blob.offset as usize;
+        let end = start.checked_add(blob.len as usize).ok_or(bad)?;
+        if start % layout::ALIGN != 0 {
+            return Err(bad);
+        }
+        self.weights.get(start..end).ok_or(bad)
+    }
+
+    /// Bytes of a tensor that lives in the weights section.
+    pub(crate) fn constant(&self, t: &Tensor) -> Option<&'m [u8]> {
+        let start = t.offset as usize;
+        self.weights.get(start..start.checked_add(t.bytes())?)
+    }
+
+    /// Number of input and output records.
+    pub fn io_count(&self) -> usize {
+        self.ios.len() / layout::IO_RECORD
+    }
+
+    /// The record of an input or output, in file order.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadIo`] when there is none of that number or it is malformed.
+    pub fn io(&self, index: u16) -> Result<Io<'m>, Error> {
+        io::decode(self, index)
+    }
+
+    /// The inputs, in the source model's order.
+    pub fn inputs(&self) -> impl Iterator<Item = Io<'m>> + use<'m> {
+        self.ports(Direction::Input)
+    }
+
+    /// The outputs, in the source model's order.
+    pub fn outputs(&self) -> impl Iterator<Item = Io<'m>> + use<'m> {
+        self.ports(Direction::Output)
+    }
+
+    fn ports(&self, direction: Direction) -> impl Iterator<Item = Io<'m>> + use<'m> {
+        let artifact = *self;
+        let count = artifact.io_count().min(usize::from(u16::MAX)) as u16;
+        (0..count).filter_map(move |i| artifact.io(i).ok()).filter(move |io| io.direction == direction)
+    }
+
+    /// Preprocessing of the first input, when the artifact carries it.
+    pub fn preprocess(&self) -> Option<Preprocess> {
+        postcard::from_bytes(self.section(section::PREPROCESS)?).ok()
+    }
+
+    /// Class labels, in class order.
+    pub fn labels(&self) -> Option<core::str::Lines<'m>> {
+        core::str::from_utf8(self.section(section::LABELS)?).ok().map(str::lines)
+    }
+
+    /// Name of a tensor, from the optional names section.
+    pub fn tensor_name(&self, id: TensorId) -> Option<&'m str> {
+        core::str::from_utf8(self.section(section::NAMES)?).ok()?.lines().nth(usize::from(id))
+    }
+
+    /// The JSON facts about the artifact's making.
+    pub fn meta(&self) -> Option<&'m str> {
+        core::str::from_utf8(self.section(section::META)?).ok()
+    }
+
+    /// Golden vectors.
+    pub fn golden(&self) -> impl Iterator<Item = Golden<'m>> + use<'m> {
+        golden::iter(self.section(section::GOLDEN).unwrap_or(&[]))
+    }
+
+    /// Bytes of an optional section.
+    pub fn section(&self, kind: u32) -> Option<&'m [u8]> {
+        verify::find_section(self.bytes, kind).ok().flatten()
+    }
+
+    /// Length of the weights section.
+    pub fn weight_bytes(&self) -> usize {
+        self.weights.len()
+    }
+}
+
+/// Iterator over the steps.
+#[derive(Debug, Clone)]
+pub struct Steps<'m> {
+    rest: &'m [u8],
+    left: u16,
+}
+
+impl Steps<'_> {
+    /// Bytes not yet decoded.
+    pub(crate) fn remaining(&self) -> usize {
+        self.rest.len()
+    }
+}
+
+impl Iterator for Steps<'_> {
+    type Item = Step;
+
+    fn next(&mut self) -> Option<Step> {
+        self.left = self.left.checked_sub(1)?;
+        let (step, rest) = postcard::take_from_bytes(self.rest).ok()?;
+        self.rest = rest;
+        Some(step)
+    }
+}
+
+/// Decodes a tensor record; `None` when a field is out of its domain.
+fn decode_tensor(r: &[u8]) -> Option<Tensor> {
+    let rank = usize::from(*r.get(2)?);
+    let mut dims = [1usize; MAX_RANK];
+    for (i, d) in dims.iter_mut().enumerate() {
+        *d = u32_at(r, 8 + 4 * i)? as usize;
+    }
+    let tensor = Tensor {
+        dtype: DType::from_code(*r.first()?)?,
+        bank: *r.get(1)?,
+        offset: u32_at(r, 4)?,
+        shape: Shape::new(dims.get(..rank)?)?,
+        scale: f32::from_bits(u32_at(r, 32)?),
+        zero_point: u32_at(r, 36)? as i32,
+        first: u16_at(r, 40)?,
+        last: u16_at(r, 42)?,
+    };
+    let domain = tensor.scale.is_finite() && tensor.scale > 0.0;
+    let zero = match tensor.dtype {
+        DType::I8 => (-128..=127).contains(&tensor.zero_point),
+        _ => tensor.zero_point == 0,
+    };
+    let constant = tensor.bank == CONSTANT_BANK || usize::from(tensor.bank) < layout::MAX_BANKS;
+    (domain && zero && constant && tensor.first <= tensor.last && *r.get(3)? == 0).then_some(tensor)
+}
+
+/// Length that the header, section table and nothing else would have.
+pub(crate) const fn table_end(sections: usize) -> usize {
+    HEADER_LEN + sections * SECTION_ENTRY
+}

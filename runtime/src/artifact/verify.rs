@@ -1,0 +1,200 @@
+//! The one-time check of everything execution relies on.
+
+use sha2::{Digest, Sha256};
+
+use super::bind::Bound;
+use super::layout::{
+    ALIGN, HEADER_LEN, IO_RECORD, MAGIC, MAX_SECTIONS, MAX_TENSORS, SECTION_ENTRY, TENSOR_RECORD, VERSION_MAJOR,
+    VERSION_MINOR, field, section, u16_at, u32_at,
+};
+use super::{Artifact, Direction, Step, table_end};
+use crate::error::Error;
+use crate::tensor::{CONSTANT_BANK, Tensor, TensorId};
+
+/// Magic, version, length and section table.
+pub(super) fn header(bytes: &[u8]) -> Result<(), Error> {
+    let magic = bytes.get(..MAGIC.len());
+    if magic.is_some_and(|m| m != MAGIC) || (magic.is_none() && !MAGIC.starts_with(bytes)) {
+        return Err(Error::BadMagic);
+    }
+    let word = |at| u32_at(bytes, at).ok_or(Error::Truncated);
+    let major = u16_at(bytes, field::MAJOR).ok_or(Error::Truncated)?;
+    let minor = u16_at(bytes, field::MINOR).ok_or(Error::Truncated)?;
+    if major != VERSION_MAJOR || minor > VERSION_MINOR {
+        return Err(Error::UnsupportedVersion { major, minor });
+    }
+    if bytes.len() < HEADER_LEN || word(field::FILE_LEN)? as usize != bytes.len() {
+        return Err(Error::Truncated);
+    }
+    if bytes.as_ptr() as usize % ALIGN != 0 {
+        return Err(Error::ArtifactMisaligned);
+    }
+    let sections = word(field::SECTIONS)? as usize;
+    if sections > MAX_SECTIONS || bytes.len() < table_end(sections) {
+        return Err(Error::BadSection(0));
+    }
+    section_table(bytes, sections)
+}
+
+/// Sections are aligned, ascending, disjoint, inside the file and of distinct kinds.
+fn section_table(bytes: &[u8], count: usize) -> Result<(), Error> {
+    let mut free = table_end(count);
+    for i in 0..count {
+        let (kind, range) = entry(bytes, i).ok_or(Error::Truncated)?;
+        let repeated = (0..i).any(|j| entry(bytes, j).is_some_and(|(k, _)| k == kind));
+        if range.start % ALIGN != 0 || range.start < free || range.end > bytes.len() || repeated {
+            return Err(Error::BadSection(kind));
+        }
+        free = range.end;
+    }
+    match section::REQUIRED.iter().find(|&&kind| (0..count).all(|i| entry(bytes, i).is_none_or(|(k, _)| k != kind))) {
+        Some(&missing) => Err(Error::BadSection(missing)),
+        None => Ok(()),
+    }
+}
+
+/// Kind and byte range of entry `i` of the section table.
+fn entry(bytes: &[u8], i: usize) -> Option<(u32, core::ops::Range<usize>)> {
+    let at = HEADER_LEN + i * SECTION_ENTRY;
+    let start = u32_at(bytes, at + 4)? as usize;
+    let end = start.checked_add(u32_at(bytes, at + 8)? as usize)?;
+    Some((u32_at(bytes, at)?, start..end))
+}
+
+/// The bytes of a section, `None` when the file has none of that kind.
+pub(super) fn find_section(bytes: &[u8], kind: u32) -> Result<Option<&[u8]>, Error> {
+    let count = u32_at(bytes, field::SECTIONS).ok_or(Error::Truncated)? as usize;
+    let found = (0..count.min(MAX_SECTIONS)).filter_map(|i| entry(bytes, i)).find(|(k, _)| *k == kind);
+    match found {
+        None => Ok(None),
+        Some((_, range)) => bytes.get(range).map(Some).ok_or(Error::BadSection(kind)),
+    }
+}
+
+/// SHA-256 over the file with the digest field left out.
+pub(super) fn digest(bytes: &[u8]) -> Result<(), Error> {
+    header(bytes)?;
+    let mut hash = Sha256::new();
+    hash.update(&bytes[..field::DIGEST]);
+    hash.update(&bytes[field::DIGEST + 32..]);
+    if hash.finalize()[..] == bytes[field::DIGEST..field::DIGEST + 32] { Ok(()) } else { Err(Error::Checksum) }
+}
+
+/// Tensors, life spans, inputs and outputs, and every step.
+pub(super) fn structure(artifact: &Artifact<'_>) -> Result<(), Error> {
+    let count = |at| u32_at(artifact.bytes, at).map(|n| n as usize).ok_or(Error::Truncated);
+    let tensors = artifact.tensor_count();
+    let whole = artifact.tensors.len() == tensors * TENSOR_RECORD && count(field::TENSORS)? == tensors;
+    if !whole || tensors > MAX_TENSORS || artifact.step_count() > MAX_TENSORS {
+        return Err(Error::BadSection(section::TENSORS));
+    }
+    if artifact.ios.len() != artifact.io_count() * IO_RECORD || count(field::IOS)? != artifact.io_count() {
+        return Err(Error::BadSection(section::IO));
+    }
+    for id in 0..tensors as TensorId {
+        place(artifact, id, &artifact.tensor(id)?)?;
+    }
+    ports(artifact)?;
+    steps(artifact)?;
+    overlaps(artifact)
+}
+
+/// A tensor lies inside its bank, aligned.
+fn place(artifact: &Artifact<'_>, id: TensorId, t: &Tensor) -> Result<(), Error> {
+    let bank = match t.bank {
+        CONSTANT_BANK => artifact.weights.len(),
+        bank => artifact.bank_bytes(usize::from(bank)),
+    };
+    let end = (t.offset as usize).checked_add(t.bytes());
+    if t.offset as usize % ALIGN != 0 || end.is_none_or(|end| end > bank) {
+        return Err(Error::BadTensor(id));
+    }
+    Ok(())
+}
+
+/// Inputs live from the first step, outputs until the last, neither is a constant.
+fn ports(artifact: &Artifact<'_>) -> Result<(), Error> {
+    let end = last_step(artifact);
+    let mut outputs = 0;
+    for i in 0..artifact.io_count() as u16 {
+        let io = artifact.io(i)?;
+        let alive = match io.direction {
+            Direction::Input => io.tensor.first == 0,
+            Direction::Output => io.tensor.last == end,
+        };
+        if !alive || io.tensor.bank == CONSTANT_BANK {
+            return Err(Error::BadIo(i));
+        }
+        outputs += usize::from(io.direction == Direction::Output);
+    }
+    if outputs == 0 { Err(Error::BadSection(section::IO)) } else { Ok(()) }
+}
+
+fn last_step(artifact: &Artifact<'_>) -> u16 {
+    (artifact.step_count() as u16).saturating_sub(1)
+}
+
+/// Every step decodes, binds, and uses its tensors inside their life spans.
+fn steps(artifact: &Artifact<'_>) -> Result<(), Error> {
+    let mut steps = artifact.steps();
+    for index in 0..artifact.step_count() as u16 {
+        let step = steps.next().ok_or(Error::BadStep(index))?;
+        lifetimes(artifact, index, &step)?;
+        Bound::new(artifact, &step).and_then(|b| b.check_constants()).ok_or(Error::BadStep(index))?;
+    }
+    // Only alignment padding may follow.
+    if steps.remaining() >= ALIGN { Err(Error::BadSection(section::STEPS)) } else { Ok(()) }
+}
+
+fn lifetimes(artifact: &Artifact<'_>, index: u16, step: &Step) -> Result<(), Error> {
+    let written = [Some(step.output()), step.scratch()];
+    for id in written.into_iter().flatten() {
+        let t = artifact.tensor(id)?;
+        if t.bank == CONSTANT_BANK || index < t.first || index > t.last {
+            return Err(Error::BadLifetime(index));
+        }
+    }
+    for id in step.inputs().into_iter().flatten() {
+        let t = artifact.tensor(id)?;
+        if t.bank != CONSTANT_BANK && (index < t.first || index > t.last) {
+            return Err(Error::BadLifetime(index));
+        }
+    }
+    Ok(())
+}
+
+/// No two tensors share memory while both are alive, but for the one step that turns an input into
+/// its output in place.
+fn overlaps(artifact: &Artifact<'_>) -> Result<(), Error> {
+    let count = artifact.tensor_count() as TensorId;
+    for i in 0..count {
+        let a = artifact.tensor(i)?;
+        if a.bank == CONSTANT_BANK {
+            continue;
+        }
+        for j in i + 1..count {
+            let b = artifact.tensor(j)?;
+            let in_time = a.first <= b.last && b.first <= a.last;
+            let (ao, bo) = (a.offset as usize, b.offset as usize);
+            let in_space = a.bank == b.bank && ao < bo + b.bytes() && bo < ao + a.bytes();
+            if in_time && in_space && !in_place(artifact, i, &a, j, &b)? {
+                return Err(Error::Overlap(i, j));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether one of the two tensors becomes the other in a step that allows it.
+fn in_place(artifact: &Artifact<'_>, i: TensorId, a: &Tensor, j: TensorId, b: &Tensor) -> Result<bool, Error> {
+    let (earlier, later, shared) = if a.last == b.first { (i, j, a.last) } else { (j, i, b.last) };
+    let alike = a.offset == b.offset && a.dtype == b.dtype && a.bytes() == b.bytes();
+    let same = alike && (a.last == b.first || b.last == a.first);
+    if !same {
+        return Ok(false);
+    }
+    let step = artifact.steps().nth(usize::from(shared)).ok_or(Error::BadStep(shared))?;
+    let [x, b] = step.inputs();
+    let once = x != b;
+    Ok(step.output() == later && step.in_place_operand() == Some(earlier) && once)
+}

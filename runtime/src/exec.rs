@@ -1,0 +1,103 @@
+//! How a step's output is split: by whole rows, over the threads of a pool where there is one.
+
+use crate::error::Error;
+#[cfg(feature = "std")]
+use crate::pool::{MAX_THREADS, Pool};
+
+/// Where a step runs.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Exec<'p> {
+    #[cfg(feature = "std")]
+    pub pool: Option<&'p Pool>,
+    #[cfg(not(feature = "std"))]
+    pub pool: core::marker::PhantomData<&'p ()>,
+}
+
+/// Multiply-accumulates (or bytes moved) below which handing out a job costs more than it gains.
+#[cfg(feature = "std")]
+const WORTH_SPLITTING: usize = 100_000;
+
+impl Exec<'_> {
+    /// Calls `f(first_row, rows_of_y, scratch)` for disjoint runs of rows that cover `y`.
+    ///
+    /// A row is `row` elements; runs start at multiples of `grain` rows. `cost` is the work of the
+    /// whole call in multiply-accumulates.
+    pub fn rows<T: Send>(
+        &self,
+        y: &mut [T],
+        row: usize,
+        grain: usize,
+        cost: usize,
+        scratch: &mut [u8],
+        f: impl Fn(usize, &mut [T], &mut [u8]) -> Result<(), Error> + Sync,
+    ) -> Result<(), Error> {
+        #[cfg(feature = "std")]
+        if let Some(pool) = self.pool.filter(|p| p.threads() > 1 && cost >= WORTH_SPLITTING) {
+            return split(pool, y, row.max(1), grain.max(1), scratch, &f);
+        }
+        let _ = (row, grain, cost);
+        f(0, y, scratch)
+    }
+}
+
+/// One contiguous run per thread.
+#[cfg(feature = "std")]
+fn split<T: Send>(
+    pool: &Pool,
+    y: &mut [T],
+    row: usize,
+    grain: usize,
+    scratch: &mut [u8],
+    f: &(impl Fn(usize, &mut [T], &mut [u8]) -> Result<(), Error> + Sync),
+) -> Result<(), Error> {
+    use std::sync::Mutex;
+    let grains = (y.len() / row).div_ceil(grain);
+    let threads = pool.threads().min(grains).max(1);
+    // Scratch runs keep the arena's alignment.
+    let share = scratch.len() / threads / crate::ARENA_ALIGN * crate::ARENA_ALIGN;
+    type Part<'s, T> = (usize, &'s mut [T], &'s mut [u8]);
+    let mut parts: [Mutex<Option<Part<'_, T>>>; MAX_THREADS] = [const { Mutex::new(None) }; MAX_THREADS];
+    let (mut rest, mut scratch, mut first) = (y, scratch, 0);
+    for (i, part) in parts.iter_mut().take(threads).enumerate() {
+        let end = (grains * (i + 1) / threads * grain * row).saturating_sub(first * row).min(rest.len());
+        let (mine, tail) = if i + 1 == threads { (rest, [].as_mut_slice()) } else { rest.split_at_mut(end) };
+        let (work, other) = scratch.split_at_mut(share.min(scratch.len()));
+        let rows = mine.len() / row;
+        *part = Mutex::new(Some((first, mine, work)));
+        (rest, scratch, first) = (tail, other, first + rows);
+    }
+    let failure = Mutex::new(None);
+    pool.run(&|worker| {
+        let Some(slot) = parts.get(worker) else { return };
+        let part = slot.lock().ok().and_then(|mut p| p.take());
+        if let Some((first, y, scratch)) = part
+            && let Err(e) = f(first, y, scratch)
+            && let Ok(mut failure) = failure.lock()
+        {
+            *failure = Some(e);
+        }
+    });
+    failure.into_inner().ok().flatten().map_or(Ok(()), Err)
+}
+
+#[cfg(all(test, feature = "std"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_cover_the_output_once() {
+        let pool = Pool::new(3);
+        let exec = Exec { pool: Some(&pool) };
+        for rows in 1..40 {
+            let mut y = std::vec![0u32; rows * 5];
+            let mut scratch = std::vec![0u8; 1000];
+            exec.rows(&mut y, 5, 4, usize::MAX, &mut scratch, |first, y, _| {
+                assert_eq!(first % 4, 0);
+                y.iter_mut().enumerate().for_each(|(i, v)| *v += (first * 5 + i) as u32 + 1);
+                Ok(())
+            })
+            .unwrap();
+            assert!(y.iter().enumerate().all(|(i, &v)| v == i as u32 + 1));
+        }
+    }
+}

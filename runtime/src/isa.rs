@@ -1,0 +1,112 @@
+//! Choice of instruction set.
+
+#[cfg(target_arch = "x86_64")]
+use crate::arch::x86;
+use crate::error::Error;
+
+/// An instruction set the kernels can be forced to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Isa {
+    /// Plain Rust, any processor.
+    Portable,
+    /// x86 AVX2 and FMA.
+    Avx2,
+    /// x86 AVX-VNNI.
+    AvxVnni,
+    /// x86 AVX-512 with VNNI and VBMI.
+    Avx512Vnni,
+    /// x86 AMX-INT8 over AVX-512.
+    Amx,
+}
+
+impl Isa {
+    /// All of them, weakest first.
+    pub const ALL: [Isa; 5] = [Isa::Portable, Isa::Avx2, Isa::AvxVnni, Isa::Avx512Vnni, Isa::Amx];
+
+    /// Name as `--isa` takes it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Isa::Portable => "portable",
+            Isa::Avx2 => "avx2",
+            Isa::AvxVnni => "avxvnni",
+            Isa::Avx512Vnni => "avx512vnni",
+            Isa::Amx => "amx",
+        }
+    }
+
+    /// The instruction set of that name.
+    pub fn from_name(name: &str) -> Option<Isa> {
+        Isa::ALL.into_iter().find(|isa| isa.name() == name)
+    }
+
+    /// Whether this processor has it.
+    pub fn is_available(self) -> bool {
+        Capability::new(self).is_ok()
+    }
+
+    /// The strongest one that this processor has.
+    ///
+    /// ```
+    /// use ampoule_runtime::Isa;
+    /// assert!(Isa::best().is_available());
+    /// ```
+    pub fn best() -> Isa {
+        Isa::ALL.into_iter().rev().find(|isa| isa.is_available()).unwrap_or(Isa::Portable)
+    }
+}
+
+/// An instruction set with the proof that it may be used.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub enum Capability {
+    /// Plain Rust.
+    Portable,
+    /// AVX2.
+    #[cfg(target_arch = "x86_64")]
+    Avx2(x86::Avx2),
+    /// AVX-VNNI.
+    #[cfg(target_arch = "x86_64")]
+    AvxVnni(x86::AvxVnni),
+    /// AVX-512 VNNI.
+    #[cfg(target_arch = "x86_64")]
+    Avx512Vnni(x86::Avx512Vnni),
+    /// AMX.
+    #[cfg(target_arch = "x86_64")]
+    Amx(x86::Amx),
+}
+
+impl Capability {
+    /// Detects `isa` on this processor.
+    pub fn new(isa: Isa) -> Result<Self, Error> {
+        let found = match isa {
+            Isa::Portable => Some(Capability::Portable),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => x86::Avx2::detect().map(Capability::Avx2),
+            #[cfg(target_arch = "x86_64")]
+            Isa::AvxVnni => x86::AvxVnni::detect().map(Capability::AvxVnni),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Vnni => x86::Avx512Vnni::detect().map(Capability::Avx512Vnni),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Amx => x86::Amx::detect().map(Capability::Amx),
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => None,
+        };
+        found.ok_or(Error::IsaUnavailable(isa.name()))
+    }
+
+    /// Which instruction set this is.
+    pub fn isa(self) -> Isa {
+        match self {
+            Capability::Portable => Isa::Portable,
+            #[cfg(target_arch = "x86_64")]
+            Capability::Avx2(_) => Isa::Avx2,
+            #[cfg(target_arch = "x86_64")]
+            Capability::AvxVnni(_) => Isa::AvxVnni,
+            #[cfg(target_arch = "x86_64")]
+            Capability::Avx512Vnni(_) => Isa::Avx512Vnni,
+            #[cfg(target_arch = "x86_64")]
+            Capability::Amx(_) => Isa::Amx,
+        }
+    }
+}

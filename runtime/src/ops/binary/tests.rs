@@ -1,0 +1,1 @@
+//! One grid of cases for every instruction set.

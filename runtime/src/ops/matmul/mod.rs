@@ -1,0 +1,77 @@
+//! Batched product of two f32 activations.
+//!
+//! Contract: `y[.., m, n] = Σₖ a[.., m, k] · b[.., k, n]`, leading dimensions broadcast from the right.
+
+use crate::error::Error;
+use crate::tensor::{MAX_RANK, Shape};
+
+/// Multiplies `a` by `b`.
+pub fn matmul(a_shape: &Shape, a: &[f32], b_shape: &Shape, b: &[f32], y_shape: &Shape, y: &mut [f32]) -> Result<(), Error> {
+    let (ra, rb, ry) = (a_shape.rank(), b_shape.rank(), y_shape.rank());
+    let lengths = a.len() == a_shape.elements() && b.len() == b_shape.elements() && y.len() == y_shape.elements();
+    if ra < 2 || rb < 2 || ry < 2 || !lengths {
+        return Err(Error::Length { expected: y_shape.elements(), got: y.len() });
+    }
+    let (m, k, n) = (a_shape.dim(ra - 2), a_shape.dim(ra - 1), b_shape.dim(rb - 1));
+    if !shapes_agree(a_shape, b_shape, y_shape) {
+        return Err(Error::Length { expected: m * n, got: y.len() });
+    }
+    for (batch, out) in y.chunks_exact_mut(m * n).enumerate() {
+        let a = &a[offset(a_shape, y_shape, batch) * m * k..][..m * k];
+        let b = &b[offset(b_shape, y_shape, batch) * k * n..][..k * n];
+        for (row, out_row) in a.chunks_exact(k).zip(out.chunks_exact_mut(n)) {
+            out_row.fill(0.0);
+            for (&s, b_row) in row.iter().zip(b.chunks_exact(n)) {
+                for (o, &v) in out_row.iter_mut().zip(b_row) {
+                    *o += s * v;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether the three shapes satisfy the contract.
+pub fn shapes_agree(a: &Shape, b: &Shape, y: &Shape) -> bool {
+    let (ra, rb, ry) = (a.rank(), b.rank(), y.rank());
+    if ra < 2 || rb < 2 || ry != ra.max(rb) {
+        return false;
+    }
+    let inner = a.dim(ra - 1) == b.dim(rb - 2);
+    let outer = y.dim(ry - 2) == a.dim(ra - 2) && y.dim(ry - 1) == b.dim(rb - 1);
+    let leading = (0..ry - 2).all(|i| {
+        let at = |s: &Shape| (i + s.rank()).checked_sub(ry).map_or(1, |j| s.dim(j));
+        let (da, db, dy) = (at(a), at(b), y.dim(i));
+        (da == dy || da == 1) && (db == dy || db == 1) && dy == da.max(db)
+    });
+    inner && outer && leading
+}
+
+/// Index of the matrix of `s` that goes with matrix `batch` of `y`.
+fn offset(s: &Shape, y: &Shape, batch: usize) -> usize {
+    let (rs, ry) = (s.rank(), y.rank());
+    let mut rest = batch;
+    let mut index = [0usize; MAX_RANK];
+    for i in (0..ry - 2).rev() {
+        index[i] = rest % y.dim(i);
+        rest /= y.dim(i);
+    }
+    (0..rs - 2).fold(0, |at, j| {
+        let i = index[j + ry - rs];
+        at * s.dim(j) + if s.dim(j) == 1 { 0 } else { i }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn multiplies_with_broadcast() {
+        let (a, b, y) = (Shape::new(&[2, 1, 2]).unwrap(), Shape::new(&[2, 2]).unwrap(), Shape::new(&[2, 1, 2]).unwrap());
+        let mut out = [0.0; 4];
+        matmul(&a, &[1.0, 2.0, 3.0, 4.0], &b, &[1.0, 0.0, 0.0, 10.0], &y, &mut out).unwrap();
+        assert_eq!(out, [1.0, 20.0, 3.0, 40.0]);
+        assert!(!shapes_agree(&a, &Shape::new(&[3, 2]).unwrap(), &y));
+    }
+}
