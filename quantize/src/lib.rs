@@ -2,4 +2,16 @@
 
 #![forbid(unsafe_code)]
 
+pub mod calibrate;
+pub mod compare;
 pub mod graph;
+pub mod import;
+pub mod lower;
+pub mod model;
+pub mod observe;
+pub mod passes;
+pub mod pipeline;
+pub mod plan;
+pub mod program;
+pub mod scheme;
+pub mod seal;

@@ -38,37 +38,42 @@ impl Divergence {
     /// equal levels of that range keep of the unclipped part: each level's count, spread evenly over
     /// its occupied bins.
     pub(super) fn of_range(&self, lo: f64, hi: f64, levels: usize) -> f64 {
-        let bin = |x: f64| (x / self.width) as i64 + SIDE as i64;
-        let first = bin(lo.floor_to(self.width)).clamp(0, BINS as i64 - 1) as usize;
-        let end = bin(hi.ceil_to(self.width)).clamp(first as i64 + 1, BINS as i64) as usize;
-        let (total, inside) = (self.counts[BINS], self.counts[end] - self.counts[first]);
+        let steps = |distance: f64| ((distance / self.width) as usize).min(SIDE - 1);
+        let first = if lo < 0.0 { SIDE - 1 - steps(-lo) } else { SIDE };
+        let end = if hi > 0.0 { SIDE + 1 + steps(hi) } else { SIDE };
+        self.of_bins(first, end, levels)
+    }
+
+    fn of_bins(&self, first: usize, end: usize, levels: usize) -> f64 {
+        let total = self.counts[BINS];
+        let outliers = [self.counts[first], total - self.counts[end]];
+        let inside = total - outliers[0] - outliers[1];
         if inside <= 0.0 {
             return f64::INFINITY;
         }
-        let outliers = (self.counts[first], total - self.counts[end]);
-        let self_information = self.clipped_logs(first, end, outliers);
         let levels = levels.min(end - first);
         let bound = |level: usize| first + level * (end - first) / levels;
         let mut cross = 0.0;
         for level in 0..levels {
             let (a, b) = (bound(level), bound(level + 1));
-            let count = self.counts[b] - self.counts[a];
-            let (below, above) = (if a == first { outliers.0 } else { 0.0 }, if b == end { outliers.1 } else { 0.0 });
-            let clipped = count + below + above;
-            if clipped <= 0.0 {
-                continue;
+            let kept = self.counts[b] - self.counts[a];
+            let mut clipped = kept;
+            let mut occupied = self.occupied[b] - self.occupied[a];
+            for (outliers, bin) in [(outliers[0], first), (outliers[1], end - 1)] {
+                if (a..b).contains(&bin) && outliers > 0.0 {
+                    clipped += outliers;
+                    occupied += f64::from(u8::from(self.count(bin) == 0.0));
+                }
             }
-            let newly = |mass: f64, at: usize| f64::from(u8::from(mass > 0.0 && self.count(at) == 0.0));
-            let both_ends_are_one = end - first == 1;
-            let extra = newly(below, first) + if both_ends_are_one { 0.0 } else { newly(above, end - 1) };
-            let occupied = self.occupied[b] - self.occupied[a] + extra;
-            cross += clipped * (count / occupied.max(1.0)).max(EMPTY).ln();
+            if clipped > 0.0 {
+                cross += clipped * (kept / occupied).max(EMPTY).ln();
+            }
         }
-        (self_information - cross) / total + (inside / total).ln()
+        (self.clipped_logs(first, end, outliers) - cross) / total + (inside / total).ln()
     }
 
     /// `Σ p ln p` of the bins `first..end` with the outliers added to the outermost ones.
-    fn clipped_logs(&self, first: usize, end: usize, (below, above): (f64, f64)) -> f64 {
+    fn clipped_logs(&self, first: usize, end: usize, [below, above]: [f64; 2]) -> f64 {
         if end - first == 1 {
             return weighted_log(self.count(first) + below + above);
         }
@@ -83,19 +88,4 @@ impl Divergence {
 
 fn weighted_log(c: f64) -> f64 {
     if c > 0.0 { c * c.ln() } else { 0.0 }
-}
-
-/// Multiples of a step.
-trait Multiples {
-    fn floor_to(self, step: f64) -> f64;
-    fn ceil_to(self, step: f64) -> f64;
-}
-
-impl Multiples for f64 {
-    fn floor_to(self, step: f64) -> f64 {
-        (self / step).floor() * step
-    }
-    fn ceil_to(self, step: f64) -> f64 {
-        (self / step).ceil() * step
-    }
 }

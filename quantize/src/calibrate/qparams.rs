@@ -127,8 +127,8 @@ mod tests {
         let p = QParams::from_range(0.0, 255.0);
         assert_eq!((p.scale, p.zero_point), (1.0, -128));
         assert_eq!((p.quantize(0.0), p.quantize(255.0), p.quantize(300.0), p.quantize(2.5)), (-128, 127, 127, -126));
-        let p = QParams::from_range(-1.0, 1.0);
-        assert_eq!((p.scale, p.zero_point), (2.0 / 255.0, 0)); // −0.5 ties to even
+        let p = QParams::from_range(-1.0, 1.5);
+        assert_eq!((p.scale, p.zero_point), (2.5 / 255.0, -26)); // 102 steps below zero
         let p = QParams::from_range(-5.0, -1.0); // 0 comes in
         assert_eq!((p.scale, p.zero_point), (5.0 / 255.0, 127));
         let p = QParams::symmetric_i16(32767.0);

@@ -71,17 +71,18 @@ fn percentile(histogram: &Histogram, seen: Range, p: f64) -> Range {
 /// Least expected squared error of the codes the range leads to.
 fn least_squares(histogram: &Histogram, seen: Range) -> Range {
     let density = Density::of(histogram);
-    narrow(seen, |lo, hi| density.mean_squared_error(&QParams::from_range(lo as f32, hi as f32)))
+    narrow(seen, 2, |lo, hi| density.mean_squared_error(&QParams::from_range(lo as f32, hi as f32)))
 }
 
 /// Least Kullback–Leibler divergence.
 fn least_divergence(histogram: &Histogram, seen: Range) -> Range {
     let divergence = Divergence::of(histogram);
-    narrow(seen, |lo, hi| divergence.of_range(lo, hi, LEVELS))
+    // Jagged, because levels hold whole bins: it takes a finer grid.
+    narrow(seen, 4, |lo, hi| divergence.of_range(lo, hi, LEVELS))
 }
 
-fn narrow(seen: Range, cost: impl Fn(f64, f64) -> f64) -> Range {
-    let (lo, hi) = search(f64::from(seen.lo), f64::from(seen.hi), cost);
+fn narrow(seen: Range, per_octave: i32, cost: impl Fn(f64, f64) -> f64) -> Range {
+    let (lo, hi) = search(f64::from(seen.lo), f64::from(seen.hi), per_octave, cost);
     Range { lo: lo as f32, hi: hi as f32 }
 }
 

@@ -1,29 +1,28 @@
 //! Search over both ends of a range.
 
-/// Ends shrink to this power of two at most.
+/// Ends shrink by this power of two at most.
 const LARGEST_SHRINK: i32 = 8;
-/// Coarse steps per factor of two.
-const PER_OCTAVE: i32 = 2;
 /// Times the step is halved after the coarse grid.
 const REFINEMENTS: i32 = 5;
 
 /// The range within `lo..=hi` (`lo ≤ 0 ≤ hi`) with the least `cost`, found on a geometric grid of both
-/// ends and refined around its best point. The full range is a candidate and wins ties.
-pub(super) fn search(lo: f64, hi: f64, cost: impl Fn(f64, f64) -> f64) -> (f64, f64) {
+/// ends (`per_octave` steps per factor of two) and refined around its best point. The full range is a
+/// candidate and wins ties.
+pub(super) fn search(lo: f64, hi: f64, per_octave: i32, cost: impl Fn(f64, f64) -> f64) -> (f64, f64) {
     let at = |shrink: Shrink| (lo * (-shrink.0).exp2(), hi * (-shrink.1).exp2());
     let evaluate = |shrink: Shrink| {
         let (lo, hi) = at(shrink);
         cost(lo, hi)
     };
-    let steps = |end: f64| if end == 0.0 { 0 } else { LARGEST_SHRINK * PER_OCTAVE };
+    let steps = |end: f64| if end == 0.0 { 0 } else { LARGEST_SHRINK * per_octave };
     let mut best = ((0.0, 0.0), evaluate((0.0, 0.0)));
     for i in 0..=steps(lo) {
         for j in 0..=steps(hi) {
-            let shrink = (f64::from(i) / f64::from(PER_OCTAVE), f64::from(j) / f64::from(PER_OCTAVE));
+            let shrink = (f64::from(i) / f64::from(per_octave), f64::from(j) / f64::from(per_octave));
             take_better(&mut best, shrink, &evaluate);
         }
     }
-    let mut step = 1.0 / f64::from(PER_OCTAVE);
+    let mut step = 1.0 / f64::from(per_octave);
     for _ in 0..REFINEMENTS {
         step /= 2.0;
         refine(&mut best, step, &evaluate);

@@ -13,6 +13,7 @@ mod validate;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+pub(crate) use infer::broadcast;
 pub use infer::infer_shape;
 pub(crate) use permute::{compose, inverse, is_identity, permute};
 pub use op::{Activation, Op, ReduceKind, ResizeCoordinates, ResizeMode};

@@ -56,7 +56,25 @@ pub(super) fn register(operators: &mut OnnxOpRegister) {
 }
 
 fn unary(kind: UnaryKind) -> Built {
-    Ok((inference_wrap(Marker(kind), 1, |_, s, i, o| elementwise_rules(s, i, o)), vec![]))
+    Ok((expand(Whole(kind)), vec![]))
+}
+
+/// An operator that becomes one marker.
+#[derive(Debug, Clone)]
+struct Whole(UnaryKind);
+
+impl Expansion for Whole {
+    fn name(&self) -> StaticName {
+        self.0.name().into()
+    }
+
+    fn rules<'r, 'p: 'r, 's: 'r>(&'s self, s: &mut Solver<'r>, i: &'p [TensorProxy], o: &'p [TensorProxy]) -> InferenceResult {
+        elementwise_rules(s, i, o)
+    }
+
+    fn wire(&self, name: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
+        model.wire_node(name, Marker(self.0), &inputs[..1])
+    }
 }
 
 fn float(node: &NodeProto, name: &str, default: f32) -> TractResult<f32> {
@@ -76,7 +94,7 @@ fn selu(_: &ParsingContext<'_>, node: &NodeProto) -> Built {
 
 fn hard_sigmoid(_: &ParsingContext<'_>, node: &NodeProto) -> Built {
     let (alpha, beta) = (float(node, "alpha", 0.2)?, float(node, "beta", 0.5)?);
-    unary(UnaryKind::HardSigmoid { alpha, beta })
+    unary(UnaryKind::HardSigmoid(alpha, beta))
 }
 
 fn quick_gelu(_: &ParsingContext<'_>, node: &NodeProto) -> Built {

@@ -68,7 +68,7 @@ pub(super) fn buffers(program: &Program, lives: &[Option<Lifetime>], in_place: b
     for (i, step) in program.steps.iter().enumerate() {
         for id in [step.scratch(), Some(step.output())].into_iter().flatten() {
             let (Some(life), None) = (lives[usize::from(id)], owner[usize::from(id)]) else { continue };
-            let donor = (in_place && step.allows_in_place() && id == step.output() && life.first == i)
+            let donor = (in_place && id == step.output() && life.first == i)
                 .then(|| donor(program, lives, i, id))
                 .flatten();
             match donor.and_then(|d| owner[usize::from(d)]) {
@@ -89,15 +89,12 @@ pub(super) fn buffers(program: &Program, lives: &[Option<Lifetime>], in_place: b
     buffers
 }
 
-/// An operand whose memory the output of step `i` can take over.
+/// The operand whose memory the output of step `i` takes over.
 fn donor(program: &Program, lives: &[Option<Lifetime>], i: usize, y: TensorId) -> Option<TensorId> {
     let step = &program.steps[i];
-    let out = program.tensor(y);
-    let reads = step.inputs();
-    reads.into_iter().flatten().find(|&x| {
-        let t = program.tensor(x);
-        let once = reads.iter().flatten().filter(|&&r| r == x).count() == 1;
-        let dies = lives[usize::from(x)].is_some_and(|l| l.last == i);
-        dies && once && t.dtype == out.dtype && t.shape == out.shape
-    })
+    let (out, x) = (program.tensor(y), step.in_place_operand()?);
+    let t = program.tensor(x);
+    let once = step.inputs().iter().flatten().filter(|&&r| r == x).count() == 1;
+    let dies = lives[usize::from(x)].is_some_and(|l| l.last == i);
+    (dies && once && t.dtype == out.dtype && t.bytes() == out.bytes()).then_some(x)
 }

@@ -1,5 +1,7 @@
 //! A quantisation scheme: which type each node computes in, and the parameters of every tensor.
 
+mod build;
+
 use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
@@ -7,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::calibrate::QParams;
 use crate::graph::ValueId;
 use crate::program::Stage;
+
+pub use build::{SchemeError, SchemeOptions, build};
 
 /// Type a node computes in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

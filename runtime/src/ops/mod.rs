@@ -14,6 +14,8 @@ pub mod reduce;
 pub mod softmax;
 pub mod unary;
 mod length;
+#[cfg(test)]
+pub(crate) mod testing;
 pub(crate) mod vectorize;
 mod window;
 

@@ -267,7 +267,10 @@ mod tests {
     fn extreme_sides_are_exact() {
         use super::super::MAX_SIDE;
         let up = Weights::new(Filter::Bicubic, true, 1, MAX_SIDE);
-        assert_eq!(up.write(MAX_SIDE - 1, &mut [[0; 4]; 1]), Span { first: 0, count: 1 });
+        assert_eq!(
+            up.write(MAX_SIDE - 1, &mut [[0; 4]; 1]),
+            Span { first: 0, count: 1 }
+        );
         let same = Weights::new(Filter::Bilinear, false, MAX_SIDE, MAX_SIDE);
         let span = same.write(MAX_SIDE - 1, &mut [[0; 4]; 2]);
         assert_eq!(span.first + span.count, MAX_SIDE);

@@ -39,7 +39,9 @@ mod tests {
 
     #[test]
     fn roundings_agree_with_std() {
-        let mut values = std::vec![0.0, -0.0, 0.5, 1.5, 2.5, -0.5, -1.5, -2.5, 1e15, -1e15, 0.1, -0.1];
+        let mut values = std::vec![
+            0.0, -0.0, 0.5, 1.5, 2.5, -0.5, -1.5, -2.5, 1e15, -1e15, 0.1, -0.1
+        ];
         for i in -4000..4000 {
             let v = f64::from(i) / 8.0;
             values.extend([v, v.next_up(), v.next_down()]);

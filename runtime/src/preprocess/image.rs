@@ -153,15 +153,31 @@ mod tests {
     fn constructor_refuses_what_does_not_hold_the_picture() {
         use PixelFormat::*;
         let bytes = [0u8; 64];
-        let new = |len: usize, w, h, stride, f| ImageView::new(&bytes[..len], w, h, stride, f).err();
+        let new =
+            |len: usize, w, h, stride, f| ImageView::new(&bytes[..len], w, h, stride, f).err();
         assert_eq!(new(64, 0, 1, 0, Gray8), Some(PreprocessError::EmptyImage));
         assert_eq!(new(64, 1, 0, 1, Gray8), Some(PreprocessError::EmptyImage));
-        assert_eq!(new(64, 4, 2, 11, Rgb8), Some(PreprocessError::StrideTooShort));
-        assert_eq!(new(27, 4, 2, 16, Rgb8), Some(PreprocessError::PixelsTooShort));
+        assert_eq!(
+            new(64, 4, 2, 11, Rgb8),
+            Some(PreprocessError::StrideTooShort)
+        );
+        assert_eq!(
+            new(27, 4, 2, 16, Rgb8),
+            Some(PreprocessError::PixelsTooShort)
+        );
         assert_eq!(new(28, 4, 2, 16, Rgb8), None);
-        assert_eq!(new(31, 4, 2, 16, Rgba8), Some(PreprocessError::PixelsTooShort));
-        assert_eq!(new(64, MAX_SIDE + 1, 1, usize::MAX, Gray8), Some(PreprocessError::ImageTooLarge));
-        assert_eq!(new(64, 1, 1 << 20, usize::MAX, Gray8), Some(PreprocessError::PixelsTooShort));
+        assert_eq!(
+            new(31, 4, 2, 16, Rgba8),
+            Some(PreprocessError::PixelsTooShort)
+        );
+        assert_eq!(
+            new(64, MAX_SIDE + 1, 1, usize::MAX, Gray8),
+            Some(PreprocessError::ImageTooLarge)
+        );
+        assert_eq!(
+            new(64, 1, 1 << 20, usize::MAX, Gray8),
+            Some(PreprocessError::PixelsTooShort)
+        );
         assert_eq!(new(64, 16, 1, usize::MAX, Rgba8), None);
     }
 

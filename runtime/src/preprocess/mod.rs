@@ -9,6 +9,12 @@
 //! Resizing with [`Preprocess::antialias`] reproduces Pillow's 8-bit arithmetic bit for bit, and the
 //! sizes and offsets follow torchvision's `Resize` and `CenterCrop`. Only what the crop keeps is
 //! computed. Nothing here allocates or panics.
+//!
+//! Rows come before columns, as in Pillow up to 12. Pillow 13 starts with the columns when the height
+//! shrinks much more than the width, and every version does for a picture over a hundred times as
+//! high as wide; rounding between the passes then differs, by one grey level for the bilinear and
+//! the area filter, and by a few for the bicubic one at sharp edges. [`Resize::ShorterSide`] keeps
+//! the aspect ratio and is equal in both.
 
 mod error;
 mod filter;
@@ -256,7 +262,11 @@ impl Preprocess {
 
     fn check_sizes(&self) -> Result<(), PreprocessError> {
         let empty = self.width == 0 || self.height == 0 || self.resize == Resize::ShorterSide(0);
-        if empty { Err(PreprocessError::BadSpec) } else { Ok(()) }
+        if empty {
+            Err(PreprocessError::BadSpec)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -286,5 +296,10 @@ fn axis(source: u32, resized: u32, len: u16) -> Result<Axis, PreprocessError> {
         .ok_or(PreprocessError::CropTooLarge)?;
     // torchvision rounds `surplus / 2` as Python does: a half goes to the even neighbour.
     let start = surplus / 2 + u32::from(surplus % 4 == 3);
-    Ok(Axis { source, resized, start, len })
+    Ok(Axis {
+        source,
+        resized,
+        start,
+        len,
+    })
 }

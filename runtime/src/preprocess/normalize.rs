@@ -146,8 +146,13 @@ mod tests {
             for u in 0..=255u8 {
                 let real = (f64::from(u) * f64::from(spec.scale) - f64::from(spec.mean[c]))
                     / f64::from(spec.std[c]);
-                let code = ((real / f64::from(0.0187f32)).round_ties_even() - 14.0).clamp(-128.0, 127.0);
-                assert_eq!(f64::from(table[c][usize::from(u)]), code, "channel {c} value {u}");
+                let code =
+                    ((real / f64::from(0.0187f32)).round_ties_even() - 14.0).clamp(-128.0, 127.0);
+                assert_eq!(
+                    f64::from(table[c][usize::from(u)]),
+                    code,
+                    "channel {c} value {u}"
+                );
             }
         }
     }
@@ -167,7 +172,12 @@ mod tests {
 
     #[test]
     fn degenerate_specifications_saturate() {
-        let spec = Preprocess { scale: 1.0, mean: [1.0; 3], std: [0.0; 3], ..spec(Channels::Rgb) };
+        let spec = Preprocess {
+            scale: 1.0,
+            mean: [1.0; 3],
+            std: [0.0; 3],
+            ..spec(Channels::Rgb)
+        };
         let codes = spec.quantize_table(1.0, 5)[0];
         assert_eq!(codes[..3], [-128, 5, 127]);
         assert_eq!(spec.quantize_table(f32::NAN, i32::MAX)[2][9], 127);
@@ -186,7 +196,10 @@ mod tests {
                 assert_eq!(*code, table[i % channels.count()][usize::from(pixels[i])]);
             }
             let mut in_place = pixels.clone();
-            assert_eq!(spec.quantize_in_place(&mut in_place, &table).unwrap(), codes);
+            assert_eq!(
+                spec.quantize_in_place(&mut in_place, &table).unwrap(),
+                codes
+            );
 
             let mut floats = vec![0.0; pixels.len()];
             spec.normalize_into(&pixels, &mut floats).unwrap();
@@ -205,9 +218,15 @@ mod tests {
         let refused = Err(PreprocessError::Length { expected: 3 });
         assert_eq!(rgb.quantize_into(&[0; 4], &table, &mut [0; 4]), refused);
         assert_eq!(rgb.quantize_into(&[0; 3], &table, &mut [0; 2]), refused);
-        assert_eq!(rgb.quantize_in_place(&mut [0; 5], &table).err(), refused.err());
+        assert_eq!(
+            rgb.quantize_in_place(&mut [0; 5], &table).err(),
+            refused.err()
+        );
         assert_eq!(rgb.normalize_into(&[0; 4], &mut [0.0; 4]), refused);
         assert_eq!(rgb.normalize_into(&[0; 3], &mut [0.0; 6]), refused);
-        assert_eq!(spec(Channels::Gray).quantize_into(&[7; 4], &table, &mut [0; 4]), Ok(()));
+        assert_eq!(
+            spec(Channels::Gray).quantize_into(&[7; 4], &table, &mut [0; 4]),
+            Ok(())
+        );
     }
 }

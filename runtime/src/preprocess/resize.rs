@@ -31,7 +31,7 @@ impl Plan {
     pub(super) fn scratch_bytes(&self) -> Option<usize> {
         self.column_bytes()?
             .checked_add(self.row_weight_bytes()?)?
-            .checked_add(self.ring_rows()?.checked_mul(self.pitch())?)
+            .checked_add(self.ring_rows()?.checked_mul(self.pitch()?)?)
     }
 
     /// Writes the resized and cropped pixels to `out`, interleaved and without padding.
@@ -43,7 +43,13 @@ impl Plan {
         scratch: &mut [u8],
         out: &mut [u8],
     ) -> Result<(), PreprocessError> {
-        let sizes = || Some((self.column_bytes()?, self.row_weight_bytes()?, self.scratch_bytes()?));
+        let sizes = || {
+            Some((
+                self.column_bytes()?,
+                self.row_weight_bytes()?,
+                self.scratch_bytes()?,
+            ))
+        };
         let (columns, row_weights, need) = sizes().ok_or(PreprocessError::ImageTooLarge)?;
         if scratch.len() < need {
             return Err(PreprocessError::ScratchTooShort { need });
@@ -65,13 +71,25 @@ impl Plan {
         match self.vertical.method(self.filter, self.antialias) {
             Method::Copy => {
                 for (y, row) in (self.vertical.start..).zip(rows) {
-                    sample(image, y, &columns, self.channels, &mut row[..width * channels]);
+                    sample(
+                        image,
+                        y,
+                        &columns,
+                        self.channels,
+                        &mut row[..width * channels],
+                    );
                     replicate(row, channels, model_channels);
                 }
             }
             Method::Nearest(steps) => {
                 for (y, row) in steps.zip(rows) {
-                    sample(image, y, &columns, self.channels, &mut row[..width * channels]);
+                    sample(
+                        image,
+                        y,
+                        &columns,
+                        self.channels,
+                        &mut row[..width * channels],
+                    );
                     replicate(row, channels, model_channels);
                 }
             }
@@ -146,8 +164,8 @@ impl Plan {
     }
 
     /// Bytes of a finished row; an upper bound for one of a grey source.
-    fn pitch(&self) -> usize {
-        usize::from(self.horizontal.len) * self.channels.count()
+    fn pitch(&self) -> Option<usize> {
+        usize::from(self.horizontal.len).checked_mul(self.channels.count())
     }
 }
 
@@ -161,7 +179,12 @@ enum Method {
 
 impl Axis {
     fn method(&self, filter: Filter, antialias: bool) -> Method {
-        let Self { source, resized, start, .. } = *self;
+        let Self {
+            source,
+            resized,
+            start,
+            ..
+        } = *self;
         if source == resized {
             Method::Copy
         } else if filter == Filter::Nearest {
@@ -177,16 +200,29 @@ const SPAN_WORDS: usize = 2;
 
 /// Where the pixels of a row come from.
 enum Columns<'a> {
-    Copy { start: u32 },
-    Nearest { indices: &'a [Word] },
+    Copy {
+        start: u32,
+    },
+    Nearest {
+        indices: &'a [Word],
+    },
     /// One record of `record` words a column: first source pixel, number of taps, weights.
-    Weighted { table: &'a [Word], record: usize },
+    Weighted {
+        table: &'a [Word],
+        record: usize,
+    },
 }
 
 /// Resamples row `y` of `image` into `out`, converting to the model's channels on the way.
 ///
 /// The conversion comes before the filter, as when a picture is converted and then resized.
-fn sample(image: &ImageView<'_>, y: u32, columns: &Columns<'_>, channels: Channels, out: &mut [u8]) {
+fn sample(
+    image: &ImageView<'_>,
+    y: u32,
+    columns: &Columns<'_>,
+    channels: Channels,
+    out: &mut [u8],
+) {
     let row = image.row(y).unwrap_or_default();
     match (image.format(), channels) {
         (PixelFormat::Gray8, _) => sample_as(row, columns, out, |p: &[u8; 1]| *p),
@@ -203,13 +239,19 @@ fn sample(image: &ImageView<'_>, y: u32, columns: &Columns<'_>, channels: Channe
             sample_as(row, columns, out, |&[r, g, b, _]: &[u8; 4]| [b, g, r])
         }
         (PixelFormat::Rgb8, Channels::Gray) => {
-            sample_as(row, columns, out, |&[r, g, b]: &[u8; 3]| [luminance(r, g, b)])
+            sample_as(row, columns, out, |&[r, g, b]: &[u8; 3]| {
+                [luminance(r, g, b)]
+            })
         }
         (PixelFormat::Bgr8, Channels::Gray) => {
-            sample_as(row, columns, out, |&[b, g, r]: &[u8; 3]| [luminance(r, g, b)])
+            sample_as(row, columns, out, |&[b, g, r]: &[u8; 3]| {
+                [luminance(r, g, b)]
+            })
         }
         (PixelFormat::Rgba8, Channels::Gray) => {
-            sample_as(row, columns, out, |&[r, g, b, _]: &[u8; 4]| [luminance(r, g, b)])
+            sample_as(row, columns, out, |&[r, g, b, _]: &[u8; 4]| {
+                [luminance(r, g, b)]
+            })
         }
     }
 }
@@ -242,7 +284,9 @@ fn sample_as<const BYTES: usize, const CHANNELS: usize>(
                 let [first, count, weights @ ..] = record else {
                     continue;
                 };
-                let tail = pixels.get(u32::from_ne_bytes(*first) as usize..).unwrap_or_default();
+                let tail = pixels
+                    .get(u32::from_ne_bytes(*first) as usize..)
+                    .unwrap_or_default();
                 let count = u32::from_ne_bytes(*count) as usize;
                 let mut sums = [HALF; CHANNELS];
                 for (pixel, weight) in tail.iter().zip(weights).take(count) {

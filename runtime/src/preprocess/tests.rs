@@ -6,7 +6,11 @@ use std::vec::Vec;
 
 macro_rules! fixture {
     ($name:literal) => {
-        concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/preprocess/", $name)
+        concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../tests/fixtures/preprocess/",
+            $name
+        )
     };
 }
 
@@ -29,7 +33,11 @@ fn pixels_equal_the_goldens() {
         let worst = out.iter().zip(golden).map(|(a, b)| a.abs_diff(*b)).max();
         assert!(worst <= Some(allowed), "{case}: {worst:?}");
         let differing = out.iter().zip(golden).filter(|(a, b)| a != b).count();
-        assert!(differing * 50 <= out.len() * usize::from(allowed), "{case}: {differing} of {}", out.len());
+        assert!(
+            differing * 50 <= out.len() * usize::from(allowed),
+            "{case}: {differing} of {}",
+            out.len()
+        );
     }
     assert!(goldens.is_empty());
 }
@@ -43,7 +51,9 @@ fn any_picture_and_any_specification_give_pixels_or_an_error() {
         let (width, height) = (random.below(70), random.below(70));
         let row = width as usize * format.bytes_per_pixel();
         let stride = row + random.below(9) as usize;
-        let pixels: Vec<u8> = (0..stride * height as usize).map(|_| random.next() as u8).collect();
+        let pixels: Vec<u8> = (0..stride * height as usize)
+            .map(|_| random.next() as u8)
+            .collect();
         let spec = random.spec();
         let Ok(image) = ImageView::new(&pixels, width, height, stride, format) else {
             assert!(width == 0 || height == 0);
@@ -61,7 +71,10 @@ fn any_picture_and_any_specification_give_pixels_or_an_error() {
         let out = run(&spec, &image);
 
         // The stride's padding, the scratch's content and its alignment have no influence.
-        let packed: Vec<u8> = (0..height).flat_map(|y| image.row(y).unwrap()).copied().collect();
+        let packed: Vec<u8> = (0..height)
+            .flat_map(|y| image.row(y).unwrap())
+            .copied()
+            .collect();
         let packed = ImageView::packed(&packed, width, height, format).unwrap();
         let mut scratch = vec![0xA5; need + 1];
         let mut again = vec![0x5A; spec.output_len()];
@@ -74,7 +87,9 @@ fn any_picture_and_any_specification_give_pixels_or_an_error() {
             let refused = Err(PreprocessError::ScratchTooShort { need });
             assert_eq!(spec.run_u8(&image, &mut short, &mut again), refused);
         }
-        let refused = Err(PreprocessError::Length { expected: spec.output_len() });
+        let refused = Err(PreprocessError::Length {
+            expected: spec.output_len(),
+        });
         assert_eq!(spec.run_u8(&image, &mut scratch, &mut again[1..]), refused);
         let end = stride * (height as usize - 1) + row;
         let truncated = ImageView::new(&pixels[..end - 1], width, height, stride, format);
@@ -91,7 +106,10 @@ fn even_pictures_stay_even() {
             let (width, height) = (1 + random.below(90), 1 + random.below(90));
             let pixels = vec![value; (width * height * 3) as usize];
             let image = ImageView::packed(&pixels, width, height, PixelFormat::Rgb8).unwrap();
-            let spec = Preprocess { resize: Resize::Exact, ..random.spec() };
+            let spec = Preprocess {
+                resize: Resize::Exact,
+                ..random.spec()
+            };
             if spec.validate().is_ok() {
                 assert!(run(&spec, &image).iter().all(|v| *v == value), "{spec:?}");
             }
@@ -108,7 +126,10 @@ fn formats_of_one_picture_agree() {
     let rgba: Vec<u8> = rgb.iter().flat_map(|&[r, g, b]| [r, g, b, r ^ b]).collect();
     let view = |pixels, format| ImageView::packed(pixels, 31, 23, format).unwrap();
     for _ in 0..200 {
-        let spec = Preprocess { resize: Resize::Exact, ..random.spec() };
+        let spec = Preprocess {
+            resize: Resize::Exact,
+            ..random.spec()
+        };
         if spec.validate().is_err() {
             continue;
         }
@@ -116,7 +137,10 @@ fn formats_of_one_picture_agree() {
         assert_eq!(out, run(&spec, &view(&bgr, PixelFormat::Bgr8)));
         assert_eq!(out, run(&spec, &view(&rgba, PixelFormat::Rgba8)));
         if spec.channels == Channels::Rgb {
-            let flipped = Preprocess { channels: Channels::Bgr, ..spec };
+            let flipped = Preprocess {
+                channels: Channels::Bgr,
+                ..spec
+            };
             assert_eq!(out, run(&flipped, &view(&bgr, PixelFormat::Rgb8)));
         }
     }
@@ -126,7 +150,12 @@ fn formats_of_one_picture_agree() {
 fn crops_are_windows_of_the_whole() {
     let pixels: Vec<u8> = (0..40 * 30).map(|i| (i * 37 % 251) as u8).collect();
     let image = ImageView::packed(&pixels, 40, 30, PixelFormat::Gray8).unwrap();
-    for filter in [Filter::Nearest, Filter::Bilinear, Filter::Bicubic, Filter::Area] {
+    for filter in [
+        Filter::Nearest,
+        Filter::Bilinear,
+        Filter::Bicubic,
+        Filter::Area,
+    ] {
         for antialias in [false, true] {
             let whole = Preprocess {
                 resize: Resize::ShorterSide(18),
@@ -141,7 +170,14 @@ fn crops_are_windows_of_the_whole() {
             };
             let all = run(&whole, &image);
             // Surpluses 11 and 5: halves 5.5 and 2.5 round to 6 and 2.
-            let window = run(&Preprocess { width: 13, height: 13, ..whole }, &image);
+            let window = run(
+                &Preprocess {
+                    width: 13,
+                    height: 13,
+                    ..whole
+                },
+                &image,
+            );
             for y in 0..13 {
                 let row = &all[(y + 2) * 24 + 6..][..13];
                 assert_eq!(&window[y * 13..][..13], row, "{filter:?} {antialias}");
@@ -152,7 +188,10 @@ fn crops_are_windows_of_the_whole() {
 
 #[test]
 fn sizes_follow_torchvision() {
-    let spec = |resize| Preprocess { resize, ..Lcg(1).spec_of(224, 224) };
+    let spec = |resize| Preprocess {
+        resize,
+        ..Lcg(1).spec_of(224, 224)
+    };
     let resized = |short, w, h| spec(Resize::ShorterSide(short)).resized_size(w, h);
     assert_eq!(resized(256, 500, 375), Ok((341, 256)));
     assert_eq!(resized(256, 375, 500), Ok((256, 341)));
@@ -166,27 +205,70 @@ fn sizes_follow_torchvision() {
 
 #[test]
 fn hostile_sizes_are_refused() {
-    let spec = |resize| Preprocess { resize, ..Lcg(1).spec_of(u16::MAX, u16::MAX) };
+    let spec = |resize| Preprocess {
+        resize,
+        ..Lcg(1).spec_of(u16::MAX, u16::MAX)
+    };
     let short = spec(Resize::ShorterSide(u16::MAX));
     assert_eq!(short.scratch_bytes(0, 5), Err(PreprocessError::EmptyImage));
-    assert_eq!(short.scratch_bytes(u32::MAX, 5), Err(PreprocessError::ImageTooLarge));
-    assert_eq!(short.scratch_bytes(MAX_SIDE, 1), Err(PreprocessError::ImageTooLarge));
-    assert_eq!(spec(Resize::None).scratch_bytes(9, u32::from(u16::MAX)), Err(PreprocessError::CropTooLarge));
+    assert_eq!(
+        short.scratch_bytes(u32::MAX, 5),
+        Err(PreprocessError::ImageTooLarge)
+    );
+    assert_eq!(
+        short.scratch_bytes(MAX_SIDE, 1),
+        Err(PreprocessError::ImageTooLarge)
+    );
+    assert_eq!(
+        spec(Resize::None).scratch_bytes(9, u32::from(u16::MAX)),
+        Err(PreprocessError::CropTooLarge)
+    );
     // Absurd, but within 64 bits.
     if cfg!(target_pointer_width = "64") {
-        assert!(spec(Resize::Exact).scratch_bytes(MAX_SIDE, MAX_SIDE).unwrap() > 1 << 24);
+        assert!(
+            spec(Resize::Exact)
+                .scratch_bytes(MAX_SIDE, MAX_SIDE)
+                .unwrap()
+                > 1 << 24
+        );
     }
-    for (width, height, resize) in [(0, 1, Resize::None), (1, 0, Resize::Exact), (1, 1, Resize::ShorterSide(0))] {
-        let spec = Preprocess { width, height, resize, ..short };
+    for (width, height, resize) in [
+        (0, 1, Resize::None),
+        (1, 0, Resize::Exact),
+        (1, 1, Resize::ShorterSide(0)),
+    ] {
+        let spec = Preprocess {
+            width,
+            height,
+            resize,
+            ..short
+        };
         assert_eq!(spec.validate(), Err(PreprocessError::BadSpec));
         assert_eq!(spec.scratch_bytes(4, 4), Err(PreprocessError::BadSpec));
     }
     for bad in [f32::NAN, f32::INFINITY, 0.0] {
         let std = [1.0, 1.0, bad];
-        assert_eq!(Preprocess { std, ..short }.validate(), Err(PreprocessError::BadSpec));
+        assert_eq!(
+            Preprocess { std, ..short }.validate(),
+            Err(PreprocessError::BadSpec)
+        );
     }
-    assert_eq!(Preprocess { scale: f32::NAN, ..short }.validate(), Err(PreprocessError::BadSpec));
-    assert_eq!(Preprocess { mean: [f32::NAN; 3], ..short }.validate(), Err(PreprocessError::BadSpec));
+    assert_eq!(
+        Preprocess {
+            scale: f32::NAN,
+            ..short
+        }
+        .validate(),
+        Err(PreprocessError::BadSpec)
+    );
+    assert_eq!(
+        Preprocess {
+            mean: [f32::NAN; 3],
+            ..short
+        }
+        .validate(),
+        Err(PreprocessError::BadSpec)
+    );
 }
 
 /// The formula of [`Preprocess::scratch_bytes`], on the usual evaluation pipeline.
@@ -201,9 +283,18 @@ fn scratch_is_what_the_documentation_says() {
     let taps = 3 + 1; // ⌈2 · 375 / 256⌉ + 1
     let expected = 224 * (8 + 4 * taps) + taps * (4 + 224 * 3);
     assert_eq!(spec.scratch_bytes(500, 375), Ok(expected));
-    let plain = Preprocess { antialias: false, ..spec };
-    assert_eq!(plain.scratch_bytes(500, 375), Ok(224 * (8 + 4 * 2) + 2 * (4 + 224 * 3)));
-    let nearest = Preprocess { filter: Filter::Nearest, ..spec };
+    let plain = Preprocess {
+        antialias: false,
+        ..spec
+    };
+    assert_eq!(
+        plain.scratch_bytes(500, 375),
+        Ok(224 * (8 + 4 * 2) + 2 * (4 + 224 * 3))
+    );
+    let nearest = Preprocess {
+        filter: Filter::Nearest,
+        ..spec
+    };
     assert_eq!(nearest.scratch_bytes(500, 375), Ok(224 * 4));
     assert_eq!(spec.scratch_bytes(256, 300), Ok(0));
 }
@@ -229,7 +320,19 @@ fn run(spec: &Preprocess, image: &ImageView<'_>) -> Vec<u8> {
 /// Reads a line of `cases.txt`.
 fn parse(case: &str) -> (Preprocess, &str, u32, u32, PixelFormat) {
     let fields: Vec<&str> = case.split_whitespace().collect();
-    let [source, src_w, src_h, format, resize, filter, antialias, width, height, channels] = fields[..] else {
+    let [
+        source,
+        src_w,
+        src_h,
+        format,
+        resize,
+        filter,
+        antialias,
+        width,
+        height,
+        channels,
+    ] = fields[..]
+    else {
         panic!("{case}");
     };
     let spec = Preprocess {
@@ -260,7 +363,13 @@ fn parse(case: &str) -> (Preprocess, &str, u32, u32, PixelFormat) {
         "rgba8" => PixelFormat::Rgba8,
         other => panic!("{other}"),
     };
-    (spec, source, src_w.parse().unwrap(), src_h.parse().unwrap(), format)
+    (
+        spec,
+        source,
+        src_w.parse().unwrap(),
+        src_h.parse().unwrap(),
+        format,
+    )
 }
 
 /// A linear congruential generator.
@@ -289,8 +398,14 @@ impl Lcg {
     fn spec_of(&mut self, width: u16, height: u16) -> Preprocess {
         let short = self.below(80) as u16;
         Preprocess {
-            resize: [Resize::None, Resize::Exact, Resize::ShorterSide(short)][self.below(3) as usize],
-            filter: [Filter::Nearest, Filter::Bilinear, Filter::Bicubic, Filter::Area][self.below(4) as usize],
+            resize: [Resize::None, Resize::Exact, Resize::ShorterSide(short)]
+                [self.below(3) as usize],
+            filter: [
+                Filter::Nearest,
+                Filter::Bilinear,
+                Filter::Bicubic,
+                Filter::Area,
+            ][self.below(4) as usize],
             antialias: self.below(2) == 0,
             width,
             height,

@@ -15,7 +15,6 @@ use std::collections::{HashMap, HashSet};
 
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::ops::{self, cnn, konst, nn, source};
-use tract_onnx::tract_hir::internal::{EvalOp, Op as _};
 
 use super::error::Problem;
 use super::load::Nodes;

@@ -1,6 +1,7 @@
 //! Operators that move data: axes, slices, joins, padding, repetition.
 
 use tract_onnx::prelude::*;
+use tract_onnx::tract_hir::internal::{DimLike, ToDim};
 use tract_onnx::tract_core::ops::array::{Gather, MultiBroadcastTo, Pad, PadMode, Slice, StridedSlice, Tile, TypedConcat};
 use tract_onnx::tract_core::ops::cast::Cast;
 use tract_onnx::tract_core::ops::change_axes::AxisOp;
@@ -10,7 +11,6 @@ use tract_onnx::tract_core::ops::identity::Identity;
 use super::operand::{self, Operand};
 use super::{Lowered, Lowering};
 use crate::graph::{Op, ValueId};
-use crate::import::error::Problem;
 
 /// Most pieces that one gather or repetition may be cut into.
 const MAX_PIECES: usize = 256;

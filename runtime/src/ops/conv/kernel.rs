@@ -179,12 +179,13 @@ fn check_geometry(
     y: usize,
 ) -> Result<usize, Error> {
     at_least(product(&input), x)?;
+    let refused = Err(Error::Length { expected: product(&output), got: y });
+    if input.contains(&0) || output.contains(&0) || y == 0 || y % output[2] != 0 {
+        return refused;
+    }
     let inside = (0..2).all(|axis| window.output(axis, input[axis]).is_some_and(|n| output[axis] <= n));
-    let same = input[..2] == output[..2];
-    let whole = y.checked_rem(output[2]) == Some(0) && y > 0;
-    let empty = product(&input) == 0 || product(&output) == 0;
-    if !inside || !whole || empty || (window.is_point() && !same) {
-        return Err(Error::Length { expected: product(&output), got: y });
+    if !inside || (window.is_point() && input[..2] != output[..2]) {
+        return refused;
     }
     let pixels = y / output[2];
     at_least(first.saturating_add(pixels), product(&output[..2]))?;

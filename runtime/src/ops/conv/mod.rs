@@ -7,13 +7,19 @@
 //!
 //! A linear layer is a 1×1 convolution over `rows` pixels.
 
+pub(crate) mod kernel;
 mod packing;
+mod patch;
+pub(crate) mod portable;
 mod reference;
+mod reference_f32;
 #[cfg(test)]
 mod tests;
 
+pub use kernel::{conv_f32, conv_i8, scratch_bytes};
 pub use packing::{PackedShape, QUAD, WEIGHT_SLACK, WIDTH, pack_i8};
 pub use reference::conv_i8 as conv_i8_reference;
+pub use reference_f32::conv_f32 as conv_f32_reference;
 
 use super::Window;
 

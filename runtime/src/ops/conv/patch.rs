@@ -35,10 +35,6 @@ impl<'a> Patches<'a, f32> {
 }
 
 impl<T: Copy> Patches<'_, T> {
-    /// Values of a patch.
-    pub(crate) fn depth(&self) -> usize {
-        self.window.taps() * self.input[2]
-    }
 
     /// Writes the patch of output pixel `pixel` to the front of `row`. What lies behind it in `row`
     /// may be overwritten too: short runs are copied in whole chunks where there is room.

@@ -24,18 +24,73 @@ pub fn depthwise_i8(
     if y.is_empty() {
         return Ok(());
     }
-    run(
-        cap,
-        portable::Rows {
-            dw,
-            x,
-            first_row,
-            y: &mut *y,
-        },
-    );
+    if !vectors(cap, dw, x, first_row, y) {
+        run(
+            cap,
+            portable::Rows {
+                dw,
+                x,
+                first_row,
+                y: &mut *y,
+            },
+        );
+    }
     dw.epilogue
         .table
         .map_or(Ok(()), |table| table_i8_in_place(cap, table, y))
+}
+
+/// Runs the instruction set's kernel; `false` when it has none for this operator.
+#[cfg(target_arch = "x86_64")]
+fn vectors(
+    cap: Capability,
+    dw: &DepthwiseI8<'_>,
+    x: &[i8],
+    first_row: usize,
+    y: &mut [i8],
+) -> bool {
+    use crate::arch::x86::depthwise::{
+        Job, depthwise_avx2, depthwise_avx512vnni, depthwise_avxvnni,
+    };
+    if !stays_small(dw) {
+        return false;
+    }
+    let job = Job {
+        dw,
+        x,
+        first_row,
+        y,
+    };
+    match cap {
+        Capability::Portable => false,
+        Capability::Avx2(token) => depthwise_avx2(token, job),
+        Capability::AvxVnni(token) => depthwise_avxvnni(token, job),
+        Capability::Avx512Vnni(token) => depthwise_avx512vnni(token, job),
+        Capability::Amx(token) => depthwise_avx512vnni(token.avx512vnni(), job),
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn vectors(_: Capability, _: &DepthwiseI8<'_>, _: &[i8], _: usize, _: &mut [i8]) -> bool {
+    false
+}
+
+/// Whether every value stays below 2²² in magnitude before the clamp, whatever the input: the
+/// vector kernels round by adding [`crate::numerics::MAGIC`] and clamp only after the conversion to
+/// an integer. Every sensible quantisation stays far below.
+#[cfg(target_arch = "x86_64")]
+fn stays_small(dw: &DepthwiseI8<'_>) -> bool {
+    const LIMIT: f32 = 4.0e6;
+    let products = dw.window.taps() as f32 * (128.0 * 128.0);
+    let residual = dw.epilogue.residual.map_or(0.0, |r| {
+        (r.zero.unsigned_abs() as f32 + 128.0) * r.multiplier.abs()
+    });
+    let offset = residual + dw.epilogue.zero.unsigned_abs() as f32;
+    let channels = dw.bias.iter().zip(dw.multipliers).take(dw.input[2]);
+    channels.fold(true, |small, (bias, multiplier)| {
+        let largest = (bias.unsigned_abs() as f32 + products) * multiplier.abs() + offset;
+        small & (largest < LIMIT)
+    })
 }
 
 /// Checks every slice against the geometry.

@@ -12,7 +12,7 @@ use crate::numerics::MAGIC;
 pub(crate) fn depthwise_avx512vnni(token: Avx512Vnni, job: Job<'_, '_>) -> bool {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni,avx2,fma")]
     fn inner(engine: Avx512Vnni, job: Job<'_, '_>) -> bool {
-        driver::run_quads(engine, job, driver::wide_blocks)
+        driver::run(engine, job)
     }
     // SAFETY: the token proves that the processor has the enabled features.
     unsafe { inner(token, job) }
@@ -24,6 +24,7 @@ impl Engine for Avx512Vnni {
 
     const BYTES: usize = 64;
     const TAPS: usize = 4;
+    const SIDE: usize = 4;
 
     #[inline(always)]
     fn zero(self) -> __m512i {
@@ -64,56 +65,53 @@ impl Engine for Avx512Vnni {
     }
 
     #[inline(always)]
-    fn load<const G: usize>(self, parts: [&[i8]; G]) -> __m512i {
-        if parts.iter().any(|part| part.len() < 64 / G) {
-            return self.zero();
-        }
-        // SAFETY: `self` proves AVX-512; every part has the 64 / G bytes that are read from it.
+    unsafe fn load(self, lanes: usize, at: impl Fn(usize) -> *const i8) -> __m512i {
+        // SAFETY: `self` proves AVX-512; the caller vouches for 64 / lanes bytes at each address.
         unsafe {
-            match G {
-                1 => _mm512_loadu_si512(parts[0].as_ptr().cast()),
+            match lanes {
+                1 => _mm512_loadu_si512(at(0).cast()),
                 2 => {
-                    let low = _mm256_loadu_si256(parts[0].as_ptr().cast());
-                    let high = _mm256_loadu_si256(parts[1].as_ptr().cast());
+                    let low = _mm256_loadu_si256(at(0).cast());
+                    let high = _mm256_loadu_si256(at(1).cast());
                     _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high)
                 }
                 _ => {
-                    let v = _mm512_castsi128_si512(_mm_loadu_si128(parts[0].as_ptr().cast()));
-                    let v = _mm512_inserti32x4::<1>(v, _mm_loadu_si128(parts[1].as_ptr().cast()));
-                    let v = _mm512_inserti32x4::<2>(v, _mm_loadu_si128(parts[2].as_ptr().cast()));
-                    _mm512_inserti32x4::<3>(v, _mm_loadu_si128(parts[3].as_ptr().cast()))
+                    let v = _mm512_castsi128_si512(_mm_loadu_si128(at(0).cast()));
+                    let v = _mm512_inserti32x4::<1>(v, _mm_loadu_si128(at(1).cast()));
+                    let v = _mm512_inserti32x4::<2>(v, _mm_loadu_si128(at(2).cast()));
+                    _mm512_inserti32x4::<3>(v, _mm_loadu_si128(at(3).cast()))
                 }
             }
         }
     }
 
     #[inline(always)]
-    fn store<const G: usize>(self, v: __m512i, lane: usize, out: &mut [i8]) {
-        let mask = u64::MAX >> (64 - out.len().clamp(1, 64 / G));
+    fn store(self, v: __m512i, lanes: usize, lane: usize, out: &mut [i8]) {
+        let mask = u64::MAX
+            .checked_shr(64 - out.len().min(64 / lanes) as u32)
+            .unwrap_or(0);
         let to = out.as_mut_ptr();
-        if out.is_empty() {
-            return;
-        }
-        // SAFETY: `self` proves AVX-512; a full part is written only to a slice of its length, and
-        // the mask admits no more bytes than the slice has.
+        // SAFETY: `self` proves AVX-512; the mask admits no more bytes than the slice has.
         unsafe {
-            match (G, lane) {
-                (1, _) if out.len() == 64 => _mm512_storeu_si512(to.cast(), v),
+            match (lanes, lane) {
                 (1, _) => _mm512_mask_storeu_epi8(to, mask, v),
+                (_, 0) => {
+                    _mm256_mask_storeu_epi8(to, mask as u32, _mm512_castsi512_si256(v));
+                }
                 (2, _) => {
-                    let part = match lane {
-                        0 => _mm512_castsi512_si256(v),
-                        _ => _mm512_extracti64x4_epi64::<1>(v),
-                    };
+                    let part = _mm512_extracti64x4_epi64::<1>(v);
                     _mm256_mask_storeu_epi8(to, mask as u32, part);
                 }
+                (_, 1) => {
+                    let part = _mm512_extracti32x4_epi32::<1>(v);
+                    _mm_mask_storeu_epi8(to, mask as u16, part);
+                }
+                (_, 2) => {
+                    let part = _mm512_extracti32x4_epi32::<2>(v);
+                    _mm_mask_storeu_epi8(to, mask as u16, part);
+                }
                 _ => {
-                    let part = match lane {
-                        0 => _mm512_castsi512_si128(v),
-                        1 => _mm512_extracti32x4_epi32::<1>(v),
-                        2 => _mm512_extracti32x4_epi32::<2>(v),
-                        _ => _mm512_extracti32x4_epi32::<3>(v),
-                    };
+                    let part = _mm512_extracti32x4_epi32::<3>(v);
                     _mm_mask_storeu_epi8(to, mask as u16, part);
                 }
             }
@@ -163,13 +161,13 @@ impl Engine for Avx512Vnni {
         let zero = self.zero();
         // SAFETY: `self` proves AVX-512.
         unsafe {
-            let low = _mm512_unpacklo_epi8(zero, bytes);
-            let high = _mm512_unpackhi_epi8(zero, bytes);
+            let low = _mm512_unpacklo_epi8(bytes, zero);
+            let high = _mm512_unpackhi_epi8(bytes, zero);
             [
-                _mm512_srai_epi32::<24>(_mm512_unpacklo_epi16(zero, low)),
-                _mm512_srai_epi32::<24>(_mm512_unpackhi_epi16(zero, low)),
-                _mm512_srai_epi32::<24>(_mm512_unpacklo_epi16(zero, high)),
-                _mm512_srai_epi32::<24>(_mm512_unpackhi_epi16(zero, high)),
+                _mm512_unpacklo_epi16(low, zero),
+                _mm512_unpackhi_epi16(low, zero),
+                _mm512_unpacklo_epi16(high, zero),
+                _mm512_unpackhi_epi16(high, zero),
             ]
         }
     }
@@ -203,8 +201,7 @@ impl Engine for Avx512Vnni {
     fn pack(self, [a, b, c, d]: [__m512i; 4], lo: __m512i, hi: __m512i) -> __m512i {
         // SAFETY: `self` proves AVX-512.
         unsafe {
-            let bytes =
-                _mm512_packs_epi16(_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d));
+            let bytes = _mm512_packs_epi16(_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d));
             _mm512_min_epi8(_mm512_max_epi8(bytes, lo), hi)
         }
     }

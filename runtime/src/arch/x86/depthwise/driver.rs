@@ -1,43 +1,70 @@
-//! The instruction-set independent part of the depthwise kernels.
+//! From a job to blocks of channels.
 //!
-//! Channels are taken in blocks of a vector's bytes. For each input column the rows under the
-//! window are interleaved once, so that one 32-bit element holds a channel's values in neighbouring
-//! rows, and kept in a ring of columns; each output pixel is then a few dot products per column.
-//! Several output rows that lie below each other share the interleaved columns: they differ in the
-//! weights, which are shifted down by the stride.
-//!
-//! The channels left over from full blocks fill a half or a quarter of a vector; there the other
-//! parts hold the same channels of output rows further down.
+//! Channels are taken in blocks of a vector's bytes. The channels left over from full blocks fill a
+//! half or a quarter of a vector; there the other parts hold the same channels of output rows
+//! further down.
 
+use super::Job;
+use super::block::{Block, RING, Ring, WIDTH};
+use super::column::ROWS;
 use super::engine::Engine;
-use super::{Geometry, Job};
 
-/// Columns that the ring holds: the widest window, dilation included. A power of two.
-const RING: usize = 16;
-/// Widest kernel.
-const WIDTH: usize = 8;
-/// Most input rows that are interleaved.
-const ROWS: usize = 8;
-
-/// Interleaved columns `[column][group of rows][vector]`.
-type Ring<E, const Q: usize> = [[[<E as Engine>::Int; 4]; Q]; RING];
-
-/// Which part of the channels a call of [`block`] computes.
-#[derive(Clone, Copy)]
-pub(super) struct Block {
-    /// First channel.
-    first: usize,
-    /// Channels, at most a lane's.
-    count: usize,
+/// Runs a job; `false` when its window is beyond the kernels.
+#[inline(always)]
+pub(super) fn run<E: Engine>(engine: E, job: Job<'_, '_>) -> bool {
+    let w = &job.dw.window;
+    let [height, width] = w.kernel.map(usize::from);
+    let reach = (width.max(1) - 1) * usize::from(w.dilation[1]) + 1;
+    if height == 0 || height > ROWS || width == 0 || width > WIDTH || reach > RING {
+        return false;
+    }
+    if E::TAPS == 4 {
+        match height {
+            ..=4 => blocks::<E, 1, 2>(engine, job),
+            _ => blocks::<E, 2, 4>(engine, job),
+        }
+    } else {
+        // One more row than the kernel has lets two output rows share the columns.
+        match height {
+            ..=3 => blocks::<E, 2, 2>(engine, job),
+            ..=5 => blocks::<E, 3, 2>(engine, job),
+            _ => blocks::<E, 4, 2>(engine, job),
+        }
+    }
+    true
 }
 
-/// Runs a job on an engine that takes four rows per dot product.
+/// All blocks, with `Q` groups of interleaved rows and at most `W` output rows that share them.
 #[inline(always)]
-pub(super) fn run_quads<E: Engine>(
-    engine: E,
-    job: Job<'_, '_>,
-    blocks: impl Fn(&mut Call<'_, '_, E>, &dyn Fn()),
-) -> bool {
-    let _ = (engine, job, blocks);
-    false
+fn blocks<E: Engine, const Q: usize, const W: usize>(engine: E, job: Job<'_, '_>) {
+    let Job {
+        dw,
+        x,
+        first_row,
+        y,
+    } = job;
+    let channels = dw.input[2];
+    let mut ring: Ring<E, Q> = [[[engine.zero(); 4]; Q]; RING];
+    let mut block = Block::<E, Q, W>::new(engine, dw, x, first_row);
+    let mut first = 0;
+    while first < channels {
+        let rest = channels - first;
+        let lanes = lanes(E::BYTES, rest);
+        let count = rest.min(E::BYTES / lanes);
+        block.set_channels(first, count, lanes);
+        block.run(&mut ring, y);
+        first += count;
+    }
+}
+
+/// Into how many parts a vector of `bytes` is best divided when `rest` channels are left: the
+/// fewest that one part of which is still filled, but for a vector that is nearly full.
+fn lanes(bytes: usize, rest: usize) -> usize {
+    if rest > bytes * 3 / 4 {
+        1
+    } else if rest > 16 || bytes < 64 {
+        2
+    } else {
+        4
+    }
 }

@@ -1,5 +1,8 @@
 //! What the depthwise driver asks of an instruction set.
 
+/// Most parts that a vector is divided into.
+pub(super) const LANES: usize = 4;
+
 /// Vectors of one instruction set. A value of an implementing type proves that the processor has
 /// its instructions, so all methods are safe.
 ///
@@ -16,6 +19,8 @@ pub(super) trait Engine: Copy {
     const BYTES: usize;
     /// Rows whose values stand side by side in one 32-bit element.
     const TAPS: usize;
+    /// How many of the four vectors are accumulated side by side: what the registers allow.
+    const SIDE: usize;
 
     /// All bits 0.
     fn zero(self) -> Self::Int;
@@ -30,10 +35,14 @@ pub(super) trait Engine: Copy {
     /// Element `i` is `f(i)`.
     fn float_from(self, f: impl Fn(usize) -> f32) -> Self::Float;
 
-    /// Joins `G` parts of `BYTES / G` bytes each; longer slices are cut, shorter ones give zeros.
-    fn load<const G: usize>(self, parts: [&[i8]; G]) -> Self::Int;
-    /// Writes part `lane` of `G` to `out`, whose length is at most `BYTES / G`.
-    fn store<const G: usize>(self, v: Self::Int, lane: usize, out: &mut [i8]);
+    /// Joins `lanes` parts of `BYTES / lanes` bytes each; part `g` is read at `at(g)`.
+    ///
+    /// # Safety
+    ///
+    /// Each of these addresses must have that many readable bytes.
+    unsafe fn load(self, lanes: usize, at: impl Fn(usize) -> *const i8) -> Self::Int;
+    /// Writes part `lane` of `lanes` to `out`, whose length is at most `BYTES / lanes`.
+    fn store(self, v: Self::Int, lanes: usize, lane: usize, out: &mut [i8]);
 
     /// Signed bytes to unsigned ones, `x + 128`.
     fn to_unsigned(self, v: Self::Int) -> Self::Int;
@@ -44,7 +53,7 @@ pub(super) trait Engine: Copy {
     /// Adds the products of values and weights to each 32-bit element.
     fn dot(self, acc: Self::Int, values: Self::Int, weights: Self::Int) -> Self::Int;
 
-    /// Sign-extends bytes to 32-bit elements.
+    /// Zero-extends bytes to 32-bit elements.
     fn widen(self, bytes: Self::Int) -> [Self::Int; 4];
     /// `f32(acc) · multiplier`.
     fn scale(self, acc: Self::Int, multiplier: Self::Float) -> Self::Float;

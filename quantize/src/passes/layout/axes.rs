@@ -1,0 +1,80 @@
+//! Operators of one activation, with their axes in another order.
+
+use super::groups::Groups;
+use super::restore;
+use crate::graph::{Node, Op, ValueId, is_identity};
+use crate::passes::edit::{Edit, Verdict};
+
+/// `node` applied to `x` instead of its transpose, and the transpose after it.
+pub(super) fn below(edit: &mut Edit<'_>, node: &Node, x: ValueId, perm: &[usize]) -> Verdict {
+    let back = |pads: &[usize]| {
+        let mut moved = vec![0; pads.len()];
+        perm.iter().zip(pads).for_each(|(&p, &pad)| moved[p] = pad);
+        moved
+    };
+    let last = perm.len().wrapping_sub(1);
+    let op = match &node.op {
+        Op::Unary(_) => node.op.clone(),
+        Op::Softmax { .. } | Op::LayerNorm { .. } | Op::Linear { residual: false, .. } if perm.get(last) == Some(&last) => node.op.clone(),
+        Op::Pad { before, after, value } => Op::Pad { before: back(before), after: back(after), value: *value },
+        Op::Slice { axis, start, len, step } => Op::Slice { axis: perm[*axis], start: *start, len: *len, step: *step },
+        Op::Broadcast(to) if to.len() == perm.len() => Op::Broadcast(back(to)),
+        Op::Reduce { kind, axes } => {
+            let mut axes: Vec<usize> = axes.iter().map(|&a| perm[a]).collect();
+            axes.sort_unstable();
+            Op::Reduce { kind: *kind, axes }
+        }
+        Op::Reshape(to) => return reshape(edit, node, x, perm, to),
+        _ => return Ok(None),
+    };
+    let mut inputs = node.inputs.clone();
+    inputs[0] = x;
+    let y = edit.push(&node.name, op, &inputs)?;
+    restore(edit, node, y, perm)
+}
+
+/// A reshape of a transpose, where it keeps together what the transpose moves.
+fn reshape(edit: &mut Edit<'_>, node: &Node, x: ValueId, perm: &[usize], to: &[usize]) -> Verdict {
+    let Some((to, perm)) = Groups::of(edit.shape(node.inputs[0]), to).moved(edit.shape(x), perm, to) else {
+        return Ok(None);
+    };
+    let y = if edit.shape(x) == to { x } else { edit.push(&node.name, Op::Reshape(to), &[x])? };
+    if is_identity(&perm) { Ok(Some(y)) } else { restore(edit, node, y, &perm) }
+}
+
+/// A reshape sinks below what does not look at shapes, to meet the next one.
+pub(super) fn below_reshape(edit: &mut Edit<'_>, node: &Node) -> Verdict {
+    let source = |edit: &Edit<'_>, v: ValueId| match edit.producer(v) {
+        Some(Node { op: Op::Reshape(_), inputs, .. }) => Some(inputs[0]),
+        _ => None,
+    };
+    let Some(x) = source(edit, node.inputs[0]) else { return Ok(None) };
+    let inputs = match (&node.op, &node.inputs[..]) {
+        (Op::Unary(_), _) => vec![x],
+        (Op::Linear { residual: false, .. }, [_, w, b]) if edit.shape(x).last() == edit.shape(node.inputs[0]).last() => vec![x, *w, *b],
+        (Op::Binary { .. }, [a, b]) if edit.shape(*a) == edit.shape(node.output) => match source(edit, *b) {
+            Some(y) if edit.shape(x) == edit.shape(y) && edit.shape(*a) == edit.shape(*b) => vec![x, y],
+            _ => match follow(edit, node, x, *a, *b) {
+                Some(b) => vec![x, b],
+                None => return Ok(None),
+            },
+        },
+        _ => return Ok(None),
+    };
+    let y = edit.push(&node.name, node.op.clone(), &inputs)?;
+    let to = edit.shape(node.output).to_vec();
+    edit.push(&format!("{}.shape", node.name), Op::Reshape(to), &[y]).map(Some)
+}
+
+/// A constant operand of a binary operator whose other operand loses its reshape from `x` to `a`: one
+/// number, or one for each channel where the channels stay.
+fn follow(edit: &mut Edit<'_>, node: &Node, x: ValueId, a: ValueId, c: ValueId) -> Option<ValueId> {
+    let channels = edit.shape(a).last().copied()?;
+    let same_channels = edit.shape(x).last() == Some(&channels);
+    let data = edit.constant(c)?;
+    if data.len() != 1 && !(same_channels && data.len() == channels && edit.shape(c).last() == Some(&channels)) {
+        return None;
+    }
+    let (data, shape) = (data.to_vec(), if data.len() == 1 { vec![] } else { vec![channels] });
+    Some(edit.constant_value(&format!("{}.constant", node.name), &shape, data))
+}

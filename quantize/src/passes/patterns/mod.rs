@@ -1,0 +1,18 @@
+//! Operators that exporters spell out in smaller ones.
+
+mod clamp;
+mod gate;
+mod mean;
+mod norm;
+
+use super::edit::sweep;
+use crate::graph::{Graph, GraphError};
+
+/// Runs the pass: means, clamps, gated activations, layer normalisation.
+pub fn run(graph: &mut Graph) -> Result<usize, GraphError> {
+    let mut changes = 0;
+    for rule in [mean::rule, clamp::rule, gate::rule, norm::rule, norm::parameters] {
+        changes += sweep(graph, rule)?;
+    }
+    Ok(changes)
+}

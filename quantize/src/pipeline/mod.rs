@@ -1,0 +1,281 @@
+//! The whole way from an imported graph to a sealed int8 artifact.
+
+mod golden;
+mod parity;
+mod sensitivity;
+
+use std::collections::BTreeMap;
+
+use ampoule_runtime::Artifact;
+use ampoule_runtime::preprocess::Preprocess;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::calibrate::{Range, RangeMethod, WeightMethod};
+use crate::graph::{Graph, GraphError};
+use crate::lower::LowerOptions;
+use crate::model::{Compiled, ModelError, compile};
+use crate::observe::{ObserveError, Samples, Statistics, observe};
+use crate::passes;
+use crate::plan::PlanOptions;
+use crate::program::Island;
+use crate::scheme::{Scheme, SchemeError, SchemeOptions, build};
+use crate::seal::Extras;
+pub use parity::{source_shape, to_source, to_stored};
+pub use sensitivity::{LayerSensitivity, Quality, SensitivityReport};
+
+/// Choices of [`quantize`].
+#[derive(Debug, Clone)]
+pub struct QuantizeOptions {
+    /// How activation ranges are chosen.
+    pub range: RangeMethod,
+    /// How weight scales are chosen.
+    pub weights: WeightMethod,
+    /// Correct biases for the mean error of quantised weights.
+    pub bias_correction: bool,
+    /// Equalise channel ranges of neighbouring layers first.
+    pub equalise: bool,
+    /// Largest loss of accuracy in points (or, without labels, of agreement with the float model).
+    /// When int8 loses more, the most sensitive layers are widened until it does not.
+    pub max_drop: Option<f64>,
+    /// Preprocessing of the first input.
+    pub preprocess: Option<Preprocess>,
+    /// Class labels.
+    pub labels: Vec<String>,
+    /// Leave names out of the artifact.
+    pub strip_names: bool,
+    /// Lowering.
+    pub lowering: LowerOptions,
+    /// Facts to store beside the toolkit's own, as JSON values.
+    pub facts: BTreeMap<String, serde_json::Value>,
+}
+
+impl Default for QuantizeOptions {
+    fn default() -> Self {
+        QuantizeOptions {
+            range: RangeMethod::default(),
+            weights: WeightMethod::default(),
+            bias_correction: true,
+            equalise: false,
+            max_drop: None,
+            preprocess: None,
+            labels: Vec::new(),
+            strip_names: false,
+            lowering: LowerOptions::default(),
+            facts: BTreeMap::new(),
+        }
+    }
+}
+
+/// Told about progress; every method does nothing by default.
+pub trait Progress: Sync {
+    /// A stage of `total` units begins.
+    fn begin(&self, _stage: &str, _total: usize) {}
+    /// So many units of the stage are done.
+    fn advance(&self, _done: usize) {}
+    /// The stage ends.
+    fn end(&self) {}
+}
+
+/// No progress shown.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Silent;
+
+impl Progress for Silent {}
+
+/// Why quantisation stopped.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum QuantizeError {
+    /// A pass broke or found a broken graph.
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+    /// A pass changed what the graph computes.
+    #[error("pass `{pass}` changed output `{output}` by {difference:.2e} relative to its largest value")]
+    Parity {
+        /// Pass.
+        pass: String,
+        /// Graph output.
+        output: String,
+        /// Largest difference over the largest magnitude.
+        difference: f64,
+    },
+    /// Calibration could not run.
+    #[error(transparent)]
+    Observe(#[from] ObserveError),
+    /// No scheme.
+    #[error(transparent)]
+    Scheme(#[from] SchemeError),
+    /// Lowering, sealing or running failed.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// No mix of precisions keeps the accuracy.
+    #[error("even with every layer widened the loss is {reached:.2} points, more than --max-drop {wanted:.2}")]
+    MaxDrop {
+        /// Loss reached.
+        reached: f64,
+        /// Loss allowed.
+        wanted: f64,
+    },
+}
+
+/// A finished quantisation.
+#[derive(Debug)]
+pub struct Quantized {
+    /// The artifact with the program and memory plan it was made from.
+    pub compiled: Compiled,
+    /// The optimised float graph.
+    pub graph: Graph,
+    /// The scheme.
+    pub scheme: Scheme,
+    /// What calibration saw.
+    pub statistics: Statistics,
+    /// Sensitivity of layers, when it was measured.
+    pub sensitivity: Option<SensitivityReport>,
+}
+
+/// What the artifact's meta section says about its making.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Meta {
+    /// Name and version of the program that sealed it.
+    pub producer: String,
+    /// Number of calibration samples.
+    pub calibration_samples: usize,
+    /// Range method.
+    pub range: String,
+    /// Whether biases were corrected.
+    pub bias_correction: bool,
+    /// Whether layers were equalised.
+    pub equalised: bool,
+    /// Multiply-accumulates per run.
+    pub macs: u64,
+    /// Steps that are not int8.
+    pub islands: Vec<Island>,
+    /// Source facts given by the caller.
+    pub facts: BTreeMap<String, serde_json::Value>,
+}
+
+/// Optimises, calibrates, quantises, plans and seals.
+///
+/// The same graph, samples and options give the same bytes, whatever the number of threads.
+///
+/// # Errors
+///
+/// [`QuantizeError`].
+pub fn quantize(
+    mut graph: Graph,
+    samples: &dyn Samples,
+    options: &QuantizeOptions,
+    progress: &dyn Progress,
+) -> Result<Quantized, QuantizeError> {
+    prepare(&mut graph, options.equalise)?;
+    progress.begin("calibrate", samples.len());
+    let statistics = observe(&graph, samples, &|done| progress.advance(done))?;
+    progress.end();
+    let mut scheme = build(&graph, &statistics, &scheme_options(&graph, options))?;
+    let sensitivity = match options.max_drop {
+        Some(max_drop) => {
+            Some(sensitivity::widen(&graph, &mut scheme, samples, max_drop, &options.lowering, progress)?)
+        }
+        None => None,
+    };
+    let compiled = seal_all(&graph, &scheme, &statistics, options)?;
+    Ok(Quantized { compiled, graph, scheme, statistics, sensitivity })
+}
+
+/// Optimises a graph the way [`quantize`] does. Debug builds check after every pass that the graph still
+/// computes the same; release builds do so with [`prepare_verified`].
+///
+/// # Errors
+///
+/// [`QuantizeError::Graph`], or [`QuantizeError::Parity`] naming the pass.
+pub fn prepare(graph: &mut Graph, equalise: bool) -> Result<(), QuantizeError> {
+    if cfg!(debug_assertions) {
+        return prepare_verified(graph, equalise);
+    }
+    passes::optimise::<QuantizeError>(graph, None)?;
+    if equalise {
+        passes::equalise::equalise(graph);
+    }
+    Ok(())
+}
+
+/// [`prepare`], running the graph after every pass and comparing it with the graph before all of them.
+///
+/// # Errors
+///
+/// As [`prepare`].
+pub fn prepare_verified(graph: &mut Graph, equalise: bool) -> Result<(), QuantizeError> {
+    let parity = parity::Parity::new(graph)?;
+    passes::optimise(graph, Some(&mut |pass, graph| parity.check(pass, graph)))?;
+    if equalise {
+        passes::equalise::equalise(graph);
+        parity.check("equalise", graph)?;
+    }
+    Ok(())
+}
+
+/// Seals a float model with the same extras.
+///
+/// # Errors
+///
+/// [`QuantizeError`].
+pub fn seal_float(graph: &Graph, options: &QuantizeOptions) -> Result<Compiled, QuantizeError> {
+    let extras = Extras {
+        preprocess: options.preprocess,
+        labels: options.labels.clone(),
+        strip_names: options.strip_names,
+        ..Extras::default()
+    };
+    Ok(compile(graph, None, &options.lowering, &PlanOptions::default(), &extras)?)
+}
+
+fn scheme_options(graph: &Graph, options: &QuantizeOptions) -> SchemeOptions {
+    let mut input_ranges = BTreeMap::new();
+    if let (Some(p), Some(port)) = (options.preprocess, graph.inputs.first()) {
+        input_ranges.insert(port.value, pixel_range(&p));
+    }
+    SchemeOptions {
+        range: options.range,
+        weights: options.weights,
+        bias_correction: options.bias_correction,
+        input_ranges,
+    }
+}
+
+/// The values that 8-bit pixels can become.
+fn pixel_range(p: &Preprocess) -> Range {
+    let ends = (0..3).flat_map(|c| [0.0, 255.0].map(|u: f32| (u * p.scale - p.mean[c]) / p.std[c]));
+    ends.fold(Range { lo: 0.0, hi: 0.0 }, |r, v| Range { lo: r.lo.min(v), hi: r.hi.max(v) })
+}
+
+/// Seals twice: the golden vectors inside are made by running the artifact without them.
+fn seal_all(
+    graph: &Graph,
+    scheme: &Scheme,
+    statistics: &Statistics,
+    options: &QuantizeOptions,
+) -> Result<Compiled, QuantizeError> {
+    let planning = PlanOptions::default();
+    let draft = compile(graph, Some(scheme), &options.lowering, &planning, &Extras::default())?;
+    let meta = Meta {
+        producer: concat!("ampoule ", env!("CARGO_PKG_VERSION")).to_owned(),
+        calibration_samples: statistics.samples,
+        range: options.range.to_string(),
+        bias_correction: options.bias_correction,
+        equalised: options.equalise,
+        macs: graph.macs(),
+        islands: draft.program.islands.clone(),
+        facts: options.facts.clone(),
+    };
+    let extras = Extras {
+        preprocess: options.preprocess,
+        labels: options.labels.clone(),
+        meta: serde_json::to_string(&meta).ok(),
+        golden: golden::vectors(&draft)?,
+        strip_names: options.strip_names,
+    };
+    let sealed = compile(graph, Some(scheme), &options.lowering, &planning, &extras)?;
+    debug_assert!(Artifact::verify(&sealed.bytes).is_ok());
+    Ok(sealed)
+}

@@ -1,0 +1,5 @@
+//! Import and passes on fixtures: structure, parity with the oracle, bad input.
+
+mod families;
+mod fixtures;
+mod interpret;

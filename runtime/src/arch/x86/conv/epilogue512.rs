@@ -1,0 +1,173 @@
+//! From 16-lane accumulators to stored codes.
+
+use core::arch::x86_64::*;
+
+use crate::numerics::MAGIC;
+use crate::ops::conv::kernel::CallI8;
+use crate::ops::conv::{ConvI8, WIDTH};
+
+/// What an epilogue does beyond rounding and clamping.
+#[derive(Clone, Copy)]
+struct Extra {
+    /// The residual's values, at the call's first pixel; null for none.
+    residual: *const i8,
+    residual_zero: __m512i,
+    residual_multiplier: __m512,
+    /// The table in four quarters.
+    table: Option<[__m512i; 4]>,
+}
+
+/// The epilogue of one call, broadcast to vectors.
+pub(super) struct Epilogue {
+    multipliers: *const f32,
+    base: __m512,
+    lo: __m512,
+    hi: __m512,
+    /// Byte `i` of each 16 is byte `4 · i` of the source: the low byte of lane `i`.
+    low_bytes: __m512i,
+    y: *mut i8,
+    channels: usize,
+    extra: Option<Extra>,
+}
+
+impl Epilogue {
+    /// For the pixels of `call`, whose output it takes over.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi")]
+    pub(super) fn new(call: &mut CallI8<'_, '_>) -> Self {
+        let e = &call.conv.epilogue;
+        let low = _mm_setr_epi8(0, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 44, 48, 52, 56, 60);
+        Epilogue {
+            multipliers: call.conv.multipliers.as_ptr(),
+            base: _mm512_set1_ps(MAGIC + e.zero as f32),
+            lo: _mm512_set1_ps(MAGIC + f32::from(e.lo)),
+            hi: _mm512_set1_ps(MAGIC + f32::from(e.hi)),
+            low_bytes: _mm512_broadcast_i32x4(low),
+            y: core::mem::take(&mut call.y).as_mut_ptr(),
+            channels: call.conv.output[2],
+            extra: extra(call.conv, call.first),
+        }
+    }
+
+    /// Whether nothing but rounding and clamping is asked for.
+    pub(super) fn is_plain(&self) -> bool {
+        self.extra.is_none()
+    }
+
+    /// Multipliers of `B` blocks from channel `n` on.
+    ///
+    /// # Safety
+    ///
+    /// The blocks are blocks of the call's output.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi")]
+    pub(super) unsafe fn multipliers<const B: usize>(&self, n: usize) -> [__m512; B] {
+        // SAFETY: multipliers are padded to whole blocks.
+        core::array::from_fn(|b| unsafe { _mm512_loadu_ps(self.multipliers.add(n + b * WIDTH)) })
+    }
+
+    /// Finishes the sums of `B` neighbouring blocks of one pixel and stores the codes. `PLAIN` must
+    /// be [`Epilogue::is_plain`].
+    ///
+    /// # Safety
+    ///
+    /// `pixel` (counted from the call's first) and channel `n` lie in the call's output, whose blocks
+    /// from `n` on are at least `B`.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi")]
+    #[inline]
+    pub(super) unsafe fn finish<const B: usize, const PLAIN: bool>(
+        &self,
+        sums: [__m512i; B],
+        multipliers: [__m512; B],
+        pixel: usize,
+        n: usize,
+    ) {
+        let count = (self.channels - n).min(B * WIDTH);
+        let at = pixel * self.channels + n;
+        let mut codes = _mm512_setzero_si512();
+        for b in 0..B {
+            let mut t = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[b]), multipliers[b]);
+            if !PLAIN && let Some(extra) = &self.extra {
+                // SAFETY: the residual covers the pixels of the call.
+                t = unsafe { extra.add_residual(t, at + b * WIDTH, count.saturating_sub(b * WIDTH)) };
+            }
+            let sum = _mm512_add_ps(t, self.base);
+            let bits = _mm512_castps_si512(_mm512_min_ps(_mm512_max_ps(sum, self.lo), self.hi));
+            codes = if b == 0 {
+                _mm512_permutexvar_epi8(self.low_bytes, bits)
+            } else {
+                _mm512_mask_permutexvar_epi8(codes, 0xffff << (b * WIDTH), self.low_bytes, bits)
+            };
+        }
+        if !PLAIN && let Some(Extra { table: Some(table), .. }) = &self.extra {
+            codes = look_up(table, codes);
+        }
+        // SAFETY: `count` codes from `at` on belong to this pixel of the output.
+        unsafe { store::<B>(self.y.add(at), codes, count) };
+    }
+}
+
+impl Extra {
+    /// Adds the residual's values `at..at + count`, if there is one.
+    ///
+    /// # Safety
+    ///
+    /// The values belong to the call's pixels.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi")]
+    #[inline]
+    unsafe fn add_residual(&self, t: __m512, at: usize, count: usize) -> __m512 {
+        if self.residual.is_null() {
+            return t;
+        }
+        let mask = _cvtu32_mask16(((1u32 << count.min(WIDTH)) - 1) & 0xffff);
+        // SAFETY: the mask covers no more than the `count` values.
+        let codes = unsafe { _mm_maskz_loadu_epi8(mask, self.residual.wrapping_add(at)) };
+        let offset = _mm512_sub_epi32(_mm512_cvtepi8_epi32(codes), self.residual_zero);
+        _mm512_add_ps(t, _mm512_mul_ps(_mm512_cvtepi32_ps(offset), self.residual_multiplier))
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi")]
+fn extra(conv: &ConvI8<'_>, first: usize) -> Option<Extra> {
+    let (residual, table) = (conv.epilogue.residual, conv.epilogue.table);
+    if residual.is_none() && table.is_none() {
+        return None;
+    }
+    let start = first * conv.output[2];
+    Some(Extra {
+        residual: residual.map_or(core::ptr::null(), |r| r.data[start..].as_ptr()),
+        residual_zero: _mm512_set1_epi32(residual.map_or(0, |r| r.zero)),
+        residual_multiplier: _mm512_set1_ps(residual.map_or(0.0, |r| r.multiplier)),
+        // SAFETY: four quarters of 64 bytes make the table.
+        table: table.map(|t| unsafe {
+            core::array::from_fn(|i| _mm512_loadu_si512(t.as_ptr().add(i * 64).cast()))
+        }),
+    })
+}
+
+/// `table[code as u8]` of 64 codes.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi")]
+#[inline]
+fn look_up(table: &[__m512i; 4], codes: __m512i) -> __m512i {
+    let positive = _mm512_permutex2var_epi8(table[0], codes, table[1]);
+    let negative = _mm512_permutex2var_epi8(table[2], codes, table[3]);
+    _mm512_mask_blend_epi8(_mm512_movepi8_mask(codes), positive, negative)
+}
+
+/// Stores the first `count` of `B` blocks of codes.
+///
+/// # Safety
+///
+/// `count` is 1 to `B` blocks, and as many bytes are writable.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi")]
+#[inline]
+unsafe fn store<const B: usize>(y: *mut i8, codes: __m512i, count: usize) {
+    // SAFETY: no more than `count` bytes are written, as the caller allows.
+    unsafe {
+        if B == 1 && count == WIDTH {
+            _mm_storeu_si128(y.cast(), _mm512_castsi512_si128(codes));
+        } else if B == 2 && count == 2 * WIDTH {
+            _mm256_storeu_si256(y.cast(), _mm512_castsi512_si256(codes));
+        } else {
+            _mm512_mask_storeu_epi8(y, u64::MAX >> (64 - count), codes);
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Small models for the cross-crate tests, built without an importer.
+#![allow(dead_code, missing_docs)]
+
+use ampoule_quantize::graph::{Graph, Op, ReduceKind, ResizeCoordinates, ResizeMode, ValueId};
+use ampoule_quantize::pipeline::{QuantizeOptions, Quantized, Silent, quantize};
+use ampoule_runtime::ops::Window;
+use ampoule_runtime::ops::binary::BinaryKind;
+use ampoule_runtime::ops::pool::PoolKind;
+use ampoule_runtime::ops::unary::UnaryKind;
+
+/// A deterministic generator.
+pub struct Lcg(pub u32);
+
+impl Lcg {
+    pub fn next(&mut self) -> u32 {
+        self.0 = self.0.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        self.0 >> 8
+    }
+
+    /// Roughly normal, unit variance.
+    pub fn normal(&mut self) -> f32 {
+        (0..6).map(|_| self.next() as f32 / (1 << 24) as f32 - 0.5).sum::<f32>() * 1.414
+    }
+
+    pub fn values(&mut self, n: usize, scale: f32) -> Vec<f32> {
+        (0..n).map(|_| self.normal() * scale).collect()
+    }
+}
+
+pub struct Builder {
+    pub graph: Graph,
+    pub rng: Lcg,
+    count: usize,
+}
+
+impl Builder {
+    pub fn new(seed: u32) -> Self {
+        Builder { graph: Graph::default(), rng: Lcg(seed), count: 0 }
+    }
+
+    fn name(&mut self, what: &str) -> String {
+        self.count += 1;
+        format!("{what}{}", self.count)
+    }
+
+    pub fn push(&mut self, what: &str, op: Op, inputs: &[ValueId]) -> ValueId {
+        let name = self.name(what);
+        self.graph.push(&name, op, inputs).unwrap()
+    }
+
+    pub fn conv(&mut self, x: ValueId, out: usize, window: Window, groups: usize, activation: Option<UnaryKind>) -> ValueId {
+        self.conv_with(x, out, window, groups, activation, None)
+    }
+
+    pub fn conv_with(
+        &mut self,
+        x: ValueId,
+        out: usize,
+        window: Window,
+        groups: usize,
+        activation: Option<UnaryKind>,
+        residual: Option<ValueId>,
+    ) -> ValueId {
+        let c = self.graph.shape(x)[3];
+        let [kh, kw] = window.kernel.map(usize::from);
+        let fan = (kh * kw * c / groups) as f32;
+        let w = self.rng.values(out * kh * kw * c / groups, 1.4 / fan.sqrt());
+        let b = self.rng.values(out, 0.2);
+        let (wn, bn) = (self.name("w"), self.name("b"));
+        let w = self.graph.constant_value(&wn, &[out, kh, kw, c / groups], w);
+        let b = self.graph.constant_value(&bn, &[out], b);
+        let op = Op::Conv { window, groups, residual: residual.is_some(), activation };
+        let inputs: Vec<_> = [x, w, b].into_iter().chain(residual).collect();
+        self.push("conv", op, &inputs)
+    }
+
+    pub fn linear(&mut self, x: ValueId, out: usize) -> ValueId {
+        let c = *self.graph.shape(x).last().unwrap();
+        let w = self.rng.values(out * c, 1.0 / (c as f32).sqrt());
+        let b = self.rng.values(out, 0.1);
+        let (wn, bn) = (self.name("w"), self.name("b"));
+        let w = self.graph.constant_value(&wn, &[out, c], w);
+        let b = self.graph.constant_value(&bn, &[out], b);
+        self.push("linear", Op::Linear { residual: false, activation: None }, &[x, w, b])
+    }
+
+    pub fn samples(&mut self, n: usize) -> Vec<Vec<Vec<f32>>> {
+        let shapes: Vec<usize> =
+            self.graph.inputs.iter().map(|p| self.graph.shape(p.value).iter().product()).collect();
+        (0..n).map(|_| shapes.iter().map(|&len| self.rng.values(len, 1.0)).collect()).collect()
+    }
+}
+
+pub fn window(kernel: u16, stride: u16, pad: [u16; 4]) -> Window {
+    Window { kernel: [kernel; 2], stride: [stride; 2], dilation: [1; 2], pad }
+}
+
+/// A net that uses every int8 operator: inverted residuals with asymmetric pads, squeeze and
+/// excitation, swish tables, pooling, concatenation, resizing, slicing, padding and softmax.
+pub fn zoo_net(seed: u32) -> Builder {
+    let mut b = Builder::new(seed);
+    let x = b.graph.input("image", &[1, 24, 20, 3]);
+    let relu6 = Some(UnaryKind::Clamp(0.0, 6.0));
+    let x = b.conv(x, 16, window(3, 2, [0, 0, 1, 1]), 1, relu6);
+    let e = b.conv(x, 40, Window::POINT, 1, Some(UnaryKind::HardSwish));
+    let d = b.conv(e, 40, window(3, 1, [1; 4]), 40, Some(UnaryKind::Silu));
+    // Squeeze and excitation.
+    let s = b.push("mean", Op::Reduce { kind: ReduceKind::Mean, axes: vec![1, 2] }, &[d]);
+    let s = b.conv(s, 8, Window::POINT, 1, Some(UnaryKind::Relu));
+    let s = b.conv(s, 40, Window::POINT, 1, Some(UnaryKind::Sigmoid));
+    let g = b.push("gate", Op::Binary { kind: BinaryKind::Mul, activation: None }, &[d, s]);
+    let x = b.conv_with(g, 16, Window::POINT, 1, None, Some(x));
+    // Branches.
+    let p = b.push("pool", Op::Pool { kind: PoolKind::Max, window: window(2, 2, [0; 4]), include_pad: false }, &[x]);
+    let a = b.push("avg", Op::Pool { kind: PoolKind::Average, window: window(3, 2, [1; 4]), include_pad: false }, &[x]);
+    let a = b.push("cut", Op::Slice { axis: 2, start: 0, len: 5, step: 1 }, &[a]);
+    let c = b.push("concat", Op::Concat { axis: 3 }, &[p, a]);
+    let c = b.conv(c, 24, window(5, 2, [2; 4]), 1, Some(UnaryKind::Relu));
+    let up = Op::Resize {
+        size: [6, 5],
+        mode: ResizeMode::Linear,
+        coordinates: ResizeCoordinates::HalfPixel,
+    };
+    let u = b.push("up", up, &[c]);
+    let q = b.push("pad", Op::Pad { before: vec![0, 1, 0, 0], after: vec![0, 0, 1, 0], value: 0.0 }, &[u]);
+    let t = b.push("tanh", Op::Unary(UnaryKind::Tanh), &[q]);
+    let dw = b.conv(t, 24, window(5, 1, [2; 4]), 24, None);
+    let m = b.push("mean", Op::Reduce { kind: ReduceKind::Mean, axes: vec![1, 2] }, &[dw]);
+    let f = b.push("flat", Op::Reshape(vec![1, 24]), &[m]);
+    let l = b.linear(f, 10);
+    let y = b.push("softmax", Op::Softmax { log: false }, &[l]);
+    b.graph.output("probabilities", y);
+    b.graph.output("features", f);
+    b
+}
+
+pub fn quantized(mut b: Builder, options: &QuantizeOptions) -> Quantized {
+    let samples = b.samples(8);
+    quantize(b.graph, &samples, options, &Silent).unwrap()
+}
