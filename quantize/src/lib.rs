@@ -4,9 +4,11 @@
 
 pub mod calibrate;
 pub mod compare;
+pub mod data;
 pub mod graph;
 pub mod import;
 pub mod lower;
+pub mod metrics;
 pub mod model;
 pub mod observe;
 pub mod passes;

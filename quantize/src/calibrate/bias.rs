@@ -23,22 +23,53 @@ pub struct Geometry {
 impl Geometry {
     /// A linear layer.
     pub fn linear(rows: usize, channels: usize) -> Geometry {
-        Geometry { rows, channels, groups: 1, coverage: vec![1.0] }
+        Geometry {
+            rows,
+            channels,
+            groups: 1,
+            coverage: vec![1.0],
+        }
     }
 
     /// A convolution of a map of height and width `input` with zero padding; `channels` per group.
-    pub fn conv(rows: usize, channels: usize, groups: usize, window: &Window, input: [usize; 2]) -> Geometry {
-        let (down, across) = (axis_coverage(window, 0, input[0]), axis_coverage(window, 1, input[1]));
-        let coverage = down.iter().flat_map(|y| across.iter().map(move |x| y * x)).collect();
-        Geometry { rows, channels, groups, coverage }
+    pub fn conv(
+        rows: usize,
+        channels: usize,
+        groups: usize,
+        window: &Window,
+        input: [usize; 2],
+    ) -> Geometry {
+        let (down, across) = (
+            axis_coverage(window, 0, input[0]),
+            axis_coverage(window, 1, input[1]),
+        );
+        let coverage = down
+            .iter()
+            .flat_map(|y| across.iter().map(move |x| y * x))
+            .collect();
+        Geometry {
+            rows,
+            channels,
+            groups,
+            coverage,
+        }
     }
 
     /// The geometry of a convolution or linear node, `None` for any other.
     pub fn of(graph: &Graph, node: &Node) -> Option<Geometry> {
-        let (x, w) = (graph.shape(*node.inputs.first()?), graph.shape(*node.inputs.get(1)?));
+        let (x, w) = (
+            graph.shape(*node.inputs.first()?),
+            graph.shape(*node.inputs.get(1)?),
+        );
         match (&node.op, x, w) {
             (Op::Conv { window, groups, .. }, [_, height, width, _], [rows, _, _, channels]) => {
-                Some(Geometry::conv(*rows, *channels, *groups, window, [*height, *width]))
+                Some(Geometry::conv(
+                    *rows,
+                    *channels,
+                    *groups,
+                    window,
+                    [*height, *width],
+                ))
             }
             (Op::Linear { .. }, _, [rows, channels]) => Some(Geometry::linear(*rows, *channels)),
             _ => None,
@@ -49,13 +80,20 @@ impl Geometry {
 /// Per tap along an axis, the share of output positions at which it lies inside the input.
 fn axis_coverage(window: &Window, axis: usize, input: usize) -> Vec<f64> {
     let outputs = window.output(axis, input).unwrap_or(0);
-    let (stride, dilation) = (usize::from(window.stride[axis]), usize::from(window.dilation[axis]));
+    let (stride, dilation) = (
+        usize::from(window.stride[axis]),
+        usize::from(window.dilation[axis]),
+    );
     let pad = usize::from(window.pad[axis]);
     let inside = |tap: usize| {
         let at = |o: usize| o * stride + tap * dilation;
-        (0..outputs).filter(|&o| (pad..pad + input).contains(&at(o))).count()
+        (0..outputs)
+            .filter(|&o| (pad..pad + input).contains(&at(o)))
+            .count()
     };
-    (0..usize::from(window.kernel[axis])).map(|tap| inside(tap) as f64 / outputs.max(1) as f64).collect()
+    (0..usize::from(window.kernel[axis]))
+        .map(|tap| inside(tap) as f64 / outputs.max(1) as f64)
+        .collect()
 }
 
 /// Expected error per output channel, `E[Δ] = Σ_k (ŵ_k − w_k) · E[x_k]`, of using `rounded` weights
@@ -70,7 +108,12 @@ pub fn expected_shift(
     means: &[f32],
     geometry: &Geometry,
 ) -> Result<Vec<f32>, CalibrateError> {
-    let Geometry { rows, channels, groups, ref coverage } = *geometry;
+    let Geometry {
+        rows,
+        channels,
+        groups,
+        ref coverage,
+    } = *geometry;
     let row_len = coverage.len() * channels;
     check_length("weights", rows * row_len, weights.len())?;
     check_length("rounded weights", rows * row_len, rounded.len())?;
@@ -78,18 +121,27 @@ pub fn expected_shift(
     if row_len == 0 || groups == 0 || !rows.is_multiple_of(groups) {
         return Ok(vec![0.0; rows]);
     }
-    let row_pairs = weights.chunks_exact(row_len).zip(rounded.chunks_exact(row_len));
+    let row_pairs = weights
+        .chunks_exact(row_len)
+        .zip(rounded.chunks_exact(row_len));
     let shift = |(row, (w, r)): (usize, (&[f32], &[f32]))| {
         let group = row / (rows / groups);
         let means = &means[group * channels..][..channels];
-        let taps = w.chunks_exact(channels).zip(r.chunks_exact(channels)).zip(coverage);
-        taps.map(|((w, r), inside)| inside * mean_error(w, r, means)).sum::<f64>() as f32
+        let taps = w
+            .chunks_exact(channels)
+            .zip(r.chunks_exact(channels))
+            .zip(coverage);
+        taps.map(|((w, r), inside)| inside * mean_error(w, r, means))
+            .sum::<f64>() as f32
     };
     Ok(row_pairs.enumerate().map(shift).collect())
 }
 
 fn mean_error(weights: &[f32], rounded: &[f32], means: &[f32]) -> f64 {
-    let difference = weights.iter().zip(rounded).map(|(w, r)| f64::from(*r) - f64::from(*w));
+    let difference = weights
+        .iter()
+        .zip(rounded)
+        .map(|(w, r)| f64::from(*r) - f64::from(*w));
     difference.zip(means).map(|(d, m)| d * f64::from(*m)).sum()
 }
 
@@ -97,7 +149,11 @@ fn check_length(what: &str, expected: usize, got: usize) -> Result<(), Calibrate
     if expected == got {
         return Ok(());
     }
-    Err(CalibrateError::Length { tensor: what.to_owned(), expected: expected.to_string(), got })
+    Err(CalibrateError::Length {
+        tensor: what.to_owned(),
+        expected: expected.to_string(),
+        got,
+    })
 }
 
 #[cfg(test)]
@@ -105,19 +161,37 @@ mod tests {
     use super::*;
     use crate::calibrate::testing::Lcg;
 
-    const SAME_3X3: Window = Window { kernel: [3, 3], stride: [2, 1], dilation: [1, 2], pad: [1, 2, 1, 2] };
+    const SAME_3X3: Window = Window {
+        kernel: [3, 3],
+        stride: [2, 1],
+        dilation: [1, 2],
+        pad: [1, 2, 1, 2],
+    };
 
     #[test]
     fn linear_by_hand() {
         let g = Geometry::linear(2, 3);
         let w = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
         let r = [1.5, 2.0, 2.0, 4.0, 5.25, 6.0];
-        assert_eq!(expected_shift(&w, &r, &[2.0, 7.0, 10.0], &g), Ok(vec![0.5 * 2.0 - 10.0, 0.25 * 7.0]));
+        assert_eq!(
+            expected_shift(&w, &r, &[2.0, 7.0, 10.0], &g),
+            Ok(vec![0.5 * 2.0 - 10.0, 0.25 * 7.0])
+        );
     }
 
     #[test]
     fn coverage_counts_positions_inside_the_map() {
-        let g = Geometry::conv(1, 1, 1, &Window { pad: [1, 1, 1, 1], kernel: [3, 3], ..Window::POINT }, [4, 2]);
+        let g = Geometry::conv(
+            1,
+            1,
+            1,
+            &Window {
+                pad: [1, 1, 1, 1],
+                kernel: [3, 3],
+                ..Window::POINT
+            },
+            [4, 2],
+        );
         let (down, across) = ([0.75, 1.0, 0.75], [0.5, 1.0, 0.5]);
         let expected: Vec<f64> = down.iter().flat_map(|y| across.map(|x| x * y)).collect();
         assert_eq!(g.coverage, expected);
@@ -134,17 +208,33 @@ mod tests {
             let r: Vec<f32> = w.iter().map(|w| (w * 8.0).round() / 8.0).collect();
             let means = rng.gaussians(groups * channels);
             let shift = expected_shift(&w, &r, &means, &g).unwrap();
-            let (before, after) = (mean_output(&w, &means, &g, height, width), mean_output(&r, &means, &g, height, width));
+            let (before, after) = (
+                mean_output(&w, &means, &g, height, width),
+                mean_output(&r, &means, &g, height, width),
+            );
             for row in 0..rows {
                 let measured = after[row] - before[row];
-                assert!((measured - f64::from(shift[row])).abs() < 1e-5, "{measured} {}", shift[row]);
+                assert!(
+                    (measured - f64::from(shift[row])).abs() < 1e-5,
+                    "{measured} {}",
+                    shift[row]
+                );
             }
         }
     }
 
-    fn mean_output(weights: &[f32], means: &[f32], g: &Geometry, height: usize, width: usize) -> Vec<f64> {
+    fn mean_output(
+        weights: &[f32],
+        means: &[f32],
+        g: &Geometry,
+        height: usize,
+        width: usize,
+    ) -> Vec<f64> {
         let window = SAME_3X3;
-        let (oh, ow) = (window.output(0, height).unwrap(), window.output(1, width).unwrap());
+        let (oh, ow) = (
+            window.output(0, height).unwrap(),
+            window.output(1, width).unwrap(),
+        );
         let inside = |o: usize, tap: usize, axis: usize, size: usize| {
             let at = o * window.stride[axis] as usize + tap * window.dilation[axis] as usize;
             (window.pad[axis] as usize..window.pad[axis] as usize + size).contains(&at)
@@ -153,7 +243,9 @@ mod tests {
             .map(|row| {
                 let group = row * g.groups / g.rows;
                 let mut sum = 0.0;
-                for (y, x, i) in (0..oh).flat_map(|y| (0..ow).flat_map(move |x| (0..9).map(move |i| (y, x, i)))) {
+                for (y, x, i) in
+                    (0..oh).flat_map(|y| (0..ow).flat_map(move |x| (0..9).map(move |i| (y, x, i))))
+                {
                     if !inside(y, i / 3, 0, height) || !inside(x, i % 3, 1, width) {
                         continue;
                     }
@@ -170,8 +262,13 @@ mod tests {
     #[test]
     fn lengths_are_checked() {
         let g = Geometry::linear(2, 3);
-        let message = expected_shift(&[0.0; 6], &[0.0; 6], &[0.0; 2], &g).unwrap_err().to_string();
-        assert!(message.contains("channel means") && message.contains("expected 3, got 2"), "{message}");
+        let message = expected_shift(&[0.0; 6], &[0.0; 6], &[0.0; 2], &g)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            message.contains("channel means") && message.contains("expected 3, got 2"),
+            "{message}"
+        );
     }
 
     #[test]
@@ -180,9 +277,17 @@ mod tests {
         let x = graph.input("x", &[1, 4, 2, 6]);
         let w = graph.constant_value("w", &[6, 1, 1, 1], vec![0.0; 6]);
         let b = graph.constant_value("b", &[6], vec![0.0; 6]);
-        let conv = Op::Conv { window: Window::POINT, groups: 6, residual: false, activation: None };
+        let conv = Op::Conv {
+            window: Window::POINT,
+            groups: 6,
+            residual: false,
+            activation: None,
+        };
         graph.push("dw", conv, &[x, w, b]).unwrap();
         let g = Geometry::of(&graph, &graph.nodes[0]).unwrap();
-        assert_eq!((g.rows, g.channels, g.groups, g.coverage), (6, 1, 6, vec![1.0]));
+        assert_eq!(
+            (g.rows, g.channels, g.groups, g.coverage),
+            (6, 1, 6, vec![1.0])
+        );
     }
 }

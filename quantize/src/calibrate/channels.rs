@@ -88,7 +88,10 @@ impl ChannelStats {
     /// Mean of every channel; zeros when nothing was seen.
     pub fn means(&self) -> Vec<f32> {
         let rows = self.rows.max(1) as f64;
-        self.sums.iter().map(|&s| (s as f64 / UNIT / rows) as f32).collect()
+        self.sums
+            .iter()
+            .map(|&s| (s as f64 / UNIT / rows) as f32)
+            .collect()
     }
 
     /// Smallest value of every channel; infinite when nothing was seen.
@@ -113,7 +116,11 @@ impl ChannelStats {
 
     fn add_row(&mut self, row: &[f32], sums: &mut [f64]) {
         let mut non_finite = 0;
-        let channels = sums.iter_mut().zip(&mut self.min).zip(&mut self.max).zip(row);
+        let channels = sums
+            .iter_mut()
+            .zip(&mut self.min)
+            .zip(&mut self.max)
+            .zip(row);
         for (((sum, min), max), &value) in channels {
             let finite = value.is_finite();
             let value = if finite { value } else { 0.0 };
@@ -162,10 +169,20 @@ mod tests {
 
     #[test]
     fn lengths_are_checked() {
-        let message = ChannelStats::new(3).update("pool", &[0.0; 4]).unwrap_err().to_string();
-        assert!(message.contains("pool") && message.contains("got 4"), "{message}");
+        let message = ChannelStats::new(3)
+            .update("pool", &[0.0; 4])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            message.contains("pool") && message.contains("got 4"),
+            "{message}"
+        );
         assert!(ChannelStats::new(0).update("t", &[]).is_err());
-        assert!(ChannelStats::new(3).merge("t", &ChannelStats::new(4)).is_err());
+        assert!(
+            ChannelStats::new(3)
+                .merge("t", &ChannelStats::new(4))
+                .is_err()
+        );
     }
 
     #[test]

@@ -32,7 +32,8 @@ impl Density {
         let (bins, width) = (histogram.bins(), histogram.bin_width());
         let min = f64::from(histogram.min().unwrap_or(0.0));
         let max = f64::from(histogram.max().unwrap_or(0.0));
-        let outwards = (0..SIDE).map(|k| bins[SIDE + k] - if k == 0 { histogram.zeros() } else { 0 });
+        let outwards =
+            (0..SIDE).map(|k| bins[SIDE + k] - if k == 0 { histogram.zeros() } else { 0 });
         Density {
             negative: Side::new(width, -max, -min, (0..SIDE).map(|k| bins[SIDE - 1 - k])),
             positive: Side::new(width, min, max, outwards),
@@ -69,7 +70,13 @@ impl Density {
 impl Side {
     fn new(width: f64, near: f64, far: f64, counts: impl Iterator<Item = u64>) -> Side {
         let counts: Vec<f64> = counts.map(|c| c as f64).collect();
-        let mut side = Side { width, near: near.max(0.0), far: far.max(0.0), counts, upto: vec![[0.0; 3]] };
+        let mut side = Side {
+            width,
+            near: near.max(0.0),
+            far: far.max(0.0),
+            counts,
+            upto: vec![[0.0; 3]],
+        };
         let mut sum = [0.0; 3];
         for k in 0..SIDE {
             let part = side.part(k, f64::INFINITY);
@@ -93,7 +100,11 @@ impl Side {
             false => f64::from(u8::from(t >= lo)), // a point
         };
         let mass = count * share;
-        [mass, mass * (lo + end) / 2.0, mass * (lo * lo + lo * end + end * end) / 3.0]
+        [
+            mass,
+            mass * (lo + end) / 2.0,
+            mass * (lo * lo + lo * end + end * end) / 3.0,
+        ]
     }
 
     fn total(&self) -> Moments {
@@ -137,7 +148,11 @@ impl Side {
         if inside <= 0.0 {
             return 0.0;
         }
-        let k = self.upto.partition_point(|m| m[0] < inside).saturating_sub(1).min(SIDE - 1);
+        let k = self
+            .upto
+            .partition_point(|m| m[0] < inside)
+            .saturating_sub(1)
+            .min(SIDE - 1);
         let lo = (k as f64 * self.width).max(self.near);
         let hi = ((k + 1) as f64 * self.width).min(self.far);
         lo + (hi - lo) * ((inside - self.upto[k][0]) / self.counts[k].max(1.0)).clamp(0.0, 1.0)
@@ -183,10 +198,20 @@ mod tests {
         let relu: Vec<f32> = gaussian.iter().map(|v| v.max(0.0)).collect();
         for values in [&gaussian, &relu] {
             let density = of(values);
-            for (lo, hi) in [(-6.0, 6.0), (-3.0, 3.0), (-1.0, 4.0), (-0.5, 0.25), (-0.01, 0.01), (-40.0, 40.0)] {
+            for (lo, hi) in [
+                (-6.0, 6.0),
+                (-3.0, 3.0),
+                (-1.0, 4.0),
+                (-0.5, 0.25),
+                (-0.01, 0.01),
+                (-40.0, 40.0),
+            ] {
                 for p in [QParams::from_range(lo, hi), QParams::symmetric_i16(hi)] {
                     let (expected, got) = (density.mean_squared_error(&p), measured(values, &p));
-                    assert!((expected / got - 1.0).abs() < 0.02, "{p:?}: {expected} {got}");
+                    assert!(
+                        (expected / got - 1.0).abs() < 0.02,
+                        "{p:?}: {expected} {got}"
+                    );
                 }
             }
         }
@@ -202,7 +227,10 @@ mod tests {
         let (down, up) = density.tails(1000.0);
         let mut sorted = values.clone();
         sorted.sort_by(f32::total_cmp);
-        assert!((-down - f64::from(sorted[1000])).abs() < 0.01 && (up - f64::from(sorted[98_999])).abs() < 0.01);
+        assert!(
+            (-down - f64::from(sorted[1000])).abs() < 0.01
+                && (up - f64::from(sorted[98_999])).abs() < 0.01
+        );
         assert_eq!(density.tails(60_000.0), (0.0, 0.0));
     }
 }

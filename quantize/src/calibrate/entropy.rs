@@ -20,7 +20,12 @@ pub(super) struct Divergence {
 
 impl Divergence {
     pub(super) fn of(histogram: &Histogram) -> Divergence {
-        let mut d = Divergence { width: histogram.bin_width(), counts: vec![0.0], logs: vec![0.0], occupied: vec![0.0] };
+        let mut d = Divergence {
+            width: histogram.bin_width(),
+            counts: vec![0.0],
+            logs: vec![0.0],
+            occupied: vec![0.0],
+        };
         let (mut count, mut log, mut occupied) = (0.0, 0.0, 0.0);
         for (i, &bin) in histogram.bins().iter().enumerate() {
             let c = (bin - if i == SIDE { histogram.zeros() } else { 0 }) as f64;
@@ -39,7 +44,11 @@ impl Divergence {
     /// its occupied bins.
     pub(super) fn of_range(&self, lo: f64, hi: f64, levels: usize) -> f64 {
         let steps = |distance: f64| ((distance / self.width) as usize).min(SIDE - 1);
-        let first = if lo < 0.0 { SIDE - 1 - steps(-lo) } else { SIDE };
+        let first = if lo < 0.0 {
+            SIDE - 1 - steps(-lo)
+        } else {
+            SIDE
+        };
         let end = if hi > 0.0 { SIDE + 1 + steps(hi) } else { SIDE };
         self.of_bins(first, end, levels)
     }

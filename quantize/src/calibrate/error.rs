@@ -13,7 +13,9 @@ pub enum CalibrateError {
         tensor: String,
     },
     /// Infinities or NaN among the activations.
-    #[error("tensor `{tensor}`: {non_finite} of {count} activations are infinite or NaN; expected none")]
+    #[error(
+        "tensor `{tensor}`: {non_finite} of {count} activations are infinite or NaN; expected none"
+    )]
     NonFinite {
         /// Tensor name.
         tensor: String,

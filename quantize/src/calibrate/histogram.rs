@@ -133,7 +133,9 @@ impl Histogram {
             });
         }
         if self.finite == 0 {
-            return Err(CalibrateError::Empty { tensor: tensor.to_owned() });
+            return Err(CalibrateError::Empty {
+                tensor: tensor.to_owned(),
+            });
         }
         Ok(())
     }
@@ -302,8 +304,14 @@ mod tests {
         let h = of(&[1.0, f32::NAN, f32::NEG_INFINITY, 3.0]);
         assert_eq!((h.non_finite(), h.finite(), h.max()), (2, 2, Some(3.0)));
         let message = h.check("conv1").unwrap_err().to_string();
-        assert!(message.contains("conv1") && message.contains("2 of 4"), "{message}");
-        assert!(matches!(Histogram::new().check("x"), Err(CalibrateError::Empty { .. })));
+        assert!(
+            message.contains("conv1") && message.contains("2 of 4"),
+            "{message}"
+        );
+        assert!(matches!(
+            Histogram::new().check("x"),
+            Err(CalibrateError::Empty { .. })
+        ));
         assert_eq!(of(&[1.0]).check("x"), Ok(()));
     }
 
@@ -313,7 +321,11 @@ mod tests {
         let mut rng = Lcg(1);
         let gaussian: Vec<f32> = (0..1 << 20).map(|_| rng.gaussian()).collect();
         let relu: Vec<f32> = gaussian.iter().map(|v| v.max(0.0)).collect();
-        for (name, data) in [("gaussian", &gaussian), ("relu", &relu), ("zeros", &vec![0.0; 1 << 20])] {
+        for (name, data) in [
+            ("gaussian", &gaussian),
+            ("relu", &relu),
+            ("zeros", &vec![0.0; 1 << 20]),
+        ] {
             let mut h = Histogram::new();
             let start = std::time::Instant::now();
             for _ in 0..50 {

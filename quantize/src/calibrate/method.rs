@@ -47,11 +47,13 @@ impl RangeMethod {
     /// Passes unless the parameter is out of range.
     pub(super) fn check(self) -> Result<(), CalibrateError> {
         match self {
-            RangeMethod::Percentile(p) if !(p > 50.0 && p <= 100.0) => Err(CalibrateError::Method {
-                what: "percentage",
-                expected: "a number above 50 and at most 100",
-                got: p.to_string(),
-            }),
+            RangeMethod::Percentile(p) if !(p > 50.0 && p <= 100.0) => {
+                Err(CalibrateError::Method {
+                    what: "percentage",
+                    expected: "a number above 50 and at most 100",
+                    got: p.to_string(),
+                })
+            }
             _ => Ok(()),
         }
     }
@@ -121,7 +123,12 @@ mod tests {
 
     #[test]
     fn names_survive_a_round_trip() {
-        let all = [RangeMethod::MinMax, RangeMethod::Percentile(99.5), RangeMethod::Mse, RangeMethod::Entropy];
+        let all = [
+            RangeMethod::MinMax,
+            RangeMethod::Percentile(99.5),
+            RangeMethod::Mse,
+            RangeMethod::Entropy,
+        ];
         for method in all {
             assert_eq!(method.to_string().parse(), Ok(method));
             let json = serde_json::to_string(&method).unwrap();
@@ -135,10 +142,24 @@ mod tests {
 
     #[test]
     fn bad_names_say_what_is_accepted() {
-        for bad in ["", "kl", "mse:3", "percentile:", "percentile:x", "percentile:50", "percentile:101", "percentile:nan"] {
+        for bad in [
+            "",
+            "kl",
+            "mse:3",
+            "percentile:",
+            "percentile:x",
+            "percentile:50",
+            "percentile:101",
+            "percentile:nan",
+        ] {
             let message = bad.parse::<RangeMethod>().unwrap_err().to_string();
             assert!(message.contains("expected"), "{bad}: {message}");
         }
-        assert!("kl".parse::<WeightMethod>().unwrap_err().to_string().contains("min-max or mse"));
+        assert!(
+            "kl".parse::<WeightMethod>()
+                .unwrap_err()
+                .to_string()
+                .contains("min-max or mse")
+        );
     }
 }

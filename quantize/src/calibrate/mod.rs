@@ -38,4 +38,6 @@ pub use histogram::{BINS, Histogram};
 pub use method::{RangeMethod, WeightMethod};
 pub use qparams::{CodeWidth, QParams};
 pub use range::{Range, select};
-pub use weights::{QuantizedWeights, quantize_weights, quantize_weights_above, scale_floor_for_bias};
+pub use weights::{
+    QuantizedWeights, quantize_weights, quantize_weights_above, scale_floor_for_bias,
+};

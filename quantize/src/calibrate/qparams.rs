@@ -52,13 +52,21 @@ impl QParams {
         let (lo, hi) = (f64::from(lo.min(0.0)), f64::from(hi.max(0.0)));
         let scale = sane_scale((hi - lo) / 255.0);
         let zero = (-128.0 - lo / f64::from(scale)).round_ties_even();
-        QParams { scale, zero_point: zero.clamp(-128.0, 127.0) as i32, width: CodeWidth::I8 }
+        QParams {
+            scale,
+            zero_point: zero.clamp(-128.0, 127.0) as i32,
+            width: CodeWidth::I8,
+        }
     }
 
     /// Int16 parameters for magnitudes up to `max_abs`, zero point 0.
     pub fn symmetric_i16(max_abs: f32) -> QParams {
         let scale = sane_scale(f64::from(max_abs.abs()) / 32767.0);
-        QParams { scale, zero_point: 0, width: CodeWidth::I16 }
+        QParams {
+            scale,
+            zero_point: 0,
+            width: CodeWidth::I16,
+        }
     }
 
     /// Parameters of that width for values in `lo..=hi`.
@@ -102,19 +110,29 @@ impl QParams {
     /// The int8 codes of `values`.
     pub fn quantize_i8(&self, values: &[f32]) -> Vec<i8> {
         let inverse = 1.0 / self.scale;
-        values.iter().map(|&v| numerics::quantize(v, inverse, self.zero_point, -128, 127) as i8).collect()
+        values
+            .iter()
+            .map(|&v| numerics::quantize(v, inverse, self.zero_point, -128, 127) as i8)
+            .collect()
     }
 
     /// The values of int8 codes.
     pub fn dequantize_i8(&self, codes: &[i8]) -> Vec<f32> {
-        codes.iter().map(|&c| self.dequantize(i32::from(c))).collect()
+        codes
+            .iter()
+            .map(|&c| self.dequantize(i32::from(c)))
+            .collect()
     }
 }
 
 /// `scale` in single precision, or [`UNIT_SCALE`] where it cannot serve as one.
 fn sane_scale(scale: f64) -> f32 {
     let scale = scale as f32;
-    if scale >= MIN_SCALE && scale.is_finite() { scale } else { UNIT_SCALE }
+    if scale >= MIN_SCALE && scale.is_finite() {
+        scale
+    } else {
+        UNIT_SCALE
+    }
 }
 
 #[cfg(test)]
@@ -126,18 +144,39 @@ mod tests {
     fn ranges_by_hand() {
         let p = QParams::from_range(0.0, 255.0);
         assert_eq!((p.scale, p.zero_point), (1.0, -128));
-        assert_eq!((p.quantize(0.0), p.quantize(255.0), p.quantize(300.0), p.quantize(2.5)), (-128, 127, 127, -126));
+        assert_eq!(
+            (
+                p.quantize(0.0),
+                p.quantize(255.0),
+                p.quantize(300.0),
+                p.quantize(2.5)
+            ),
+            (-128, 127, 127, -126)
+        );
         let p = QParams::from_range(-1.0, 1.5);
         assert_eq!((p.scale, p.zero_point), (2.5 / 255.0, -26)); // 102 steps below zero
         let p = QParams::from_range(-5.0, -1.0); // 0 comes in
         assert_eq!((p.scale, p.zero_point), (5.0 / 255.0, 127));
         let p = QParams::symmetric_i16(32767.0);
-        assert_eq!((p.scale, p.zero_point, p.quantize(-40000.0), p.quantize(12.0)), (1.0, 0, -32767, 12));
+        assert_eq!(
+            (
+                p.scale,
+                p.zero_point,
+                p.quantize(-40000.0),
+                p.quantize(12.0)
+            ),
+            (1.0, 0, -32767, 12)
+        );
     }
 
     #[test]
     fn degenerate_ranges_give_a_usable_scale() {
-        let nothing = [(0.0, 0.0), (f32::NAN, f32::NAN), (-1e-42, 1e-42), (f32::NEG_INFINITY, f32::INFINITY)];
+        let nothing = [
+            (0.0, 0.0),
+            (f32::NAN, f32::NAN),
+            (-1e-42, 1e-42),
+            (f32::NEG_INFINITY, f32::INFINITY),
+        ];
         for (lo, hi) in nothing {
             let p = QParams::from_range(lo, hi);
             assert_eq!(p.scale, 1.0, "{lo} {hi}");
@@ -156,13 +195,19 @@ mod tests {
             let magnitude = 2f32.powi((rng.next() % 50) as i32 - 25);
             let (a, b) = (rng.gaussian() * magnitude, rng.gaussian() * magnitude);
             let (lo, hi) = (a.min(b), a.max(b));
-            for p in [QParams::from_range(lo, hi), QParams::of_width(CodeWidth::I16, lo, hi)] {
+            for p in [
+                QParams::from_range(lo, hi),
+                QParams::of_width(CodeWidth::I16, lo, hi),
+            ] {
                 assert_eq!(p.round_trip(0.0), 0.0, "{lo} {hi}");
                 let (min, max) = p.codes();
                 assert!((min..=max).contains(&p.zero_point));
                 for _ in 0..10 {
                     let v = lo + (hi - lo) * rng.uniform();
-                    assert!((p.round_trip(v) - v).abs() <= p.scale * 1.001, "{v} in {lo} {hi}: {p:?}");
+                    assert!(
+                        (p.round_trip(v) - v).abs() <= p.scale * 1.001,
+                        "{v} in {lo} {hi}: {p:?}"
+                    );
                 }
             }
         }
@@ -173,7 +218,17 @@ mod tests {
         let p = QParams::from_range(-1.5, 2.5);
         let values: Vec<f32> = (-40..60).map(|i| i as f32 * 0.05).collect();
         let codes = p.quantize_i8(&values);
-        assert!(values.iter().zip(&codes).all(|(&v, &c)| p.quantize(v) == i32::from(c)));
-        assert!(values.iter().zip(p.dequantize_i8(&codes)).all(|(&v, d)| p.round_trip(v) == d));
+        assert!(
+            values
+                .iter()
+                .zip(&codes)
+                .all(|(&v, &c)| p.quantize(v) == i32::from(c))
+        );
+        assert!(
+            values
+                .iter()
+                .zip(p.dequantize_i8(&codes))
+                .all(|(&v, d)| p.round_trip(v) == d)
+        );
     }
 }

@@ -39,7 +39,12 @@ impl Range {
 /// # Errors
 ///
 /// Nothing seen, infinities or NaN among what was seen, or a percentage out of range.
-pub fn select(tensor: &str, histogram: &Histogram, method: RangeMethod, width: CodeWidth) -> Result<Range, CalibrateError> {
+pub fn select(
+    tensor: &str,
+    histogram: &Histogram,
+    method: RangeMethod,
+    width: CodeWidth,
+) -> Result<Range, CalibrateError> {
     histogram.check(tensor)?;
     method.check()?;
     let seen = Range {
@@ -64,14 +69,19 @@ fn percentile(histogram: &Histogram, seen: Range, p: f64) -> Range {
     let (down, up) = Density::of(histogram).tails(outside);
     match (down, up) {
         (0.0, 0.0) => seen,
-        _ => Range { lo: (-down as f32).max(seen.lo), hi: (up as f32).min(seen.hi) },
+        _ => Range {
+            lo: (-down as f32).max(seen.lo),
+            hi: (up as f32).min(seen.hi),
+        },
     }
 }
 
 /// Least expected squared error of the codes the range leads to.
 fn least_squares(histogram: &Histogram, seen: Range) -> Range {
     let density = Density::of(histogram);
-    narrow(seen, 2, |lo, hi| density.mean_squared_error(&QParams::from_range(lo as f32, hi as f32)))
+    narrow(seen, 2, |lo, hi| {
+        density.mean_squared_error(&QParams::from_range(lo as f32, hi as f32))
+    })
 }
 
 /// Least Kullback–Leibler divergence.
@@ -83,7 +93,10 @@ fn least_divergence(histogram: &Histogram, seen: Range) -> Range {
 
 fn narrow(seen: Range, per_octave: i32, cost: impl Fn(f64, f64) -> f64) -> Range {
     let (lo, hi) = search(f64::from(seen.lo), f64::from(seen.hi), per_octave, cost);
-    Range { lo: lo as f32, hi: hi as f32 }
+    Range {
+        lo: lo as f32,
+        hi: hi as f32,
+    }
 }
 
 #[cfg(test)]

@@ -8,17 +8,31 @@ const REFINEMENTS: i32 = 5;
 /// The range within `lo..=hi` (`lo ≤ 0 ≤ hi`) with the least `cost`, found on a geometric grid of both
 /// ends (`per_octave` steps per factor of two) and refined around its best point. The full range is a
 /// candidate and wins ties.
-pub(super) fn search(lo: f64, hi: f64, per_octave: i32, cost: impl Fn(f64, f64) -> f64) -> (f64, f64) {
+pub(super) fn search(
+    lo: f64,
+    hi: f64,
+    per_octave: i32,
+    cost: impl Fn(f64, f64) -> f64,
+) -> (f64, f64) {
     let at = |shrink: Shrink| (lo * (-shrink.0).exp2(), hi * (-shrink.1).exp2());
     let evaluate = |shrink: Shrink| {
         let (lo, hi) = at(shrink);
         cost(lo, hi)
     };
-    let steps = |end: f64| if end == 0.0 { 0 } else { LARGEST_SHRINK * per_octave };
+    let steps = |end: f64| {
+        if end == 0.0 {
+            0
+        } else {
+            LARGEST_SHRINK * per_octave
+        }
+    };
     let mut best = ((0.0, 0.0), evaluate((0.0, 0.0)));
     for i in 0..=steps(lo) {
         for j in 0..=steps(hi) {
-            let shrink = (f64::from(i) / f64::from(per_octave), f64::from(j) / f64::from(per_octave));
+            let shrink = (
+                f64::from(i) / f64::from(per_octave),
+                f64::from(j) / f64::from(per_octave),
+            );
             take_better(&mut best, shrink, &evaluate);
         }
     }
@@ -37,7 +51,16 @@ type Shrink = (f64, f64);
 fn refine(best: &mut (Shrink, f64), step: f64, evaluate: &impl Fn(Shrink) -> f64) {
     for _ in 0..3 {
         let (a, b) = best.0;
-        for (i, j) in [(1.0, 0.0), (-1.0, 0.0), (0.0, 1.0), (0.0, -1.0), (1.0, 1.0), (-1.0, -1.0), (1.0, -1.0), (-1.0, 1.0)] {
+        for (i, j) in [
+            (1.0, 0.0),
+            (-1.0, 0.0),
+            (0.0, 1.0),
+            (0.0, -1.0),
+            (1.0, 1.0),
+            (-1.0, -1.0),
+            (1.0, -1.0),
+            (-1.0, 1.0),
+        ] {
             let neighbour = ((a + i * step).max(0.0), (b + j * step).max(0.0));
             take_better(best, neighbour, evaluate);
         }

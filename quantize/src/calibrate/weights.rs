@@ -32,7 +32,8 @@ impl QuantizedWeights {
     pub fn dequantize(&self) -> Vec<f32> {
         let row_len = (self.codes.len() / self.scales.len().max(1)).max(1);
         let rows = self.codes.chunks_exact(row_len).zip(&self.scales);
-        rows.flat_map(|(row, scale)| row.iter().map(move |&c| f32::from(c) * scale)).collect()
+        rows.flat_map(|(row, scale)| row.iter().map(move |&c| f32::from(c) * scale))
+            .collect()
     }
 }
 
@@ -57,7 +58,11 @@ pub fn scale_floor_for_bias(bias: f32, input_scale: f32) -> f32 {
 /// assert_eq!(q.codes, [50, -127, 127, 1]);
 /// # Ok::<(), ampoule_quantize::calibrate::CalibrateError>(())
 /// ```
-pub fn quantize_weights(weights: &[f32], rows: usize, method: WeightMethod) -> Result<QuantizedWeights, CalibrateError> {
+pub fn quantize_weights(
+    weights: &[f32],
+    rows: usize,
+    method: WeightMethod,
+) -> Result<QuantizedWeights, CalibrateError> {
     quantize_weights_above(weights, rows, method, &vec![0.0; rows])
 }
 
@@ -77,17 +82,31 @@ pub fn quantize_weights_above(
         return Err(length("scale floors", rows.to_string(), floors.len()));
     }
     if rows == 0 || weights.is_empty() || !weights.len().is_multiple_of(rows) {
-        return Err(length("weights", format!("a positive multiple of {rows} output channels"), weights.len()));
+        return Err(length(
+            "weights",
+            format!("a positive multiple of {rows} output channels"),
+            weights.len(),
+        ));
     }
     let row_len = weights.len() / rows;
-    let largest: Vec<f32> = weights.par_chunks_exact(row_len).map(largest_magnitude).collect();
+    let largest: Vec<f32> = weights
+        .par_chunks_exact(row_len)
+        .map(largest_magnitude)
+        .collect();
     if let Some(row) = largest.iter().position(|m| !m.is_finite()) {
         return Err(not_finite(row, &weights[row * row_len..][..row_len]));
     }
     let of_tensor = largest.iter().fold(0.0f32, |a, &b| a.max(b)) / LARGEST_CODE as f32;
-    let least = if of_tensor < MIN_SCALE { UNIT_SCALE } else { (of_tensor * FAINTEST).max(MIN_SCALE) };
+    let least = if of_tensor < MIN_SCALE {
+        UNIT_SCALE
+    } else {
+        (of_tensor * FAINTEST).max(MIN_SCALE)
+    };
     let mut codes = vec![0; weights.len()];
-    let row_parts = codes.par_chunks_exact_mut(row_len).zip(weights.par_chunks_exact(row_len)).enumerate();
+    let row_parts = codes
+        .par_chunks_exact_mut(row_len)
+        .zip(weights.par_chunks_exact(row_len))
+        .enumerate();
     let scales = row_parts
         .map(|(row, (codes, weights))| {
             let floor = least.max(floors[row]);
@@ -147,16 +166,30 @@ fn squared_error(row: &[f32], scale: f32) -> f64 {
 
 /// Largest magnitude; infinite when a weight is infinite or NaN.
 fn largest_magnitude(row: &[f32]) -> f32 {
-    row.iter().fold(0.0, |largest: f32, w| if w.is_finite() { largest.max(w.abs()) } else { f32::INFINITY })
+    row.iter().fold(0.0, |largest: f32, w| {
+        if w.is_finite() {
+            largest.max(w.abs())
+        } else {
+            f32::INFINITY
+        }
+    })
 }
 
 fn not_finite(row: usize, weights: &[f32]) -> CalibrateError {
     let index = weights.iter().position(|w| !w.is_finite()).unwrap_or(0);
-    CalibrateError::Weight { row, index, value: weights[index] }
+    CalibrateError::Weight {
+        row,
+        index,
+        value: weights[index],
+    }
 }
 
 fn length(what: &str, expected: String, got: usize) -> CalibrateError {
-    CalibrateError::Length { tensor: what.to_owned(), expected, got }
+    CalibrateError::Length {
+        tensor: what.to_owned(),
+        expected,
+        got,
+    }
 }
 
 #[cfg(test)]
@@ -165,12 +198,21 @@ mod tests {
     use crate::calibrate::testing::Lcg;
 
     fn error(weights: &[f32], q: &QuantizedWeights) -> f64 {
-        weights.iter().zip(q.dequantize()).map(|(w, d)| f64::from(w - d).powi(2)).sum()
+        weights
+            .iter()
+            .zip(q.dequantize())
+            .map(|(w, d)| f64::from(w - d).powi(2))
+            .sum()
     }
 
     #[test]
     fn codes_by_hand() {
-        let q = quantize_weights(&[1.0, -2.0, 0.0, 127.0, 63.5, -64.5], 2, WeightMethod::MinMax).unwrap();
+        let q = quantize_weights(
+            &[1.0, -2.0, 0.0, 127.0, 63.5, -64.5],
+            2,
+            WeightMethod::MinMax,
+        )
+        .unwrap();
         assert_eq!(q.codes, [64, -127, 0, 127, 64, -64]); // 63.5 and −64.5 tie to even
         assert_eq!(q.scales, [2.0 / 127.0, 1.0]);
         assert_eq!(q.dequantize()[3], 127.0);
@@ -185,7 +227,10 @@ mod tests {
         for row in 0..64 {
             let part = &weights[row * 300..][..300];
             assert!(squared_error(part, least.scales[row]) <= squared_error(part, all.scales[row]));
-            assert!(least.scales[row] <= all.scales[row] && least.scales[row] >= all.scales[row] * 0.699);
+            assert!(
+                least.scales[row] <= all.scales[row]
+                    && least.scales[row] >= all.scales[row] * 0.699
+            );
         }
     }
 
@@ -193,7 +238,8 @@ mod tests {
     fn dead_rows_are_guarded() {
         let zeros = quantize_weights(&[0.0; 6], 2, WeightMethod::Mse).unwrap();
         assert_eq!((zeros.codes, zeros.scales), (vec![0; 6], vec![1.0; 2]));
-        let mixed = quantize_weights(&[127.0, 1.0, 0.0, 0.0, 1e-30, 0.0], 3, WeightMethod::Mse).unwrap();
+        let mixed =
+            quantize_weights(&[127.0, 1.0, 0.0, 0.0, 1e-30, 0.0], 3, WeightMethod::Mse).unwrap();
         assert_eq!(mixed.codes[2..], [0; 4]);
         assert_eq!(mixed.scales[1..], [1.0 / 65536.0; 2]);
         let denormal = quantize_weights(&[1e-40, 0.0], 1, WeightMethod::Mse).unwrap();
@@ -211,7 +257,11 @@ mod tests {
 
     #[test]
     fn bad_weights_are_named() {
-        let refuse = |w: &[f32], rows| quantize_weights(w, rows, WeightMethod::Mse).unwrap_err().to_string();
+        let refuse = |w: &[f32], rows| {
+            quantize_weights(w, rows, WeightMethod::Mse)
+                .unwrap_err()
+                .to_string()
+        };
         assert!(refuse(&[1.0, 2.0, 3.0, f32::NAN], 2).contains("channel 1: weight 1 is NaN"));
         assert!(refuse(&[1.0; 5], 2).contains("multiple of 2"));
         assert!(refuse(&[], 2).contains("got 0") && refuse(&[1.0], 0).contains("got 1"));

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::graph::Graph;
+use crate::metrics::{Difference, MetricError};
 use crate::model::{Model, ModelError};
 use crate::observe::Samples;
 
@@ -82,6 +83,9 @@ pub enum CompareError {
         /// What is wrong.
         message: String,
     },
+    /// Tensors of one name have different lengths.
+    #[error(transparent)]
+    Metric(#[from] MetricError),
     /// The artifact was sealed without names.
     #[error("the artifact has no names to match layers by; quantize without --strip")]
     NoNames,
@@ -120,6 +124,7 @@ pub fn compare(
             }
         })?;
         let mut got = Vec::new();
+        let mut outcome = Ok(());
         sealed.run_observed(&inputs, |o| {
             let Some(name) = &names[o.index] else { return };
             let Some(expected) = wanted.get(name.as_str()).filter(|v| v.len() == o.tensor.shape.elements()) else {
@@ -128,8 +133,10 @@ pub fn compare(
             got.resize(expected.len(), 0.0);
             dequantize(&o.tensor, o.bytes, &mut got);
             let layer = layers[o.index].get_or_insert_with(|| Accumulated::new(o.step, o.tensor));
-            layer.add(expected, &got);
+            let added = layer.add(expected, &got);
+            outcome = std::mem::replace(&mut outcome, Ok(())).and(added);
         })?;
+        outcome?;
         progress(index + 1);
     }
     let matched: Vec<LayerError> = layers
@@ -160,18 +167,13 @@ fn completed_tensors(artifact: &Artifact<'_>) -> Vec<Option<String>> {
     outputs.iter().enumerate().map(|(i, &id)| name_of(i, id)).collect()
 }
 
-/// Sums over the samples.
+/// One tensor over the samples.
 struct Accumulated {
     op: &'static str,
     tensor: Tensor,
     /// Values the codes can express, with half a step of rounding.
     extent: (f32, f32),
-    values: u64,
-    signal: f64,
-    got: f64,
-    dot: f64,
-    noise: f64,
-    max_abs: f64,
+    difference: Difference,
     clipped: u64,
 }
 
@@ -184,49 +186,28 @@ impl Accumulated {
             I16 => (real(-32767.5), real(32767.5)),
             _ => (f32::NEG_INFINITY, f32::INFINITY),
         };
-        let zero = 0.0;
-        Accumulated {
-            op: step.name(),
-            tensor,
-            extent,
-            values: 0,
-            signal: zero,
-            got: zero,
-            dot: zero,
-            noise: zero,
-            max_abs: zero,
-            clipped: 0,
-        }
+        Accumulated { op: step.name(), tensor, extent, difference: Difference::default(), clipped: 0 }
     }
 
-    fn add(&mut self, expected: &[f32], got: &[f32]) {
-        self.values += expected.len() as u64;
-        for (&e, &g) in expected.iter().zip(got) {
-            self.clipped += u64::from(e < self.extent.0 || e > self.extent.1);
-            let (e, g) = (f64::from(e), f64::from(g));
-            self.signal += e * e;
-            self.got += g * g;
-            self.dot += e * g;
-            self.noise += (e - g) * (e - g);
-            self.max_abs = self.max_abs.max((e - g).abs());
-        }
+    fn add(&mut self, expected: &[f32], got: &[f32]) -> Result<(), MetricError> {
+        let outside = expected.iter().filter(|&&e| e < self.extent.0 || e > self.extent.1);
+        self.clipped += outside.count() as u64;
+        self.difference.update(expected, got)
     }
 
     fn finish(self, step: usize, name: &str) -> LayerError {
-        let sqnr_db = if self.noise == 0.0 { EQUAL_DB } else { 10.0 * (self.signal / self.noise).log10() };
-        let norm = (self.signal * self.got).sqrt();
-        let both_zero = self.signal == 0.0 && self.got == 0.0;
+        let d = self.difference;
         LayerError {
             name: name.to_owned(),
             op: self.op.to_owned(),
             step,
             dtype: self.tensor.dtype.name().to_owned(),
             shape: self.tensor.shape.dims().to_vec(),
-            // Noise without a signal would be minus infinity, which JSON can't hold.
-            sqnr_db: sqnr_db.clamp(-EQUAL_DB, EQUAL_DB),
-            cosine: if both_zero { 1.0 } else { self.dot / norm.max(f64::MIN_POSITIVE) },
-            max_abs: self.max_abs,
-            clipped: self.clipped as f64 / self.values.max(1) as f64,
+            // JSON can't hold an infinity.
+            sqnr_db: d.sqnr_db().clamp(-EQUAL_DB, EQUAL_DB),
+            cosine: d.cosine(),
+            max_abs: d.max_abs(),
+            clipped: self.clipped as f64 / d.count().max(1) as f64,
         }
     }
 }

@@ -9,7 +9,10 @@ pub(super) struct Row {
 /// Parses the non-empty rows of `text`.
 pub(super) fn parse(text: &str) -> Vec<Row> {
     let mut rows = Vec::new();
-    let mut row = Row { line: 1, fields: Vec::new() };
+    let mut row = Row {
+        line: 1,
+        fields: Vec::new(),
+    };
     let (mut field, mut quoted, mut line) = (String::new(), false, 1);
     let mut chars = text.trim_start_matches('\u{feff}').chars().peekable();
     while let Some(c) = chars.next() {
@@ -21,7 +24,13 @@ pub(super) fn parse(text: &str) -> Vec<Row> {
             '\r' if !quoted && chars.peek() == Some(&'\n') => {}
             '\n' if !quoted => {
                 row.fields.push(std::mem::take(&mut field));
-                rows.push(std::mem::replace(&mut row, Row { line, fields: Vec::new() }));
+                rows.push(std::mem::replace(
+                    &mut row,
+                    Row {
+                        line,
+                        fields: Vec::new(),
+                    },
+                ));
             }
             other => field.push(other),
         }

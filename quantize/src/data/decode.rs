@@ -64,7 +64,10 @@ pub fn decode(path: impl AsRef<Path>) -> Result<RgbImage, DataError> {
     let path = path.as_ref();
     let size = fs::metadata(path).map_err(unreadable(path))?.len();
     if size > MAX_BYTES {
-        return Err(DataError::TooLarge { path: path.to_owned(), what: format!("the file has {size} bytes") });
+        return Err(DataError::TooLarge {
+            path: path.to_owned(),
+            what: format!("the file has {size} bytes"),
+        });
     }
     decode_bytes(&fs::read(path).map_err(unreadable(path))?, path)
 }
@@ -75,21 +78,54 @@ pub fn decode(path: impl AsRef<Path>) -> Result<RgbImage, DataError> {
 ///
 /// Those of [`decode`].
 pub fn decode_bytes(bytes: &[u8], path: &Path) -> Result<RgbImage, DataError> {
-    let damaged = |what: &str| DataError::Damaged { path: path.to_owned(), what: what.to_owned() };
+    let damaged = |what: &str| DataError::Damaged {
+        path: path.to_owned(),
+        what: what.to_owned(),
+    };
     if bytes.is_empty() {
         return Err(damaged("the file is empty"));
     }
     if jpeg::ends_early(bytes) {
         return Err(damaged("the JPEG data ends early"));
     }
-    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(unreadable(path))?;
+    if let Some((width, height)) = declared_size(bytes) {
+        reject_empty(width, height, path)?; // the decoders call it damaged or unsupported
+    }
+    let mut reader = ImageReader::new(Cursor::new(bytes))
+        .with_guessed_format()
+        .map_err(unreadable(path))?;
     reader.limits(limits());
     let image = reader.decode().map_err(|e| translate(e, path))?;
     let (width, height) = (image.width(), image.height());
-    if width == 0 || height == 0 {
-        return Err(DataError::Empty { path: path.to_owned(), width, height });
+    reject_empty(width, height, path)?;
+    Ok(RgbImage {
+        width,
+        height,
+        pixels: to_rgb(image),
+    })
+}
+
+/// Width and height in the header of a PNG or BMP.
+fn declared_size(bytes: &[u8]) -> Option<(u32, u32)> {
+    let word = |at: usize| bytes.get(at..at + 4).and_then(|b| b.try_into().ok());
+    if bytes.starts_with(b"\x89PNG") {
+        Some((u32::from_be_bytes(word(16)?), u32::from_be_bytes(word(20)?)))
+    } else if bytes.starts_with(b"BM") {
+        Some((u32::from_le_bytes(word(18)?), u32::from_le_bytes(word(22)?)))
+    } else {
+        None
     }
-    Ok(RgbImage { width, height, pixels: to_rgb(image) })
+}
+
+fn reject_empty(width: u32, height: u32, path: &Path) -> Result<(), DataError> {
+    if width > 0 && height > 0 {
+        return Ok(());
+    }
+    Err(DataError::Empty {
+        path: path.to_owned(),
+        width,
+        height,
+    })
 }
 
 fn limits() -> Limits {
@@ -111,16 +147,31 @@ fn translate(error: ImageError, path: &Path) -> DataError {
     let path = path.to_owned();
     match error {
         ImageError::Limits(limit) => match limit.kind() {
-            LimitErrorKind::Unsupported { .. } => DataError::Unsupported { path, what: limit.to_string() },
-            _ => DataError::TooLarge { path, what: limit.to_string() },
+            LimitErrorKind::Unsupported { .. } => DataError::Unsupported {
+                path,
+                what: limit.to_string(),
+            },
+            _ => DataError::TooLarge {
+                path,
+                what: limit.to_string(),
+            },
         },
         ImageError::Unsupported(what) => match what.kind() {
-            UnsupportedErrorKind::Format(_) => DataError::Unsupported { path, what: "unknown content".to_owned() },
-            _ => DataError::Unsupported { path, what: what.to_string() },
+            UnsupportedErrorKind::Format(_) => DataError::Unsupported {
+                path,
+                what: "unknown content".to_owned(),
+            },
+            _ => DataError::Unsupported {
+                path,
+                what: what.to_string(),
+            },
         },
         ImageError::IoError(source) if source.kind() != ErrorKind::UnexpectedEof => {
             DataError::Unreadable { path, source }
         }
-        other => DataError::Damaged { path, what: other.to_string() },
+        other => DataError::Damaged {
+            path,
+            what: other.to_string(),
+        },
     }
 }

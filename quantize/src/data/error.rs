@@ -18,7 +18,9 @@ pub enum DataError {
         source: io::Error,
     },
     /// A folder without images.
-    #[error("no images in `{path}`: expected .jpg, .jpeg, .png, .bmp or .webp files, got {other} other files")]
+    #[error(
+        "no images in `{path}`: expected .jpg, .jpeg, .png, .bmp or .webp files, got {other} other files"
+    )]
     NoImages {
         /// The folder.
         path: PathBuf,
@@ -80,7 +82,9 @@ pub enum DataError {
         got: String,
     },
     /// A folder whose name is no class of the label list.
-    #[error("folder `{folder}` is no class: expected a name of the label list or a number below {classes}")]
+    #[error(
+        "folder `{folder}` is no class: expected a name of the label list or a number below {classes}"
+    )]
     UnknownClass {
         /// Folder name.
         folder: String,

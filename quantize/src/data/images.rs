@@ -37,7 +37,12 @@ pub struct Images<'a> {
 
 impl<'a> Images<'a> {
     pub(super) fn new(entries: &'a [Entry], report: LoadReport) -> Self {
-        Images { entries, next: 0, ready: VecDeque::new(), report }
+        Images {
+            entries,
+            next: 0,
+            ready: VecDeque::new(),
+            report,
+        }
     }
 
     /// What was found, decoded and skipped so far.
@@ -46,11 +51,17 @@ impl<'a> Images<'a> {
     }
 
     fn decode_more(&mut self) {
-        let end = self.entries.len().min(self.next + AHEAD * rayon::current_num_threads());
+        let end = self
+            .entries
+            .len()
+            .min(self.next + AHEAD * rayon::current_num_threads());
         let batch = self.next..end;
         self.next = end;
         let entries = self.entries;
-        let decoded: Vec<_> = batch.into_par_iter().map(|i| (i, decode(&entries[i].path))).collect();
+        let decoded: Vec<_> = batch
+            .into_par_iter()
+            .map(|i| (i, decode(&entries[i].path)))
+            .collect();
         self.ready.extend(decoded);
     }
 }
@@ -68,10 +79,18 @@ impl<'a> Iterator for Images<'a> {
             match result {
                 Ok(image) => {
                     self.report.decoded += 1;
-                    return Some(Sample { index, path: &entry.path, class: entry.class, image });
+                    return Some(Sample {
+                        index,
+                        path: &entry.path,
+                        class: entry.class,
+                        image,
+                    });
                 }
                 Err(error) => {
-                    self.report.skipped.push(Skipped { path: entry.path.clone(), reason: error.to_string() });
+                    self.report.skipped.push(Skipped {
+                        path: entry.path.clone(),
+                        reason: error.to_string(),
+                    });
                 }
             }
         }

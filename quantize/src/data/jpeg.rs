@@ -25,7 +25,7 @@ fn scan_start(bytes: &[u8]) -> Option<usize> {
         }
         match *bytes.get(at + 1)? {
             START_OF_SCAN => return Some(at),
-            0xff => at += 1, // fill byte
+            0xff => at += 1,                      // fill byte
             0x00 | 0x01 | 0xd0..=0xd9 => at += 2, // no segment
             _ => {
                 let length = [*bytes.get(at + 2)?, *bytes.get(at + 3)?];

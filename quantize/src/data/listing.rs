@@ -44,7 +44,10 @@ pub(super) fn list(root: &Path) -> Result<Listing, DataError> {
 
 /// Whether the extension is one of an image.
 pub(super) fn is_image(path: &Path) -> bool {
-    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
+    let extension = path
+        .extension()
+        .and_then(|e| e.to_str())
+        .unwrap_or_default();
     EXTENSIONS.iter().any(|e| extension.eq_ignore_ascii_case(e))
 }
 
@@ -63,5 +66,8 @@ fn sorted_names(folder: &Path) -> Result<Vec<std::ffi::OsString>, DataError> {
 }
 
 pub(super) fn unreadable(path: &Path) -> impl Fn(std::io::Error) -> DataError + '_ {
-    |source| DataError::Unreadable { path: path.to_owned(), source }
+    |source| DataError::Unreadable {
+        path: path.to_owned(),
+        source,
+    }
 }

@@ -37,9 +37,10 @@ impl LoadReport {
     /// Fails when images were tried and none could be decoded.
     pub fn check(&self) -> Result<(), DataError> {
         match self.skipped.first() {
-            Some(first) if self.decoded == 0 => {
-                Err(DataError::NothingDecoded { count: self.skipped.len(), first: first.reason.clone() })
-            }
+            Some(first) if self.decoded == 0 => Err(DataError::NothingDecoded {
+                count: self.skipped.len(),
+                first: first.reason.clone(),
+            }),
             _ => Ok(()),
         }
     }
@@ -47,7 +48,11 @@ impl LoadReport {
 
 impl fmt::Display for LoadReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of {} chosen images decoded ({} found)", self.decoded, self.chosen, self.found)?;
+        write!(
+            f,
+            "{} of {} chosen images decoded ({} found)",
+            self.decoded, self.chosen, self.found
+        )?;
         let counts = [
             (self.unlabelled, "without label"),
             (self.rows_without_file, "label rows without file"),
@@ -57,6 +62,8 @@ impl fmt::Display for LoadReport {
         for (count, what) in counts.into_iter().filter(|(count, _)| *count > 0) {
             write!(f, ", {count} {what}")?;
         }
-        self.skipped.iter().try_for_each(|s| write!(f, "\n  skipped: {}", s.reason))
+        self.skipped
+            .iter()
+            .try_for_each(|s| write!(f, "\n  skipped: {}", s.reason))
     }
 }

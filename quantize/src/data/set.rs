@@ -42,7 +42,10 @@ impl ImageSet {
     /// # Errors
     ///
     /// Those of [`ImageSet::open`], and a sub-folder that is no class.
-    pub fn open_with_classes(path: impl AsRef<Path>, classes: &[String]) -> Result<ImageSet, DataError> {
+    pub fn open_with_classes(
+        path: impl AsRef<Path>,
+        classes: &[String],
+    ) -> Result<ImageSet, DataError> {
         let path = path.as_ref();
         let (root, listing) = if path.is_file() && is_image(path) {
             let root = path.parent().unwrap_or(Path::new("")).to_owned();
@@ -52,7 +55,10 @@ impl ImageSet {
             (path.to_owned(), list(path)?)
         };
         if listing.images.is_empty() {
-            return Err(DataError::NoImages { path: root, other: listing.other });
+            return Err(DataError::NoImages {
+                path: root,
+                other: listing.other,
+            });
         }
         let labels = labels::find(&root, &listing.images, classes)?;
         let report = LoadReport {
@@ -62,14 +68,26 @@ impl ImageSet {
             ..LoadReport::default()
         };
         let entries = listing.images.iter().zip(labels.classes);
-        let entries = entries.map(|(image, class)| Entry { path: root.join(image), class }).collect();
-        Ok(ImageSet { entries, names: labels.names, report })
+        let entries = entries
+            .map(|(image, class)| Entry {
+                path: root.join(image),
+                class,
+            })
+            .collect();
+        Ok(ImageSet {
+            entries,
+            names: labels.names,
+            report,
+        })
     }
 
     /// At most `count` of the images: equally many of every class, evenly spaced, in path order.
     pub fn limit(mut self, count: usize) -> ImageSet {
         let classes: Vec<_> = self.entries.iter().map(|e| e.class).collect();
-        self.entries = limit::pick(&classes, count).into_iter().map(|i| self.entries[i].clone()).collect();
+        self.entries = limit::pick(&classes, count)
+            .into_iter()
+            .map(|i| self.entries[i].clone())
+            .collect();
         self
     }
 

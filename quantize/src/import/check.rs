@@ -7,6 +7,7 @@ use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto};
 
 use super::error::{OPSETS, Problem};
+use super::inputs;
 
 /// Largest tensor that import handles.
 const MAX_BYTES: u64 = 2 << 30;
@@ -25,6 +26,40 @@ pub(super) fn check(model: &ModelProto, folder: Option<&Path>) -> Result<i64, Pr
     }
     check_graph(graph, folder, 0)?;
     Ok(opset)
+}
+
+/// Refuses operators that `known` does not have, or that belong to a quantised model.
+pub(super) fn check_operators(graph: &GraphProto, known: impl Fn(&str) -> bool) -> Result<(), Problem> {
+    for node in &graph.node {
+        let quantised = node.op_type.contains("QuantizeLinear") || node.op_type.starts_with("QLinear") || node.op_type.ends_with("Integer");
+        let what = if quantised {
+            "the model is quantised already; import its float original"
+        } else if !is_onnx(&node.domain) && node.domain != "com.microsoft" {
+            "its domain is unknown; export with standard operators"
+        } else if !known(&node.op_type) {
+            "there is no counterpart; replace it or cut the model before it"
+        } else {
+            continue;
+        };
+        let operator = if is_onnx(&node.domain) { node.op_type.clone() } else { format!("{}.{}", node.domain, node.op_type) };
+        let shapes = node.input.iter().map(|name| declared_shape(graph, name)).collect();
+        return Err(Problem::Unsupported { node: name_of(node), operator, what: what.into(), shapes });
+    }
+    Ok(())
+}
+
+fn name_of(node: &NodeProto) -> String {
+    let named = [&node.name].into_iter().chain(&node.output).find(|n| !n.is_empty());
+    named.unwrap_or(&node.op_type).clone()
+}
+
+/// Shape of a value as far as the file says it.
+fn declared_shape(graph: &GraphProto, name: &str) -> String {
+    if let Some(tensor) = graph.initializer.iter().find(|t| t.name == name) {
+        return format!("{:?}", tensor.dims);
+    }
+    let declared = graph.input.iter().chain(&graph.value_info).chain(&graph.output).find(|v| v.name == name);
+    declared.and_then(|v| inputs::dimensions(&v.r#type)).map_or_else(|| "?".into(), inputs::show)
 }
 
 /// Whether a domain name means the standard operators.

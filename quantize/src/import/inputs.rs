@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::tensor_shape_proto::Dimension;
 use tract_onnx::pb::tensor_shape_proto::dimension::Value;
-use tract_onnx::pb::{GraphProto, type_proto};
+use tract_onnx::pb::{GraphProto, TypeProto, type_proto};
 
 use super::error::Problem;
 
@@ -21,7 +21,7 @@ pub(super) fn fix_shapes(graph: &mut GraphProto, given: &HashMap<String, Vec<usi
     }
     let mut sizes: HashMap<String, i64> = HashMap::new();
     for input in graph.input.iter().filter(|i| !constants.contains(&i.name)) {
-        let dims = dimensions(&input.r#type).map_or(&[][..], |t| t);
+        let dims = dimensions(&input.r#type).unwrap_or_default();
         if let Some(shape) = given.get(&input.name) {
             bind_given(&input.name, dims, shape, &mut sizes)?;
         } else if let Some(Dimension { value: Some(Value::DimParam(batch)), .. }) = dims.first() {
@@ -88,13 +88,15 @@ fn size(axis: usize, d: &Dimension, sizes: &HashMap<String, i64>) -> Option<i64>
     }
 }
 
-fn dimensions(kind: &Option<tract_onnx::pb::TypeProto>) -> Option<&[Dimension]> {
+/// Dimensions that a type declares.
+pub(super) fn dimensions(kind: &Option<TypeProto>) -> Option<&[Dimension]> {
     match kind.as_ref()?.value.as_ref()? {
         type_proto::Value::TensorType(t) => t.shape.as_ref().map(|s| &s.dim[..]),
     }
 }
 
-fn show(dims: &[Dimension]) -> String {
+/// Dimensions for messages.
+pub(super) fn show(dims: &[Dimension]) -> String {
     let one = |d: &Dimension| match &d.value {
         Some(Value::DimValue(v)) => v.to_string(),
         Some(Value::DimParam(name)) => name.clone(),

@@ -54,6 +54,8 @@ impl Source {
         let Some(graph) = &mut proto.graph else {
             return Err(Problem::NotOnnx("it has no graph".into()));
         };
+        let known = onnx().op_register.0;
+        check::check_operators(graph, |name| known.contains_key(name))?;
         inputs::fix_shapes(graph, shapes)?;
         inputs::unique_names(graph);
         let nodes = Nodes::of(graph);

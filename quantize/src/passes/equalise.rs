@@ -54,24 +54,35 @@ pub fn equalise(graph: &mut Graph) -> Equalised {
             break;
         }
     }
-    let largest_factor = layers.values().map(Layer::largest_factor).fold(1.0, f64::max);
+    let largest_factor = layers
+        .values()
+        .map(Layer::largest_factor)
+        .fold(1.0, f64::max);
     let mut order: Vec<_> = layers.into_iter().collect();
     order.sort_by_key(|(node, _)| *node);
     for (node, layer) in order {
         layer.store(graph, node);
     }
-    Equalised { pairs: pairs.len(), sweeps, largest_factor }
+    Equalised {
+        pairs: pairs.len(),
+        sweeps,
+        largest_factor,
+    }
 }
 
 /// Scales every channel between two layers to the same range on both sides; the largest factor used.
 fn balance(layers: &mut HashMap<usize, Layer>, (first, second): (usize, usize)) -> f64 {
-    let (Some(a), Some(b)) = (layers.get(&first), layers.get(&second)) else { return 1.0 };
+    let (Some(a), Some(b)) = (layers.get(&first), layers.get(&second)) else {
+        return 1.0;
+    };
     let (produced, consumed) = (a.row_ranges(), b.column_ranges());
     let ratio = |c: usize| match produced[c] > 0.0 && consumed[c] > 0.0 {
         true => (consumed[c] / produced[c]).sqrt(),
         false => 1.0,
     };
-    let factors: Vec<f64> = (0..produced.len()).map(|c| a.allowed_factor(c, ratio(c))).collect();
+    let factors: Vec<f64> = (0..produced.len())
+        .map(|c| a.allowed_factor(c, ratio(c)))
+        .collect();
     if let Some(a) = layers.get_mut(&first) {
         a.scale_rows(&factors);
     }
@@ -106,14 +117,20 @@ fn find_pairs(graph: &Graph) -> Vec<(usize, usize)> {
             value = next.output;
         }
     };
-    let starts = (0..graph.nodes.len()).filter(|&n| may_start(&graph.nodes[n].op) && Layer::of(graph, n).is_some());
+    let starts = (0..graph.nodes.len())
+        .filter(|&n| may_start(&graph.nodes[n].op) && Layer::of(graph, n).is_some());
     let pairs = starts.filter_map(|n| next_layer(n).map(|m| (n, m)));
-    pairs.filter(|&(n, m)| channels_agree(graph, n, m)).collect()
+    pairs
+        .filter(|&(n, m)| channels_agree(graph, n, m))
+        .collect()
 }
 
 /// Whether the output scales with the layer's rows.
 fn may_start(op: &Op) -> bool {
-    let residual = matches!(op, Op::Conv { residual: true, .. } | Op::Linear { residual: true, .. });
+    let residual = matches!(
+        op,
+        Op::Conv { residual: true, .. } | Op::Linear { residual: true, .. }
+    );
     !residual && op.activation().is_none_or(is_homogeneous)
 }
 
@@ -129,9 +146,11 @@ fn keeps_channel_scales(op: &Op, input: &[usize], output: &[usize]) -> bool {
         Op::Unary(kind) => is_homogeneous(*kind),
         Op::Pool { .. } | Op::Resize { .. } => true,
         Op::Reduce { axes, .. } => !axes.contains(&last),
-        Op::Pad { before, after, value } => {
-            *value == 0.0 && before.get(last) == Some(&0) && after.get(last) == Some(&0)
-        }
+        Op::Pad {
+            before,
+            after,
+            value,
+        } => *value == 0.0 && before.get(last) == Some(&0) && after.get(last) == Some(&0),
         Op::Reshape(_) => input.last() == output.last(),
         _ => false,
     }

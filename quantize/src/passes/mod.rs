@@ -8,6 +8,7 @@ pub mod affine;
 pub mod cse;
 pub mod dead;
 mod edit;
+pub mod equalise;
 pub mod fold;
 pub mod layout;
 pub mod linear;

@@ -3,3 +3,5 @@
 mod families;
 mod fixtures;
 mod interpret;
+mod node_cases;
+mod protobuf;

@@ -40,7 +40,11 @@ impl Layer {
         let (&rows, rest) = graph.shape(weights).split_first()?;
         let (&columns, taps) = rest.split_last()?;
         let taps: usize = taps.iter().product();
-        if groups == 0 || !rows.is_multiple_of(groups) || taps * columns == 0 || offsets.len() != rows {
+        if groups == 0
+            || !rows.is_multiple_of(groups)
+            || taps * columns == 0
+            || offsets.len() != rows
+        {
             return None;
         }
         Some(Layer {
@@ -50,7 +54,10 @@ impl Layer {
             taps,
             columns,
             groups,
-            ranges: data.chunks_exact(taps * columns).flat_map(|row| largest_per_column(row, columns)).collect(),
+            ranges: data
+                .chunks_exact(taps * columns)
+                .flat_map(|row| largest_per_column(row, columns))
+                .collect(),
             bias_room: bias_room(offsets),
             row_factors: vec![1.0; rows],
             column_factors: vec![1.0; groups * columns],
@@ -61,7 +68,10 @@ impl Layer {
     pub(super) fn row_ranges(&self) -> Vec<f64> {
         let row = |r: usize| {
             let columns = self.column_factors[self.first_column(r)..].iter();
-            let weighted = self.ranges[r * self.columns..][..self.columns].iter().zip(columns).map(|(w, f)| w * f);
+            let weighted = self.ranges[r * self.columns..][..self.columns]
+                .iter()
+                .zip(columns)
+                .map(|(w, f)| w * f);
             weighted.fold(0.0, f64::max) * self.row_factors[r]
         };
         (0..self.rows).map(row).collect()
@@ -76,7 +86,11 @@ impl Layer {
                 *range = range.max(w * self.row_factors[r]);
             }
         }
-        largest.iter().zip(&self.column_factors).map(|(range, f)| range * f).collect()
+        largest
+            .iter()
+            .zip(&self.column_factors)
+            .map(|(range, f)| range * f)
+            .collect()
     }
 
     /// The factor closest to `factor` that keeps row `r` within its limits.
@@ -87,26 +101,46 @@ impl Layer {
     }
 
     pub(super) fn scale_rows(&mut self, factors: &[f64]) {
-        self.row_factors.iter_mut().zip(factors).for_each(|(row, f)| *row *= f);
+        self.row_factors
+            .iter_mut()
+            .zip(factors)
+            .for_each(|(row, f)| *row *= f);
     }
 
     pub(super) fn unscale_columns(&mut self, factors: &[f64]) {
-        self.column_factors.iter_mut().zip(factors).for_each(|(column, f)| *column /= f);
+        self.column_factors
+            .iter_mut()
+            .zip(factors)
+            .for_each(|(column, f)| *column /= f);
     }
 
     /// Largest factor of a row, up or down.
     pub(super) fn largest_factor(&self) -> f64 {
-        self.row_factors.iter().map(|f| f.max(1.0 / f)).fold(1.0, f64::max)
+        self.row_factors
+            .iter()
+            .map(|f| f.max(1.0 / f))
+            .fold(1.0, f64::max)
     }
 
     /// Writes the scaled weights and bias to the node's own constants.
     pub(super) fn store(self, graph: &mut Graph, node: usize) {
-        if self.row_factors.iter().chain(&self.column_factors).all(|&f| f == 1.0) {
+        if self
+            .row_factors
+            .iter()
+            .chain(&self.column_factors)
+            .all(|&f| f == 1.0)
+        {
             return;
         }
-        let (Some(weights), Some(bias)) = (graph.constant(self.weights), graph.constant(self.bias)) else { return };
+        let (Some(weights), Some(bias)) = (graph.constant(self.weights), graph.constant(self.bias))
+        else {
+            return;
+        };
         let mut weights = weights.to_vec();
-        for (r, row) in weights.chunks_exact_mut(self.taps * self.columns).enumerate() {
+        for (r, row) in weights
+            .chunks_exact_mut(self.taps * self.columns)
+            .enumerate()
+        {
             let columns = &self.column_factors[self.first_column(r)..][..self.columns];
             for tap in row.chunks_exact_mut(self.columns) {
                 for (w, column) in tap.iter_mut().zip(columns) {
@@ -114,7 +148,10 @@ impl Layer {
                 }
             }
         }
-        let scaled = bias.iter().zip(&self.row_factors).map(|(b, f)| (f64::from(*b) * f) as f32);
+        let scaled = bias
+            .iter()
+            .zip(&self.row_factors)
+            .map(|(b, f)| (f64::from(*b) * f) as f32);
         let bias = scaled.collect();
         replace(graph, node, 1, weights);
         replace(graph, node, 2, bias);
@@ -128,7 +165,10 @@ impl Layer {
 fn largest_per_column(row: &[f32], columns: usize) -> Vec<f64> {
     let mut largest = vec![0.0f64; columns];
     for tap in row.chunks_exact(columns) {
-        largest.iter_mut().zip(tap).for_each(|(l, w)| *l = l.max(f64::from(w.abs())));
+        largest
+            .iter_mut()
+            .zip(tap)
+            .for_each(|(l, w)| *l = l.max(f64::from(w.abs())));
     }
     largest
 }
@@ -136,13 +176,26 @@ fn largest_per_column(row: &[f32], columns: usize) -> Vec<f64> {
 /// By how much each bias may grow until it is as large as the largest.
 fn bias_room(bias: &[f32]) -> Vec<f64> {
     let largest = bias.iter().fold(0.0f64, |a, b| a.max(f64::from(b.abs())));
-    bias.iter().map(|&b| if b == 0.0 { f64::INFINITY } else { largest / f64::from(b.abs()) }).collect()
+    bias.iter()
+        .map(|&b| {
+            if b == 0.0 {
+                f64::INFINITY
+            } else {
+                largest / f64::from(b.abs())
+            }
+        })
+        .collect()
 }
 
 /// Gives operand `input` of a node new data, in place unless others read the same constant.
 fn replace(graph: &mut Graph, node: usize, input: usize, data: Vec<f32>) {
     let value = graph.nodes[node].inputs[input];
-    let readers = graph.nodes.iter().flat_map(|n| &n.inputs).filter(|&&v| v == value).count();
+    let readers = graph
+        .nodes
+        .iter()
+        .flat_map(|n| &n.inputs)
+        .filter(|&&v| v == value)
+        .count();
     if readers == 1 && graph.outputs.iter().all(|p| p.value != value) {
         graph.value_mut(value).data = Some(Arc::new(data));
         return;

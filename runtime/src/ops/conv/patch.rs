@@ -1,5 +1,7 @@
 //! Gathers the input values under a window into a contiguous row.
 
+use core::ops::Range;
+
 use super::{ConvF32, ConvI8};
 use crate::ops::Window;
 
@@ -35,62 +37,93 @@ impl<'a> Patches<'a, f32> {
 }
 
 impl<T: Copy> Patches<'_, T> {
-
-    /// Writes the patch of output pixel `pixel` to the front of `row`. What lies behind it in `row`
-    /// may be overwritten too: short runs are copied in whole chunks where there is room.
-    pub(crate) fn gather(&self, pixel: usize, row: &mut [T]) {
-        let [height, width, channels] = self.input;
-        let w = &self.window;
-        let (kh, kw) = (w.kernel[0] as usize, w.kernel[1] as usize);
-        let top = (pixel / self.out_width * w.stride[0] as usize) as isize - w.pad[0] as isize;
-        let left = (pixel % self.out_width * w.stride[1] as usize) as isize - w.pad[1] as isize;
-        let mut row = &mut row[..];
-        for ky in 0..kh {
-            let iy = top + (ky * w.dilation[0] as usize) as isize;
-            let line = if iy >= 0 && (iy as usize) < height {
-                self.x.get(iy as usize * width * channels..).unwrap_or(&[])
-            } else {
-                &[]
-            };
-            if w.dilation[1] == 1 {
-                self.gather_run(line, left, kw, row);
-            } else {
-                for kx in 0..kw {
-                    let ix = left + (kx * w.dilation[1] as usize) as isize;
-                    self.gather_run(line, ix, 1, &mut row[kx * channels..]);
-                }
-            }
-            row = &mut row[kw * channels..];
+    /// Writes the patches of output pixels `first..first + count` to `rows`, one every `stride`
+    /// values. What lies behind a patch in its row may be overwritten too: short runs are copied in
+    /// whole chunks where there is room.
+    pub(crate) fn gather_rows(&self, first: usize, count: usize, rows: &mut [T], stride: usize) {
+        let mut done = 0;
+        while done < count {
+            let (y, x) = ((first + done) / self.out_width, (first + done) % self.out_width);
+            let pixels = (self.out_width - x).min(count - done);
+            self.gather_line(y, x..x + pixels, &mut rows[done * stride..], stride);
+            done += pixels;
         }
     }
 
-    /// Writes `count` neighbouring pixels of a line, from column `left` on; an empty line is padding.
-    #[inline(always)]
-    fn gather_run(&self, line: &[T], left: isize, count: usize, row: &mut [T]) {
+    /// The patches of some pixels of output line `y`: line by line of the window, which leaves only a
+    /// copy for the inner loop. Chunks reach into the next line's place, which is filled later.
+    fn gather_line(&self, y: usize, pixels: Range<usize>, rows: &mut [T], stride: usize) {
+        let [height, width, channels] = self.input;
+        let w = &self.window;
+        let (step, pad, reach) = (w.stride[1] as usize, w.pad[1] as usize, w.kernel[1] as usize);
+        let run = reach * channels;
+        // Pixels whose window lies between the left and the right border.
+        let inner = if w.dilation[1] == 1 && width + pad >= reach {
+            let start = pad.div_ceil(step).clamp(pixels.start, pixels.end);
+            start..((width + pad - reach) / step + 1).clamp(start, pixels.end)
+        } else {
+            pixels.start..pixels.start
+        };
+        for ky in 0..w.kernel[0] as usize {
+            let iy = (y * w.stride[0] as usize + ky * w.dilation[0] as usize).wrapping_sub(w.pad[0] as usize);
+            let line = if iy < height { &self.x[iy * width * channels..] } else { &[] };
+            let room = stride - (ky * run).min(stride);
+            let row = |x: usize| (x - pixels.start) * stride + ky * run;
+            for x in (pixels.start..inner.start).chain(inner.end..pixels.end) {
+                self.gather_border(line, x, &mut rows[row(x)..]);
+            }
+            if line.is_empty() {
+                inner.clone().for_each(|x| rows[row(x)..][..run].fill(self.pad));
+            } else if !inner.is_empty() {
+                let from = &line[(inner.start * step - pad) * channels..];
+                copy_runs(from, step * channels, &mut rows[row(inner.start)..], stride, run, room, inner.len());
+            }
+        }
+    }
+
+    /// One line of the window of pixel `x` of an output line, at a border or dilated; an empty line is
+    /// padding.
+    fn gather_border(&self, line: &[T], x: usize, row: &mut [T]) {
         let [_, width, channels] = self.input;
-        let before = if line.is_empty() { count } else { (-left).clamp(0, count as isize) as usize };
-        let end = (width as isize - left).clamp(before as isize, count as isize) as usize;
-        if before > 0 {
-            row[..before * channels].fill(self.pad);
-        }
-        if before < end {
-            let from = (left + before as isize) as usize * channels;
-            copy(&line[from..], &mut row[before * channels..], (end - before) * channels);
-        }
-        if end < count {
-            row[end * channels..count * channels].fill(self.pad);
+        let w = &self.window;
+        for (kx, values) in row.chunks_exact_mut(channels).take(w.kernel[1] as usize).enumerate() {
+            let ix = (x * w.stride[1] as usize + kx * w.dilation[1] as usize).wrapping_sub(w.pad[1] as usize);
+            if ix < width && !line.is_empty() {
+                values.copy_from_slice(&line[ix * channels..][..channels]);
+            } else {
+                values.fill(self.pad);
+            }
         }
     }
 }
 
-/// Copies the first `n` values of `src` to `dst`, in whole chunks where both have room for that.
+/// Copies `count` runs, which start every `from_step` and `to_step` values; of those in `to`, `room`
+/// may be written.
 #[inline(always)]
-fn copy<T: Copy>(src: &[T], dst: &mut [T], n: usize) {
-    let whole = n.next_multiple_of(CHUNK);
-    if n < LONG && whole <= src.len() && whole <= dst.len() {
-        let chunks = dst[..whole].chunks_exact_mut(CHUNK).zip(src[..whole].chunks_exact(CHUNK));
-        chunks.for_each(|(d, s)| d.copy_from_slice(s));
-    } else {
-        dst[..n].copy_from_slice(&src[..n]);
+fn copy_runs<T: Copy>(
+    from: &[T],
+    from_step: usize,
+    to: &mut [T],
+    to_step: usize,
+    run: usize,
+    room: usize,
+    count: usize,
+) {
+    let chunks = run.div_ceil(CHUNK);
+    let whole = chunks * CHUNK;
+    if run >= LONG || whole > room {
+        for i in 0..count {
+            to[i * to_step..][..run].copy_from_slice(&from[i * from_step..][..run]);
+        }
+        return;
+    }
+    for i in 0..count {
+        let (from, to) = (&from[i * from_step..], &mut to[i * to_step..]);
+        if whole <= from.len() && whole <= to.len() {
+            let chunks = to[..whole].chunks_exact_mut(CHUNK).zip(from[..whole].chunks_exact(CHUNK));
+            chunks.for_each(|(to, from)| to.copy_from_slice(from));
+        } else {
+            to[..run].copy_from_slice(&from[..run]);
+        }
     }
 }

@@ -32,7 +32,7 @@ pub(crate) fn conv_i8(call: CallI8<'_, '_>) {
         return reference::conv_i8(conv, x, first, y);
     };
     for (i, pixel) in y.chunks_exact_mut(channels).enumerate() {
-        patches.gather(first + i, row);
+        patches.gather_rows(first + i, 1, row, depth);
         pixel_i8(conv, row, (first + i) * channels, pixel);
     }
 }
@@ -120,7 +120,7 @@ pub(crate) fn conv_f32(call: CallF32<'_, '_>) {
         return reference_f32::conv_f32(conv, x, first, y);
     };
     for (i, pixel) in y.chunks_exact_mut(channels).enumerate() {
-        patches.gather(first + i, row);
+        patches.gather_rows(first + i, 1, row, depth);
         pixel_f32(conv, row, (first + i) * channels, pixel);
     }
 }

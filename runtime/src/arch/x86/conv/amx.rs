@@ -5,7 +5,8 @@
 //! before.
 
 use core::arch::asm;
-use core::arch::x86_64::_mm512_load_si512;
+use core::arch::x86_64::{_mm512_add_epi32, _mm512_load_si512, _mm512_loadu_si512};
+use core::ops::Range;
 
 use super::epilogue512::Epilogue;
 use super::{avx512vnni, parts};
@@ -21,6 +22,8 @@ const FEW_PIXELS: usize = 4;
 const STACK: usize = 16 << 10;
 /// Gathered rows stay below this many bytes, so that they remain in the first-level cache.
 const PANEL: usize = 32 << 10;
+/// Weights of at most this many bytes stay in the first-level cache while rows and output go by.
+const SMALL_WEIGHTS: usize = 24 << 10;
 
 /// Computes the call's pixels.
 pub(crate) fn conv_i8<'a>(token: Amx, mut call: CallI8<'a, 'a>) {
@@ -49,11 +52,9 @@ pub(crate) fn conv_i8<'a>(token: Amx, mut call: CallI8<'a, 'a>) {
     let mut kernel = Kernel::new(token, &mut call, depth, shortest);
     for (start, count) in panels {
         // The tiles of the last panel have been multiplied, so its memory is free.
-        for (r, row) in memory.chunks_exact_mut(row).take(count).enumerate() {
-            let row = bytemuck::cast_slice_mut(row);
-            patches.gather(call.first + start + r, row);
-            depth.spread(row);
-        }
+        let panel: &mut [i8] = bytemuck::cast_slice_mut(&mut memory[..count * row]);
+        patches.gather_rows(call.first + start, count, panel, row);
+        panel.chunks_exact_mut(row).for_each(|row| depth.spread(row));
         // SAFETY: a row was written for each of these pixels.
         unsafe { kernel.tiles(Rows { base: memory.as_ptr().cast(), stride: row, first: start, count }) };
     }
@@ -188,20 +189,44 @@ impl<'a, 'c> Kernel<'a, 'c> {
     unsafe fn tiles(&mut self, rows: Rows) {
         let blocks = self.packed.blocks();
         let tiles = rows.count.div_ceil(self.height);
-        let mut block = 0;
-        while block < blocks {
-            let (arrangement, tall, wide) = match blocks - block {
-                _ if tiles == 1 && blocks >= GROUP => (Arrangement::Wide, 1, GROUP),
+        // Small weights stay in the first-level cache while the output is written front to back; of
+        // others, a few blocks do while the rows go by.
+        let small = self.packed.bytes() <= SMALL_WEIGHTS;
+        let (tiles_at_once, blocks_at_once) = match tiles {
+            1 => (1, blocks),
+            _ if small => (GROUP, blocks),
+            _ => (tiles, 2),
+        };
+        for tile in (0..tiles).step_by(tiles_at_once) {
+            let tiles = tile..(tile + tiles_at_once).min(tiles);
+            for block in (0..blocks).step_by(blocks_at_once) {
+                // SAFETY: as the caller.
+                unsafe { self.region(rows, tiles.clone(), block..(block + blocks_at_once).min(blocks)) };
+            }
+        }
+    }
+
+    /// Computes some pixel tiles in some blocks.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Kernel::tiles`]; the tiles are among those of the rows, and the blocks exist.
+    unsafe fn region(&mut self, rows: Rows, tiles: Range<usize>, blocks: Range<usize>) {
+        let wide_fits = tiles.len() == 1 && blocks.len() >= GROUP;
+        let mut block = blocks.start;
+        while block < blocks.end {
+            let (arrangement, tall, wide) = match blocks.end - block {
+                _ if wide_fits => (Arrangement::Wide, 1, GROUP),
                 1 => (Arrangement::Tall, GROUP, 1),
                 _ => (Arrangement::Square, 2, 2),
             };
-            for tile in (0..tiles).step_by(tall) {
+            for tile in tiles.clone().step_by(tall) {
                 // The last tile ends with the last pixel and repeats some of the tile before; a group
                 // that has no more tiles repeats the last.
                 let last = rows.count - self.height;
                 let start = |i: usize| rows.first + ((tile + i) * self.height).min(last);
                 let pixels = core::array::from_fn(start);
-                let group = Group { arrangement, pixels, block: block.min(blocks - wide) };
+                let group = Group { arrangement, pixels, block: block.min(blocks.end - wide) };
                 // SAFETY: each tile has `height` rows, and the blocks exist.
                 unsafe { self.multiply(group, rows) };
                 self.finish_pending();
@@ -220,7 +245,7 @@ impl<'a, 'c> Kernel<'a, 'c> {
         let wide = group.blocks();
         let depth = self.depth;
         let weights = |i: usize| self.packed.block_offset(group.block + i.min(wide - 1));
-        // SAFETY: rows and blocks exist, and the bias is padded to whole blocks.
+        // SAFETY: rows and blocks exist.
         let mut operands = unsafe {
             Operands {
                 rows: group.pixels.map(|p| rows.base.add((p - rows.first) * rows.stride)),
@@ -234,8 +259,7 @@ impl<'a, 'c> Kernel<'a, 'c> {
         // SAFETY: the rows hold `steps` tiles and the blocks as many, where the last begins `shared`
         // quads before its place. The last row of a narrow block may extend into the slack.
         unsafe {
-            let bias = self.conv.bias.as_ptr().add(group.block * WIDTH);
-            operands.start(group.arrangement, bias);
+            clear();
             operands.advance(group.arrangement, depth.steps - usize::from(shared > 0));
             if shared > 0 {
                 operands.rewind_weights(wide, shared);
@@ -309,12 +333,15 @@ impl<'a, 'c> Kernel<'a, 'c> {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi")]
     unsafe fn finish_tiles<const B: usize, const PLAIN: bool>(&self, tile: usize, pixel: usize, block: usize) {
         let n = block * WIDTH;
-        // SAFETY: as the caller; a row of sums is 64 bytes.
+        // SAFETY: as the caller; a row of sums is 64 bytes, and the bias is padded to whole blocks.
         unsafe {
             let multipliers = self.epilogue.multipliers::<B>(n);
+            let bias = self.conv.bias.as_ptr().add(n);
+            let bias: [_; B] = core::array::from_fn(|b| _mm512_loadu_si512(bias.add(b * WIDTH).cast()));
             for r in 0..self.height {
                 let sums = core::array::from_fn(|b| {
-                    _mm512_load_si512(self.sums.0[tile + b][r].as_ptr().cast())
+                    let sums = _mm512_load_si512(self.sums.0[tile + b][r].as_ptr().cast());
+                    _mm512_add_epi32(sums, bias[b])
                 });
                 self.epilogue.finish::<B, PLAIN>(sums, multipliers, pixel + r, n);
             }
@@ -352,35 +379,6 @@ struct Operands {
 }
 
 impl Operands {
-    /// Loads the bias of each block into all rows of its sums.
-    ///
-    /// # Safety
-    ///
-    /// The bias of the group's blocks starts at `bias`.
-    unsafe fn start(&self, arrangement: Arrangement, bias: *const i32) {
-        let offset = |i| bias.wrapping_add(i * WIDTH);
-        let [b1, b2, b3] = match arrangement {
-            Arrangement::Square => [offset(1), bias, offset(1)],
-            Arrangement::Tall => [bias; 3],
-            Arrangement::Wide => [offset(1), offset(2), offset(3)],
-        };
-        // SAFETY: with a stride of 0 each row of a tile is the same 64 bytes.
-        unsafe {
-            asm!(
-                "tileloadd tmm0, [{b0} + {stride}]",
-                "tileloadd tmm1, [{b1} + {stride}]",
-                "tileloadd tmm2, [{b2} + {stride}]",
-                "tileloadd tmm3, [{b3} + {stride}]",
-                b0 = in(reg) bias,
-                b1 = in(reg) b1,
-                b2 = in(reg) b2,
-                b3 = in(reg) b3,
-                stride = in(reg) 0usize,
-                options(nostack, readonly, preserves_flags),
-            );
-        }
-    }
-
     /// Multiplies `steps` tiles along the patch, at least one, and moves the pointers behind them.
     ///
     /// # Safety
@@ -495,6 +493,25 @@ impl Operands {
             let stride = if i + 1 == blocks { self.last_stride } else { WIDTH * QUAD };
             *weights = weights.wrapping_sub(quads * stride);
         }
+    }
+}
+
+/// Clears the sums. (Loading the bias instead costs more than adding it later: the loads wait for
+/// stores of sums that lie at the same offset of another page.)
+///
+/// # Safety
+///
+/// The tile registers are configured.
+unsafe fn clear() {
+    // SAFETY: as the caller.
+    unsafe {
+        asm!(
+            "tilezero tmm0",
+            "tilezero tmm1",
+            "tilezero tmm2",
+            "tilezero tmm3",
+            options(nostack, nomem, preserves_flags),
+        );
     }
 }
 

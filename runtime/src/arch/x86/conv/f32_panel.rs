@@ -41,9 +41,7 @@ pub(super) fn drive(mut call: CallF32<'_, '_>, tiles: impl Fn(Rows, Range<usize>
     let most = (PANEL / depth).max(FEW_ROWS).min(memory.len() / depth);
     let patches = call.patches();
     for (start, count) in parts(call.pixels, most) {
-        for r in 0..count {
-            patches.gather(call.first + start + r, &mut memory[r * depth..]);
-        }
+        patches.gather_rows(call.first + start, count, memory, depth);
         tiles(Rows { base: memory.as_ptr(), stride: depth }, start..start + count, call.y);
     }
 }

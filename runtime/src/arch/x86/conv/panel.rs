@@ -62,14 +62,17 @@ pub(super) fn drive<K: VectorKernel>(kernel: &K, call: CallI8<'_, '_>) {
     let memory = if call.scratch.len() > STACK { call.scratch } else { &mut stack };
     let most = (PANEL / stride).max(FEW_ROWS).min(memory.len() / stride);
     for (start, count) in parts(call.pixels, most) {
+        // A patch is gathered at the end of its row, from where its conversion does not overtake it.
+        let end = stride - stride / K::VALUE;
+        if !point {
+            let patches_at: &mut [i8] = bytemuck::cast_slice_mut(&mut memory[end..count * stride]);
+            patches.gather_rows(call.first + start, count, patches_at, stride);
+        }
         for (r, row) in memory.chunks_exact_mut(stride).take(count).enumerate() {
-            let pixel = call.first + start + r;
             let patch = if point {
-                call.x[pixel * depth..][..depth].as_ptr()
+                call.x[(call.first + start + r) * depth..][..depth].as_ptr()
             } else {
-                let end: &mut [i8] = bytemuck::cast_slice_mut(&mut row[stride - stride / K::VALUE..]);
-                patches.gather(pixel, end);
-                end.as_ptr()
+                row[end..].as_ptr().cast()
             };
             // SAFETY: the patch is `depth` values of the input, or was gathered at the end of the row,
             // which is as long as `depth` rounded up.

@@ -5,6 +5,7 @@ use core::arch::x86_64::*;
 use super::Job;
 use super::driver;
 use super::engine::Engine;
+use super::pixels::Line;
 use crate::arch::x86::Avx512Vnni;
 use crate::numerics::MAGIC;
 
@@ -24,7 +25,8 @@ impl Engine for Avx512Vnni {
 
     const BYTES: usize = 64;
     const TAPS: usize = 4;
-    const SIDE: usize = 4;
+    const SUMS: usize = 16;
+    const PAIRS: bool = true;
 
     #[inline(always)]
     fn zero(self) -> __m512i {
@@ -51,24 +53,64 @@ impl Engine for Avx512Vnni {
     }
 
     #[inline(always)]
-    fn int_from(self, f: impl Fn(usize) -> i32) -> __m512i {
-        let values: [i32; 16] = core::array::from_fn(f);
+    fn load_i32(self, from: &[i32]) -> __m512i {
         // SAFETY: `self` proves AVX-512; the array has 64 bytes.
-        unsafe { _mm512_loadu_si512(values.as_ptr().cast()) }
+        from.first_chunk::<16>().map_or(self.zero(), |from| unsafe {
+            _mm512_loadu_si512(from.as_ptr().cast())
+        })
     }
 
     #[inline(always)]
-    fn float_from(self, f: impl Fn(usize) -> f32) -> __m512 {
-        let values: [f32; 16] = core::array::from_fn(f);
+    fn load_f32(self, from: &[f32]) -> __m512 {
         // SAFETY: `self` proves AVX-512; the array has 64 bytes.
-        unsafe { _mm512_loadu_ps(values.as_ptr()) }
+        from.first_chunk::<16>()
+            .map_or(self.splat_f32(0.0), |from| unsafe {
+                _mm512_loadu_ps(from.as_ptr())
+            })
     }
 
     #[inline(always)]
-    unsafe fn load(self, lanes: usize, at: impl Fn(usize) -> *const i8) -> __m512i {
-        // SAFETY: `self` proves AVX-512; the caller vouches for 64 / lanes bytes at each address.
+    fn deal_int(self, [a, b, c, d]: [__m512i; 4]) -> [__m512i; 4] {
+        // SAFETY: `self` proves AVX-512.
         unsafe {
-            match lanes {
+            // A transposition of 4 × 4 quarters.
+            let ab_low = _mm512_shuffle_i32x4::<0b01_00_01_00>(a, b);
+            let ab_high = _mm512_shuffle_i32x4::<0b11_10_11_10>(a, b);
+            let cd_low = _mm512_shuffle_i32x4::<0b01_00_01_00>(c, d);
+            let cd_high = _mm512_shuffle_i32x4::<0b11_10_11_10>(c, d);
+            [
+                _mm512_shuffle_i32x4::<0b10_00_10_00>(ab_low, cd_low),
+                _mm512_shuffle_i32x4::<0b11_01_11_01>(ab_low, cd_low),
+                _mm512_shuffle_i32x4::<0b10_00_10_00>(ab_high, cd_high),
+                _mm512_shuffle_i32x4::<0b11_01_11_01>(ab_high, cd_high),
+            ]
+        }
+    }
+
+    #[inline(always)]
+    fn deal_float(self, [a, b, c, d]: [__m512; 4]) -> [__m512; 4] {
+        // SAFETY: `self` proves AVX-512.
+        unsafe {
+            let [a, b, c, d] = self.deal_int([
+                _mm512_castps_si512(a),
+                _mm512_castps_si512(b),
+                _mm512_castps_si512(c),
+                _mm512_castps_si512(d),
+            ]);
+            [
+                _mm512_castsi512_ps(a),
+                _mm512_castsi512_ps(b),
+                _mm512_castsi512_ps(c),
+                _mm512_castsi512_ps(d),
+            ]
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load<const G: usize>(self, at: impl Fn(usize) -> *const i8) -> __m512i {
+        // SAFETY: `self` proves AVX-512; the caller vouches for 64 / G bytes at each address.
+        unsafe {
+            match G {
                 1 => _mm512_loadu_si512(at(0).cast()),
                 2 => {
                     let low = _mm256_loadu_si256(at(0).cast());
@@ -86,36 +128,15 @@ impl Engine for Avx512Vnni {
     }
 
     #[inline(always)]
-    fn store(self, v: __m512i, lanes: usize, lane: usize, out: &mut [i8]) {
-        let mask = u64::MAX
-            .checked_shr(64 - out.len().min(64 / lanes) as u32)
-            .unwrap_or(0);
-        let to = out.as_mut_ptr();
-        // SAFETY: `self` proves AVX-512; the mask admits no more bytes than the slice has.
-        unsafe {
-            match (lanes, lane) {
-                (1, _) => _mm512_mask_storeu_epi8(to, mask, v),
-                (_, 0) => {
-                    _mm256_mask_storeu_epi8(to, mask as u32, _mm512_castsi512_si256(v));
-                }
-                (2, _) => {
-                    let part = _mm512_extracti64x4_epi64::<1>(v);
-                    _mm256_mask_storeu_epi8(to, mask as u32, part);
-                }
-                (_, 1) => {
-                    let part = _mm512_extracti32x4_epi32::<1>(v);
-                    _mm_mask_storeu_epi8(to, mask as u16, part);
-                }
-                (_, 2) => {
-                    let part = _mm512_extracti32x4_epi32::<2>(v);
-                    _mm_mask_storeu_epi8(to, mask as u16, part);
-                }
-                _ => {
-                    let part = _mm512_extracti32x4_epi32::<3>(v);
-                    _mm_mask_storeu_epi8(to, mask as u16, part);
-                }
-            }
-        }
+    fn load_line(self, line: &Line) -> __m512i {
+        // SAFETY: `self` proves AVX-512; a line has 64 aligned bytes.
+        unsafe { _mm512_load_si512(line.0.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
+    fn store_line(self, v: __m512i, line: &mut Line) {
+        // SAFETY: `self` proves AVX-512; a line has 64 aligned bytes.
+        unsafe { _mm512_store_si512(line.0.as_mut_ptr().cast(), v) }
     }
 
     #[inline(always)]
@@ -191,6 +212,12 @@ impl Engine for Avx512Vnni {
     }
 
     #[inline(always)]
+    fn times_128(self, v: __m512i) -> __m512i {
+        // SAFETY: `self` proves AVX-512.
+        unsafe { _mm512_slli_epi32::<7>(v) }
+    }
+
+    #[inline(always)]
     fn integers(self, sums: __m512) -> __m512i {
         let magic = self.splat_i32(MAGIC.to_bits() as i32);
         // SAFETY: `self` proves AVX-512.
@@ -198,7 +225,7 @@ impl Engine for Avx512Vnni {
     }
 
     #[inline(always)]
-    fn pack(self, [a, b, c, d]: [__m512i; 4], lo: __m512i, hi: __m512i) -> __m512i {
+    fn pack(self, [a, b, c, d]: [__m512i; 4], [lo, hi]: [__m512i; 2]) -> __m512i {
         // SAFETY: `self` proves AVX-512.
         unsafe {
             let bytes = _mm512_packs_epi16(_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d));

@@ -5,6 +5,7 @@ use core::arch::x86_64::*;
 use super::Job;
 use super::driver;
 use super::engine::Engine;
+use super::pixels::Line;
 use super::ymm::ymm_methods;
 use crate::arch::x86::AvxVnni;
 use crate::numerics::MAGIC;
@@ -25,7 +26,8 @@ impl Engine for AvxVnni {
 
     const BYTES: usize = 32;
     const TAPS: usize = 4;
-    const SIDE: usize = 2;
+    const SUMS: usize = 8;
+    const PAIRS: bool = false;
 
     ymm_methods!();
 

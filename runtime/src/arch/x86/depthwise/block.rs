@@ -5,18 +5,19 @@
 //! each output pixel is then a few dot products per column. Output rows that lie below each other
 //! share the interleaved columns: they differ in the weights, which are shifted down by the stride.
 
-use super::column::{Edge, ROWS, Rows, Source};
+use core::mem::MaybeUninit;
+
+use super::column::{PADDING, RING, ROWS, Ring, Rows};
 use super::engine::{Engine, LANES};
+use super::pixels::{Line, Pixels, Staging, WIDTH};
 use crate::numerics::MAGIC;
 use crate::ops::depthwise::DepthwiseI8;
 
-/// Columns that the ring holds: the widest window, dilation included. A power of two.
-pub(super) const RING: usize = 16;
-/// Widest kernel.
-pub(super) const WIDTH: usize = 8;
-
-/// Interleaved columns `[column][group of rows][vector]`.
-pub(super) type Ring<E, const Q: usize> = [[[<E as Engine>::Int; 4]; Q]; RING];
+/// Buffers that all blocks use in turn.
+pub(super) struct Buffers<E: Engine, const Q: usize, const W: usize> {
+    pub ring: Ring<E, Q>,
+    pub staging: Staging<W>,
+}
 
 /// A block of channels, with `Q` groups of interleaved rows and weights for `W` output rows.
 pub(super) struct Block<'a, 'b, E: Engine, const Q: usize, const W: usize> {
@@ -25,7 +26,8 @@ pub(super) struct Block<'a, 'b, E: Engine, const Q: usize, const W: usize> {
     x: &'a [i8],
     /// First output row of the chunk.
     first_row: usize,
-    /// Output rows that share columns: as many as the interleaved rows allow.
+    /// Output rows that share columns: as many as the interleaved rows allow. Residuals are rare,
+    /// there it is one.
     shared: usize,
     /// A pixel of padding.
     padding: [i8; 64],
@@ -35,10 +37,11 @@ pub(super) struct Block<'a, 'b, E: Engine, const Q: usize, const W: usize> {
     count: usize,
     /// Parts of the vectors, each with the same channels of other output rows.
     lanes: usize,
-    /// `[kernel column][group of rows][output row][vector]`.
-    weights: [[[[E::Int; 4]; W]; Q]; WIDTH],
-    bias: [E::Int; 4],
-    multipliers: [E::Float; 4],
+    /// Columns under a window, dilation included.
+    reach: usize,
+    /// Output columns whose windows the ring holds.
+    tile: usize,
+    pixels: Pixels<E, Q, W>,
 }
 
 impl<'a, 'b, E: Engine, const Q: usize, const W: usize> Block<'a, 'b, E, Q, W> {
@@ -53,19 +56,41 @@ impl<'a, 'b, E: Engine, const Q: usize, const W: usize> Block<'a, 'b, E, Q, W> {
         } else {
             1
         };
+        let epilogue = &dw.epilogue;
+        let [width, dilation] = [dw.window.kernel[1], dw.window.dilation[1]].map(usize::from);
+        let reach = (width - 1) * dilation + 1;
         Block {
             engine,
             dw,
             x,
             first_row,
-            shared: shared.min(W),
+            shared: if epilogue.residual.is_some() {
+                1
+            } else {
+                shared.min(W)
+            },
             padding: [dw.input_zero; 64],
             first: 0,
             count: 0,
             lanes: 1,
-            weights: [[[[engine.zero(); 4]; W]; Q]; WIDTH],
-            bias: [engine.zero(); 4],
-            multipliers: [engine.splat_f32(0.0); 4],
+            reach,
+            tile: (RING - reach) / usize::from(dw.window.stride[1]).max(1) + 1,
+            pixels: Pixels {
+                width,
+                stride: usize::from(dw.window.stride[1]),
+                dilation,
+                weights: [const { MaybeUninit::uninit() }; WIDTH],
+                bias: [engine.zero(); 4],
+                multipliers: [engine.splat_f32(0.0); 4],
+                base: engine.splat_f32(MAGIC + epilogue.zero as f32),
+                bounds: [engine.splat_i8(epilogue.lo), engine.splat_i8(epilogue.hi)],
+                residual: epilogue.residual.is_some(),
+                // Codes are read as x + 128.
+                residual_zero: engine
+                    .splat_i32(epilogue.residual.map_or(0, |r| r.zero).wrapping_add(128)),
+                residual_multiplier: engine
+                    .splat_f32(epilogue.residual.map_or(0.0, |r| r.multiplier)),
+            },
         }
     }
 
@@ -76,221 +101,204 @@ impl<'a, 'b, E: Engine, const Q: usize, const W: usize> Block<'a, 'b, E, Q, W> {
         self.first = first;
         self.count = count;
         self.lanes = lanes;
-        for j in 0..4 {
-            let channel = |i: usize| first + (i / 4 * 16 + j * 4 + i % 4) % (E::BYTES / lanes);
+        let part = E::BYTES / lanes;
+        let mut bias = [engine.zero(); 4];
+        let mut multipliers = [engine.splat_f32(0.0); 4];
+        for i in 0..4 {
+            let c = first + i * (E::BYTES / 4) % part;
+            let sums = engine.load_i32(dw.weight_sums.get(c..).unwrap_or_default());
+            let start = engine.load_i32(dw.bias.get(c..).unwrap_or_default());
             // Kernels run on x + 128, so 128 · Σ w too much arrives in the accumulator.
-            self.bias[j] = engine.int_from(|i| {
-                let c = channel(i);
-                let sum = dw.weight_sums.get(c).copied().unwrap_or(0);
-                dw.bias
-                    .get(c)
-                    .copied()
-                    .unwrap_or(0)
-                    .wrapping_sub(sum.wrapping_mul(128))
-            });
-            self.multipliers[j] =
-                engine.float_from(|i| dw.multipliers.get(channel(i)).copied().unwrap_or(0.0));
+            bias[i] = engine.sub(start, engine.times_128(sums));
+            multipliers[i] = engine.load_f32(dw.multipliers.get(c..).unwrap_or_default());
         }
+        self.pixels.bias = engine.deal_int(bias);
+        self.pixels.multipliers = engine.deal_float(multipliers);
         let [height, width] = dw.window.kernel.map(usize::from);
         let stride = usize::from(dw.window.stride[0]);
+        // A column of the kernel, with zeros above and below.
+        let mut column = [engine.zero(); 3 * ROWS];
         for kx in 0..width {
-            // The kernel's column, below and above zeros.
-            let mut column = [engine.zero(); 3 * ROWS];
             for ky in 0..height {
                 let at = (ky * width + kx) * dw.input[2] + first;
-                column[ROWS + ky] = self.repeat(dw.weights.get(at..).unwrap_or_default());
+                column[(ROWS + ky) % (3 * ROWS)] =
+                    self.repeat(dw.weights.get(at..).unwrap_or_default());
             }
-            for r in 0..self.shared {
+            let mut weights = [[[engine.zero(); 4]; W]; Q];
+            for r in 0..self.shared.min(W) {
+                let top = ROWS.saturating_sub(r * stride);
                 for q in 0..Q {
-                    let top = (ROWS + q * E::TAPS).wrapping_sub(r * stride);
-                    let rows = column.get(top..top + E::TAPS).unwrap_or(&column[..E::TAPS]);
-                    self.weights[kx][q][r] = engine.interleave_weights(rows);
+                    let mut rows = [engine.zero(); 4];
+                    rows[..E::TAPS].copy_from_slice(&column[top + q * E::TAPS..][..E::TAPS]);
+                    weights[q][r] = engine.interleave_weights(&rows);
                 }
             }
+            self.pixels.weights[kx % WIDTH].write(weights);
         }
     }
 
-    /// The first bytes of a slice in every lane.
+    /// The first bytes of a slice in every lane, filled up with zeros.
     #[inline(always)]
     fn repeat(&self, from: &[i8]) -> E::Int {
+        let part = E::BYTES / self.lanes;
         let mut bytes = [0; 64];
-        let n = from.len().min(E::BYTES / self.lanes);
-        bytes[..n].copy_from_slice(&from[..n]);
-        // SAFETY: the array has the bytes of a whole vector.
-        unsafe { self.engine.load(self.lanes, |_| bytes.as_ptr()) }
+        let mut at = from.as_ptr();
+        if from.len() < part {
+            bytes[..from.len()].copy_from_slice(from);
+            at = bytes.as_ptr();
+        }
+        // SAFETY: the bytes of a part follow the address.
+        unsafe {
+            match self.lanes {
+                1 => self.engine.load::<1>(|_| at),
+                2 => self.engine.load::<2>(|_| at),
+                _ => self.engine.load::<4>(|_| at),
+            }
+        }
     }
 
     /// Computes the block's channels of all rows of `y`.
     #[inline(always)]
-    pub fn run(&self, ring: &mut Ring<E, Q>, y: &mut [i8]) {
+    pub fn run(&self, buffers: &mut Buffers<E, Q, W>, y: &mut [i8]) {
         let rows = y.len() / (self.dw.output[1] * self.dw.input[2]);
         let mut row = 0;
         while row < rows {
-            row += match self.shared.min((rows - row).div_ceil(self.lanes)) {
-                1 => self.pass::<1>(ring, row, y),
-                3 if W > 2 => self.pass::<3>(ring, row, y),
-                4 if W > 2 => self.pass::<4>(ring, row, y),
-                _ => self.pass::<2>(ring, row, y),
-            };
+            let shared = self.shared.min((rows - row).div_ceil(self.lanes));
+            self.pass(buffers, row, shared, y);
+            row += shared * self.lanes;
         }
     }
 
-    /// Computes `lanes · R` rows of `y`: lane `g` has the `R` rows from `row + g · R` on. Returns
-    /// the number of rows.
+    /// Computes `lanes · shared` rows of `y`: lane `g` has the rows from `row + g · shared` on.
     #[inline(always)]
-    fn pass<const R: usize>(&self, ring: &mut Ring<E, Q>, row: usize, y: &mut [i8]) -> usize {
-        let engine = self.engine;
-        let w = &self.dw.window;
-        let (stride, dilation) = (usize::from(w.stride[1]), usize::from(w.dilation[1]));
-        let (width, pad) = (usize::from(w.kernel[1]), usize::from(w.pad[1]));
-        let reach = (width - 1) * dilation + 1;
-        let input = self.rows::<R>(row);
-        let whole = input.whole().min(self.dw.input[1]);
-        // Columns are numbered from the left padding on.
-        let mut filled = 0;
-        for ox in 0..self.dw.output[1] {
-            let start = ox * stride;
-            filled = filled.max(start);
-            while filled < start + reach {
-                self.fill(
-                    &mut ring[filled % RING],
-                    &input,
-                    filled.wrapping_sub(pad),
-                    whole,
-                );
-                filled += 1;
+    fn pass(&self, buffers: &mut Buffers<E, Q, W>, row: usize, shared: usize, y: &mut [i8]) {
+        let Buffers { ring, staging } = buffers;
+        let stride = self.pixels.stride;
+        let rows = self.rows(row, shared);
+        let out_w = self.dw.output[1];
+        let (mut first, mut filled) = (0, 0);
+        while first < out_w {
+            let n = self.tile.min(out_w - first);
+            let start = first * stride;
+            let end = start + (n - 1) * stride + self.reach;
+            rows.fill(self.engine, ring, [filled.max(start), end]);
+            filled = end;
+            let run = Run {
+                first_row: row,
+                shared,
+                first,
+                n,
+            };
+            if let Some(residual) = self.dw.epilogue.residual {
+                self.load_residual(&run, residual.data, staging);
             }
-            let mut acc = [self.bias; R];
-            let mut side = 0;
-            while side < 4 {
-                for (kx, weights) in self.weights.iter().enumerate().take(width) {
-                    let column = &ring[(start + kx * dilation) % RING];
-                    for q in 0..Q {
-                        for j in side..side + E::SIDE {
-                            for r in 0..R {
-                                let w = weights[q][r][j];
-                                acc[r][j] = engine.dot(acc[r][j], column[q][j], w);
-                            }
-                        }
-                    }
-                }
-                side += E::SIDE;
-            }
-            for r in 0..R {
-                self.finish(acc[r], row + r, R, ox, y);
-            }
+            // SAFETY: columns `start..end` have been filled, and `set_channels` the weights.
+            unsafe {
+                self.pixels
+                    .run(self.engine, ring, start, n, shared, staging)
+            };
+            self.store(&run, staging, y);
+            first += n;
         }
-        self.lanes * R
     }
 
     /// The input rows of the pass from output row `row` on.
     #[inline(always)]
-    fn rows<const R: usize>(&self, row: usize) -> Rows<'_> {
+    fn rows(&self, row: usize, shared: usize) -> Rows<'_> {
         let w = &self.dw.window;
         let [in_h, in_w, channels] = self.dw.input;
         let (stride, dilation) = (usize::from(w.stride[0]), usize::from(w.dilation[0]));
-        let mut sources = [[Source {
-            data: &self.padding,
-            step: 0,
-        }; LANES]; ROWS];
-        for (i, row_sources) in sources.iter_mut().enumerate().take(Q * E::TAPS) {
-            for (g, source) in row_sources.iter_mut().enumerate().take(self.lanes) {
-                let top = (self.first_row + row + g * R) * stride;
+        let mut rows = Rows {
+            data: &self.x[self.first..],
+            starts: [[PADDING; LANES]; ROWS],
+            count: Q * E::TAPS,
+            lanes: self.lanes,
+            step: channels,
+            width: in_w,
+            pad: w.pad[1].into(),
+            padding: &self.padding,
+        };
+        for i in 0..Q * E::TAPS {
+            for g in 0..self.lanes {
+                let top = (self.first_row + row + g * shared) * stride;
                 let iy = (top + i * dilation).wrapping_sub(w.pad[0].into());
                 if iy < in_h {
-                    let at = iy * in_w * channels + self.first;
-                    *source = Source {
-                        data: &self.x[at..],
-                        step: channels,
-                    };
+                    rows.starts[i][g] = iy * in_w * channels;
                 }
             }
         }
-        Rows {
-            sources,
-            lanes: self.lanes,
-            bytes: E::BYTES / self.lanes,
+        rows
+    }
+
+    /// Brings the residual's codes to the places of the outputs they are added to.
+    #[inline(always)]
+    fn load_residual(&self, run: &Run, residual: &[i8], staging: &mut Staging<W>) {
+        let part = E::BYTES / self.lanes;
+        for r in 0..run.shared {
+            for g in 0..self.lanes {
+                let row = self.first_row + run.first_row + g * run.shared + r;
+                for (i, line) in staging[r].iter_mut().enumerate().take(run.n) {
+                    let at = self.offset(row, run.first + i);
+                    if let Some(codes) = residual.get(at..at + self.count) {
+                        line.0[g * part..g * part + self.count].copy_from_slice(codes);
+                    }
+                }
+            }
         }
     }
 
-    /// Interleaves input column `ix`, which reads as padding outside the map. Columns from `whole`
-    /// on are too close to the end of the input to be read in place.
+    /// Copies the outputs of a run to the rows that the chunk has.
     #[inline(always)]
-    fn fill(&self, column: &mut [[E::Int; 4]; Q], input: &Rows<'_>, ix: usize, whole: usize) {
-        let engine = self.engine;
-        if ix >= self.dw.input[1] {
-            let padding = engine.to_unsigned(engine.splat_i8(self.dw.input_zero));
-            *column = [engine.interleave(&[padding; 4]); Q];
-            return;
-        }
-        let mut edge: Edge;
-        let copy;
-        let mut input = input;
-        if ix >= whole {
-            edge = [[[0; 64]; LANES]; ROWS];
-            copy = input.at_the_edge(ix, &mut edge);
-            input = &copy;
-        }
-        for q in 0..Q {
-            let mut rows = [engine.zero(); 4];
-            for t in 0..E::TAPS {
-                // SAFETY: `ix` is less than `whole`, or the rows are copies of 64 bytes each.
-                let v = unsafe { input.load(engine, q * E::TAPS + t, ix) };
-                rows[t] = engine.to_unsigned(v);
+    fn store(&self, run: &Run, staging: &Staging<W>, y: &mut [i8]) {
+        for r in 0..run.shared {
+            for g in 0..self.lanes {
+                let at = self.offset(run.first_row + g * run.shared + r, run.first);
+                let Some(row) = y.get_mut(at..) else { continue };
+                let lines = &staging[r][..run.n];
+                let (lane, step) = (g * (E::BYTES / self.lanes), self.dw.input[2]);
+                match self.count {
+                    64 => copy_parts::<64>(lines, lane, row, step),
+                    32 => copy_parts::<32>(lines, lane, row, step),
+                    16 => copy_parts::<16>(lines, lane, row, step),
+                    n => {
+                        for (y, line) in row.chunks_mut(step).zip(lines) {
+                            y[..n].copy_from_slice(&line.0[lane..][..n]);
+                        }
+                    }
+                }
             }
-            column[q] = engine.interleave(&rows[..E::TAPS]);
         }
     }
 
-    /// Requantises and stores the pixel `ox` of row `row + g · step` for each lane `g`.
+    /// Where the block's channels of a pixel are in a map of the output's shape.
     #[inline(always)]
-    fn finish(&self, acc: [E::Int; 4], row: usize, step: usize, ox: usize, y: &mut [i8]) {
-        let Block {
-            engine,
-            dw,
-            multipliers: m,
-            ..
-        } = self;
-        let epilogue = &dw.epilogue;
-        let at = |row: usize| (row * dw.output[1] + ox) * dw.input[2] + self.first;
-        let mut t = [
-            engine.scale(acc[0], m[0]),
-            engine.scale(acc[1], m[1]),
-            engine.scale(acc[2], m[2]),
-            engine.scale(acc[3], m[3]),
-        ];
-        if let Some(residual) = epilogue.residual {
-            let mut bytes = [[0i8; 64]; LANES];
-            for (g, bytes) in bytes.iter_mut().enumerate().take(self.lanes) {
-                let rest = residual.data.get(at(self.first_row + row + g * step)..);
-                let rest = rest.unwrap_or_default();
-                let n = rest.len().min(self.count);
-                bytes[..n].copy_from_slice(&rest[..n]);
-            }
-            // SAFETY: every lane has the bytes of a whole vector.
-            let codes = unsafe { engine.load(self.lanes, |g| bytes[g].as_ptr()) };
-            let addends = engine.widen(engine.to_unsigned(codes));
-            let zero = engine.splat_i32(residual.zero.wrapping_add(128));
-            let multiplier = engine.splat_f32(residual.multiplier);
-            for j in 0..4 {
-                let addend = engine.scale(engine.sub(addends[j], zero), multiplier);
-                t[j] = engine.add(t[j], addend);
-            }
+    fn offset(&self, row: usize, ox: usize) -> usize {
+        (row * self.dw.output[1] + ox) * self.dw.input[2] + self.first
+    }
+}
+
+/// Neighbouring output pixels in the rows of a pass.
+struct Run {
+    /// First output row of the pass, in the chunk.
+    first_row: usize,
+    /// Output rows per lane.
+    shared: usize,
+    /// First output column.
+    first: usize,
+    /// Output columns.
+    n: usize,
+}
+
+/// Copies `N` bytes from `lane` on of each line to the next pixel of a row, `step` elements further.
+/// A constant length is a move of one register.
+#[inline(always)]
+fn copy_parts<const N: usize>(lines: &[Line], lane: usize, row: &mut [i8], step: usize) {
+    let lane = lane.min(64 - N);
+    let mut at = 0;
+    for line in lines {
+        if let Some(y) = row.get_mut(at..at + N) {
+            y.copy_from_slice(&line.0[lane..lane + N]);
         }
-        let base = engine.splat_f32(MAGIC + epilogue.zero as f32);
-        let codes = [
-            engine.integers(engine.add(t[0], base)),
-            engine.integers(engine.add(t[1], base)),
-            engine.integers(engine.add(t[2], base)),
-            engine.integers(engine.add(t[3], base)),
-        ];
-        let (lo, hi) = (engine.splat_i8(epilogue.lo), engine.splat_i8(epilogue.hi));
-        let bytes = engine.pack(codes, lo, hi);
-        for g in 0..self.lanes {
-            let at = at(row + g * step);
-            if let Some(out) = y.get_mut(at..at + self.count) {
-                engine.store(bytes, self.lanes, g, out);
-            }
-        }
+        at += step;
     }
 }

@@ -4,10 +4,13 @@
 //! half or a quarter of a vector; there the other parts hold the same channels of output rows
 //! further down.
 
+use core::mem::MaybeUninit;
+
 use super::Job;
-use super::block::{Block, RING, Ring, WIDTH};
-use super::column::ROWS;
+use super::block::{Block, Buffers};
+use super::column::{RING, ROWS};
 use super::engine::Engine;
+use super::pixels::{Line, WIDTH};
 
 /// Runs a job; `false` when its window is beyond the kernels.
 #[inline(always)]
@@ -44,7 +47,10 @@ fn blocks<E: Engine, const Q: usize, const W: usize>(engine: E, job: Job<'_, '_>
         y,
     } = job;
     let channels = dw.input[2];
-    let mut ring: Ring<E, Q> = [[[engine.zero(); 4]; Q]; RING];
+    let mut buffers = Buffers {
+        ring: [const { MaybeUninit::uninit() }; RING],
+        staging: [[Line([0; 64]); RING]; W],
+    };
     let mut block = Block::<E, Q, W>::new(engine, dw, x, first_row);
     let mut first = 0;
     while first < channels {
@@ -52,7 +58,7 @@ fn blocks<E: Engine, const Q: usize, const W: usize>(engine: E, job: Job<'_, '_>
         let lanes = lanes(E::BYTES, rest);
         let count = rest.min(E::BYTES / lanes);
         block.set_channels(first, count, lanes);
-        block.run(&mut ring, y);
+        block.run(&mut buffers, y);
         first += count;
     }
 }

@@ -1,5 +1,7 @@
 //! What the depthwise driver asks of an instruction set.
 
+use super::pixels::Line;
+
 /// Most parts that a vector is divided into.
 pub(super) const LANES: usize = 4;
 
@@ -19,8 +21,11 @@ pub(super) trait Engine: Copy {
     const BYTES: usize;
     /// Rows whose values stand side by side in one 32-bit element.
     const TAPS: usize;
-    /// How many of the four vectors are accumulated side by side: what the registers allow.
-    const SIDE: usize;
+    /// Accumulators that fit the registers.
+    const SUMS: usize;
+    /// Whether two neighbouring pixels are computed at once, to use each weight twice. That pays
+    /// where a dot product per load is more than the load ports can serve.
+    const PAIRS: bool;
 
     /// All bits 0.
     fn zero(self) -> Self::Int;
@@ -30,19 +35,25 @@ pub(super) trait Engine: Copy {
     fn splat_i32(self, value: i32) -> Self::Int;
     /// Every element the same.
     fn splat_f32(self, value: f32) -> Self::Float;
-    /// Element `i` is `f(i)`.
-    fn int_from(self, f: impl Fn(usize) -> i32) -> Self::Int;
-    /// Element `i` is `f(i)`.
-    fn float_from(self, f: impl Fn(usize) -> f32) -> Self::Float;
+    /// The first elements of a slice; 0 when it is too short for a vector.
+    fn load_i32(self, from: &[i32]) -> Self::Int;
+    /// The first elements of a slice; 0 when it is too short for a vector.
+    fn load_f32(self, from: &[f32]) -> Self::Float;
+    /// Brings four vectors of channels in their natural order to the order of spread bytes.
+    fn deal_int(self, v: [Self::Int; 4]) -> [Self::Int; 4];
+    /// [`Engine::deal_int`] for floats.
+    fn deal_float(self, v: [Self::Float; 4]) -> [Self::Float; 4];
 
-    /// Joins `lanes` parts of `BYTES / lanes` bytes each; part `g` is read at `at(g)`.
+    /// Joins `G` parts of `BYTES / G` bytes each; part `g` is read at `at(g)`.
     ///
     /// # Safety
     ///
     /// Each of these addresses must have that many readable bytes.
-    unsafe fn load(self, lanes: usize, at: impl Fn(usize) -> *const i8) -> Self::Int;
-    /// Writes part `lane` of `lanes` to `out`, whose length is at most `BYTES / lanes`.
-    fn store(self, v: Self::Int, lanes: usize, lane: usize, out: &mut [i8]);
+    unsafe fn load<const G: usize>(self, at: impl Fn(usize) -> *const i8) -> Self::Int;
+    /// Reads a vector of bytes.
+    fn load_line(self, line: &Line) -> Self::Int;
+    /// Writes a vector of bytes.
+    fn store_line(self, v: Self::Int, line: &mut Line);
 
     /// Signed bytes to unsigned ones, `x + 128`.
     fn to_unsigned(self, v: Self::Int) -> Self::Int;
@@ -61,8 +72,10 @@ pub(super) trait Engine: Copy {
     fn add(self, a: Self::Float, b: Self::Float) -> Self::Float;
     /// `a − b` of 32-bit elements.
     fn sub(self, a: Self::Int, b: Self::Int) -> Self::Int;
+    /// `128 · v` of 32-bit elements.
+    fn times_128(self, v: Self::Int) -> Self::Int;
     /// The integers in the low bits of sums with [`crate::numerics::MAGIC`].
     fn integers(self, sums: Self::Float) -> Self::Int;
-    /// Saturates 32-bit elements to bytes and clamps these.
-    fn pack(self, codes: [Self::Int; 4], lo: Self::Int, hi: Self::Int) -> Self::Int;
+    /// Saturates 32-bit elements to bytes and clamps these to `bounds`.
+    fn pack(self, codes: [Self::Int; 4], bounds: [Self::Int; 2]) -> Self::Int;
 }

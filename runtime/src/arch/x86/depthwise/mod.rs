@@ -7,6 +7,7 @@ mod block;
 mod column;
 mod driver;
 mod engine;
+mod pixels;
 mod ymm;
 
 pub(crate) use avx2::depthwise_avx2;

@@ -28,24 +28,53 @@ macro_rules! ymm_methods {
         }
 
         #[inline(always)]
-        fn int_from(self, f: impl Fn(usize) -> i32) -> __m256i {
-            let values: [i32; 8] = core::array::from_fn(f);
+        fn load_i32(self, from: &[i32]) -> __m256i {
             // SAFETY: `self` proves AVX2; the array has 32 bytes.
-            unsafe { _mm256_loadu_si256(values.as_ptr().cast()) }
+            from.first_chunk::<8>().map_or(self.zero(), |from| unsafe {
+                _mm256_loadu_si256(from.as_ptr().cast())
+            })
         }
 
         #[inline(always)]
-        fn float_from(self, f: impl Fn(usize) -> f32) -> __m256 {
-            let values: [f32; 8] = core::array::from_fn(f);
+        fn load_f32(self, from: &[f32]) -> __m256 {
             // SAFETY: `self` proves AVX2; the array has 32 bytes.
-            unsafe { _mm256_loadu_ps(values.as_ptr()) }
+            from.first_chunk::<8>()
+                .map_or(self.splat_f32(0.0), |from| unsafe {
+                    _mm256_loadu_ps(from.as_ptr())
+                })
         }
 
         #[inline(always)]
-        unsafe fn load(self, lanes: usize, at: impl Fn(usize) -> *const i8) -> __m256i {
-            // SAFETY: `self` proves AVX2; the caller vouches for 32 / lanes bytes at each address.
+        fn deal_int(self, [a, b, c, d]: [__m256i; 4]) -> [__m256i; 4] {
+            // SAFETY: `self` proves AVX2.
             unsafe {
-                if lanes == 1 {
+                [
+                    _mm256_permute2x128_si256::<0x20>(a, c),
+                    _mm256_permute2x128_si256::<0x31>(a, c),
+                    _mm256_permute2x128_si256::<0x20>(b, d),
+                    _mm256_permute2x128_si256::<0x31>(b, d),
+                ]
+            }
+        }
+
+        #[inline(always)]
+        fn deal_float(self, [a, b, c, d]: [__m256; 4]) -> [__m256; 4] {
+            // SAFETY: `self` proves AVX2.
+            unsafe {
+                [
+                    _mm256_permute2f128_ps::<0x20>(a, c),
+                    _mm256_permute2f128_ps::<0x31>(a, c),
+                    _mm256_permute2f128_ps::<0x20>(b, d),
+                    _mm256_permute2f128_ps::<0x31>(b, d),
+                ]
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn load<const G: usize>(self, at: impl Fn(usize) -> *const i8) -> __m256i {
+            // SAFETY: `self` proves AVX2; the caller vouches for 32 / G bytes at each address.
+            unsafe {
+                if G == 1 {
                     return _mm256_loadu_si256(at(0).cast());
                 }
                 let low = _mm_loadu_si128(at(0).cast());
@@ -55,28 +84,15 @@ macro_rules! ymm_methods {
         }
 
         #[inline(always)]
-        fn store(self, v: __m256i, lanes: usize, lane: usize, out: &mut [i8]) {
-            let width = 32 / lanes;
-            if out.len() < width {
-                let mut bytes = [0i8; 32];
-                // SAFETY: `self` proves AVX2; the array has 32 bytes.
-                unsafe { _mm256_storeu_si256(bytes.as_mut_ptr().cast(), v) };
-                out.copy_from_slice(&bytes[lane * width..][..out.len()]);
-                return;
-            }
-            // SAFETY: `self` proves AVX2; the slice has the bytes of a part.
-            unsafe {
-                match (lanes, lane) {
-                    (1, _) => _mm256_storeu_si256(out.as_mut_ptr().cast(), v),
-                    (_, 0) => {
-                        _mm_storeu_si128(out.as_mut_ptr().cast(), _mm256_castsi256_si128(v));
-                    }
-                    _ => {
-                        let high = _mm256_extracti128_si256::<1>(v);
-                        _mm_storeu_si128(out.as_mut_ptr().cast(), high);
-                    }
-                }
-            }
+        fn load_line(self, line: &Line) -> __m256i {
+            // SAFETY: `self` proves AVX2; a line has 64 aligned bytes.
+            unsafe { _mm256_load_si256(line.0.as_ptr().cast()) }
+        }
+
+        #[inline(always)]
+        fn store_line(self, v: __m256i, line: &mut Line) {
+            // SAFETY: `self` proves AVX2; a line has 64 aligned bytes.
+            unsafe { _mm256_store_si256(line.0.as_mut_ptr().cast(), v) }
         }
 
         #[inline(always)]
@@ -120,6 +136,12 @@ macro_rules! ymm_methods {
         }
 
         #[inline(always)]
+        fn times_128(self, v: __m256i) -> __m256i {
+            // SAFETY: `self` proves AVX2.
+            unsafe { _mm256_slli_epi32::<7>(v) }
+        }
+
+        #[inline(always)]
         fn integers(self, sums: __m256) -> __m256i {
             let magic = self.splat_i32(MAGIC.to_bits() as i32);
             // SAFETY: `self` proves AVX2.
@@ -127,7 +149,7 @@ macro_rules! ymm_methods {
         }
 
         #[inline(always)]
-        fn pack(self, [a, b, c, d]: [__m256i; 4], lo: __m256i, hi: __m256i) -> __m256i {
+        fn pack(self, [a, b, c, d]: [__m256i; 4], [lo, hi]: [__m256i; 2]) -> __m256i {
             // SAFETY: `self` proves AVX2.
             unsafe {
                 let bytes = _mm256_packs_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));

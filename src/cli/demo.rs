@@ -1,0 +1,262 @@
+//! `ampoule demo`: the whole way on data that comes with the repository.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use ampoule::Classifier;
+use ampoule_quantize::compare::{Comparison, compare};
+use ampoule_quantize::data::ImageSet;
+use ampoule_quantize::metrics::Rate;
+use ampoule_quantize::model::Model;
+use ampoule_quantize::observe::Samples;
+use ampoule_quantize::pipeline::{Progress, QuantizeOptions, quantize, seal_float};
+use ampoule_runtime::Isa;
+use clap::Args;
+use serde::Serialize;
+
+use super::args::ImportArgs;
+use super::error::Failure;
+use super::eval::{Verdicts, classify_all};
+use super::inspect::details::Details;
+use super::models::{Engine, OnnxModel, OracleEngine, OracleModel};
+use super::output::{Table, bytes, micros, print, print_json};
+use super::preprocessing::ImageArgs;
+use super::profile::{self, StepTime};
+use super::progress::Bars;
+use super::quantize::save;
+use super::samples::Loaded;
+use super::selftest::{self, Tested};
+use super::timing::{self, Times, Until};
+use crate::report;
+
+const MODEL: &str = "models/mlperf-tiny/vww_mobilenet025_float.onnx";
+const PHOTOS: &str = "demo/photos";
+/// Folder names in sorted order are the model's classes.
+const LABELS: [&str; 2] = ["no_person", "person"];
+/// How long each engine is timed.
+const TIMED: Duration = Duration::from_secs(1);
+/// Samples of the layer by layer comparison.
+const COMPARED: usize = 16;
+
+/// Quantise a small model that comes with ampoule, measure it, and write a report with pictures
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// Folder for the artifact and the report
+    #[arg(long, default_value = "ampoule-demo", value_name = "FOLDER")]
+    out: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Everything the report shows.
+#[derive(Debug, Serialize)]
+pub struct Outcome {
+    pub isa: &'static str,
+    /// Float first, int8 last.
+    pub rows: Vec<Row>,
+    pub selftest: Vec<Tested>,
+    pub report: PathBuf,
+    pub seconds: f64,
+    #[serde(skip)]
+    pub comparison: Comparison,
+    #[serde(skip)]
+    pub details: Details,
+    #[serde(skip)]
+    pub steps: Vec<StepTime>,
+    #[serde(skip)]
+    pub pictures: Vec<Picture>,
+}
+
+/// One engine's figures.
+#[derive(Debug, Serialize)]
+pub struct Row {
+    pub name: &'static str,
+    pub top1: Rate,
+    pub top1_interval: (f64, f64),
+    pub file_bytes: usize,
+    pub arena_bytes: Option<usize>,
+    pub median_us: f64,
+}
+
+/// A photo with the answers.
+#[derive(Debug)]
+pub struct Picture {
+    pub jpeg: Vec<u8>,
+    pub truth: String,
+    pub float: String,
+    pub int8: String,
+}
+
+impl Demo {
+    /// Runs the command.
+    pub fn execute(&self) -> Result<(), Failure> {
+        let started = Instant::now();
+        let fixtures = fixtures()?;
+        let fail = |source| Failure::Write { path: self.out.clone(), source };
+        std::fs::create_dir_all(&self.out).map_err(fail)?;
+        let bars = Bars::new();
+        let mut outcome = self.measure(&fixtures, &bars)?;
+        outcome.seconds = started.elapsed().as_secs_f64();
+        save(&outcome.report, report::demo::page(&outcome).as_bytes())?;
+        drop(bars);
+        match self.json {
+            true => print_json(&outcome),
+            false => print(&render(&outcome)),
+        }
+    }
+
+    fn measure(&self, fixtures: &Path, bars: &Bars) -> Result<Outcome, Failure> {
+        let onnx = fixtures.join(MODEL);
+        let source = OnnxModel::open(&onnx, &ImportArgs::default(), None, true)?;
+        let labels: Vec<String> = LABELS.map(str::to_owned).to_vec();
+        let set = ImageSet::open_with_classes(fixtures.join(PHOTOS), &labels)?;
+        let shape = source.graph.shape(source.input()?.value).to_vec();
+        // Nothing given means stretched to the input's size, and 0 to 1: what this model wants.
+        let preprocess = ImageArgs::default().preprocess(&shape)?;
+        let samples = Loaded::pictures(&set, &preprocess, bars)?;
+
+        let options = QuantizeOptions { preprocess: Some(preprocess), labels, ..QuantizeOptions::default() };
+        let int8 = quantize(source.graph.clone(), &samples, &options, bars)?;
+        save(&self.out.join("vww.amp"), &int8.compiled.bytes)?;
+        let mut model = Model::from_bytes(int8.compiled.bytes)?;
+        let mut float = Model::from_bytes(seal_float(&source.graph, &options)?.bytes)?;
+        let oracle = OracleEngine { model: source.oracle(&onnx)?, preprocess };
+
+        bars.begin("compare", COMPARED);
+        let few = First(&samples, COMPARED);
+        let comparison = compare(&source.graph, &model, &few, &|done| bars.advance(done))?;
+        bars.end();
+        let classify = |engine: &dyn Engine, stage: &str| classify_all(&set, engine, None, stage, bars);
+        let by_oracle = classify(&oracle, "float")?;
+        let by_float = classify(&Classifier::new(float.clone())?, "own float")?;
+        let by_int8 = classify(&Classifier::new(model.clone())?, "int8")?;
+
+        bars.begin("time", 4);
+        let input = samples.sample(0).map_err(Failure::Usage)?.into_iter().next().unwrap_or_default();
+        let oracle_us = oracle_time(&oracle.model, &input)?;
+        bars.advance(1);
+        let float_us = session_time(&mut float)?;
+        bars.advance(2);
+        let int8_us = session_time(&mut model)?;
+        bars.advance(3);
+        let details = Details::of(&model)?;
+        let times = timing::profile(&mut model.session(Isa::best())?, Until::Elapsed(TIMED / 2))?;
+        bars.end();
+        let selftest = selftest::test_all(&mut model)?;
+        selftest::verdict(&model, &selftest)?;
+
+        let onnx_bytes = std::fs::metadata(&onnx).map_or(0, |m| m.len() as usize);
+        let arena = |m: &Model| m.artifact().ok().map(|a| (0..a.banks()).map(|b| a.bank_bytes(b)).sum());
+        let rows = vec![
+            row("float, ONNX (tract)", &by_oracle, onnx_bytes, None, oracle_us)?,
+            row("float, ampoule", &by_float, float.bytes().len(), arena(&float), float_us)?,
+            row("int8, ampoule", &by_int8, model.bytes().len(), arena(&model), int8_us)?,
+        ];
+        Ok(Outcome {
+            isa: Isa::best().name(),
+            rows,
+            selftest,
+            report: self.out.join("report.html"),
+            seconds: 0.0,
+            comparison,
+            steps: profile::steps(&details, &times),
+            details,
+            pictures: pictures(&set, &by_oracle, &by_int8)?,
+        })
+    }
+}
+
+/// The folder of fixtures: beside the sources this program was built from, or below the current folder.
+fn fixtures() -> Result<PathBuf, Failure> {
+    let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let here = PathBuf::from("tests/fixtures");
+    let found = [built, here].into_iter().find(|f| f.join(MODEL).is_file());
+    found.ok_or_else(|| Failure::Unfit {
+        path: "tests/fixtures".into(),
+        what: "is not there".to_owned(),
+        hint: "run the demo in a clone of the repository",
+    })
+}
+
+/// The first few of many samples.
+struct First<'s>(&'s dyn Samples, usize);
+
+impl Samples for First<'_> {
+    fn len(&self) -> usize {
+        self.0.len().min(self.1)
+    }
+
+    fn sample(&self, index: usize) -> Result<Vec<Vec<f32>>, String> {
+        self.0.sample(index)
+    }
+}
+
+fn oracle_time(oracle: &OracleModel, input: &[f32]) -> Result<f64, Failure> {
+    oracle.run(input)?;
+    let started = Instant::now();
+    let mut times = Vec::new();
+    while times.len() < 3 || started.elapsed() < TIMED {
+        let start = Instant::now();
+        oracle.run(input)?;
+        times.push(start.elapsed().as_secs_f64() * 1e6);
+    }
+    Ok(Times::of(times).median_us)
+}
+
+fn session_time(model: &mut Model) -> Result<f64, Failure> {
+    let mut session = model.session(Isa::best())?;
+    timing::measure(&mut session, Until::Elapsed(TIMED / 5))?;
+    Ok(Times::of(timing::measure(&mut session, Until::Elapsed(TIMED))?).median_us)
+}
+
+fn row(
+    name: &'static str,
+    verdicts: &Verdicts,
+    file_bytes: usize,
+    arena_bytes: Option<usize>,
+    median_us: f64,
+) -> Result<Row, Failure> {
+    let accuracy = verdicts.accuracy(0)?;
+    let (top1, top1_interval) = (accuracy.top1, accuracy.top1_interval);
+    Ok(Row { name, top1, top1_interval, file_bytes, arena_bytes, median_us })
+}
+
+fn pictures(set: &ImageSet, float: &Verdicts, int8: &Verdicts) -> Result<Vec<Picture>, Failure> {
+    let name = |class: Option<usize>| class.and_then(|c| LABELS.get(c)).map_or("nothing", |l| *l).replace('_', " ");
+    float
+        .answers
+        .iter()
+        .zip(&int8.answers)
+        .map(|(f, i)| {
+            let path = &set.entries()[f.index].path;
+            let jpeg = std::fs::read(path).map_err(|source| Failure::Read { path: path.clone(), source })?;
+            Ok(Picture { jpeg, truth: name(f.class.map(|c| c as usize)), float: name(f.best), int8: name(i.best) })
+        })
+        .collect()
+}
+
+fn render(o: &Outcome) -> String {
+    let mut table = Table::new(&["", ">top-1", ">95 % interval", ">file", ">arena", ">median", ">faster"]);
+    for r in &o.rows {
+        let (lo, hi) = r.top1_interval;
+        table.row([
+            r.name.to_owned(),
+            format!("{:.1} %", 100.0 * r.top1.value()),
+            format!("{:.1}..{:.1} %", 100.0 * lo, 100.0 * hi),
+            bytes(r.file_bytes),
+            r.arena_bytes.map_or_else(|| "–".to_owned(), bytes),
+            micros(r.median_us),
+            format!("{:.1}×", o.rows[0].median_us / r.median_us.max(1e-3)),
+        ]);
+    }
+    format!(
+        "Is there a person? MLPerf Tiny visual wake words on {} photos, one thread, {}.\n\n{}\n{}\n{:.0} s. Open {}\n",
+        o.pictures.len(),
+        o.isa,
+        table.render(),
+        selftest::render(&o.selftest),
+        o.seconds,
+        o.report.display()
+    )
+}

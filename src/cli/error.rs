@@ -1,0 +1,145 @@
+//! What can go wrong on the command line, what to try, and the exit code.
+
+use std::io;
+use std::path::PathBuf;
+
+use ampoule::ClassifyError;
+use ampoule_quantize::compare::CompareError;
+use ampoule_quantize::data::DataError;
+use ampoule_quantize::graph::GraphError;
+use ampoule_quantize::import::{ImportError, Problem};
+use ampoule_quantize::model::ModelError;
+use ampoule_quantize::pipeline::QuantizeError;
+use ampoule_runtime::Error as Runtime;
+use ampoule_runtime::preprocess::PreprocessError;
+use thiserror::Error;
+
+/// Why a command failed.
+#[derive(Debug, Error)]
+pub enum Failure {
+    /// Arguments that do not go together.
+    #[error("{0}")]
+    Usage(String),
+    /// A file that can't be read.
+    #[error("cannot read `{path}`: {source}")]
+    Read { path: PathBuf, source: io::Error },
+    /// A file that can't be written.
+    #[error("cannot write `{path}`: {source}")]
+    Write { path: PathBuf, source: io::Error },
+    /// Standard output is gone.
+    #[error("cannot print: {0}")]
+    Print(#[source] io::Error),
+    /// An artifact that is refused.
+    #[error("`{path}`: {error}")]
+    Artifact { path: PathBuf, error: Runtime },
+    /// An artifact that does not do what the command needs.
+    #[error("`{path}` {what}")]
+    Unfit { path: PathBuf, what: String, hint: &'static str },
+    /// An array file.
+    #[error("`{path}`: {what}")]
+    Npy { path: PathBuf, what: String },
+    /// A picture that can't be brought to the model's size.
+    #[error("`{path}`: {error}")]
+    Picture { path: PathBuf, error: PreprocessError },
+    /// A model that can't be imported.
+    #[error(transparent)]
+    Import(#[from] ImportError),
+    /// A graph that a pass can't handle.
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+    /// Pictures that can't be read.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// Quantisation stopped.
+    #[error(transparent)]
+    Quantize(#[from] QuantizeError),
+    /// A model can't be made executable or run.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// A picture can't be classified.
+    #[error(transparent)]
+    Classify(#[from] ClassifyError),
+    /// Two models can't be compared.
+    #[error(transparent)]
+    Compare(#[from] CompareError),
+    /// Steps that are not int8, with `--deny-fallback`.
+    #[error("{} of the steps would not run in int8:\n{}", .0.len(), .0.join("\n"))]
+    Fallback(Vec<String>),
+    /// The imported graph computes something else than the file.
+    #[error("the optimised graph differs from the ONNX file after {after}: {sqnr_db:.1} dB where at least {wanted:.0} dB are expected")]
+    Parity { after: String, sqnr_db: f64, wanted: f64 },
+    /// Outputs that differ where they must not.
+    #[error("{0}")]
+    SelfTest(String),
+}
+
+impl From<Runtime> for Failure {
+    fn from(error: Runtime) -> Self {
+        Failure::Model(error.into())
+    }
+}
+
+impl Failure {
+    /// 2 for wrong usage, 1 for everything else.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Failure::Usage(_) => 2,
+            _ => 1,
+        }
+    }
+
+    /// What the user can try, where that is not part of the message.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Failure::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => Some("check the path"),
+            Failure::Read { .. } => Some("check that it is a file you may read"),
+            Failure::Write { .. } => Some("check that the folder exists, may be written and has room"),
+            Failure::Artifact { error, .. } => artifact_hint(*error),
+            Failure::Model(ModelError::Runtime(error)) | Failure::Classify(ClassifyError::Model(ModelError::Runtime(error))) => {
+                artifact_hint(*error)
+            }
+            Failure::Unfit { hint, .. } => Some(hint),
+            Failure::Npy { .. } => Some("save it with numpy.save, as float32, one sample along the first axis"),
+            Failure::Picture { error: PreprocessError::CropTooLarge, .. } => Some("--resize exact, or larger pictures"),
+            Failure::Import(error) => import_hint(&error.problem),
+            Failure::Data(error) => data_hint(error),
+            Failure::Classify(ClassifyError::NotForPictures) => Some("give .npy files, or quantize with pictures"),
+            Failure::Fallback(_) => Some("leave --deny-fallback out to accept them"),
+            Failure::Quantize(QuantizeError::MaxDrop { .. }) => {
+                Some("a larger --max-drop, more or other calibration pictures, or check the preprocessing")
+            }
+            Failure::Parity { .. } => Some("this is a fault of ampoule: please report it with the model"),
+            Failure::SelfTest(_) => Some("copy the file again; if it stays, this processor is computing wrongly"),
+            _ => None,
+        }
+    }
+}
+
+fn artifact_hint(error: Runtime) -> Option<&'static str> {
+    match error {
+        Runtime::BadMagic => Some("give a file that `ampoule quantize` made"),
+        Runtime::Truncated | Runtime::Checksum => Some("copy it again, or quantize the model again"),
+        Runtime::UnsupportedVersion { .. } => Some("quantize the model again with this version of ampoule"),
+        Runtime::IsaUnavailable(_) => Some("`ampoule selftest` lists what this processor has"),
+        _ => None,
+    }
+}
+
+fn import_hint(problem: &Problem) -> Option<&'static str> {
+    match problem {
+        Problem::Read(_) => Some("check the path"),
+        Problem::NotOnnx(_) => Some("give an .onnx file, and check that it was copied whole"),
+        _ => None,
+    }
+}
+
+fn data_hint(error: &DataError) -> Option<&'static str> {
+    match error {
+        DataError::Unreadable { .. } => Some("check the path"),
+        DataError::NoImages { .. } => Some("give a folder with pictures the model is meant for"),
+        DataError::Damaged { .. } | DataError::Empty { .. } => Some("replace the picture"),
+        DataError::Unsupported { .. } => Some("convert the picture to PNG or JPEG"),
+        DataError::TooLarge { .. } => Some("shrink the picture first"),
+        _ => None,
+    }
+}

@@ -1,0 +1,280 @@
+//! `ampoule eval`: accuracy on labelled pictures.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use ampoule::ClassifyError;
+use ampoule_quantize::data::{DataError, Entry, ImageSet, decode};
+use ampoule_quantize::metrics::{Rate, argmax, in_top_k};
+use ampoule_quantize::pipeline::Progress;
+use ampoule_runtime::Isa;
+use clap::Args;
+use serde::Serialize;
+
+use super::args::{ImportArgs, is_onnx, isa};
+use super::error::Failure;
+use super::models::{Engine, OnnxModel, OracleEngine, read_classifier};
+use super::output::{facts, note, print, print_json};
+use super::preprocessing::{ImageArgs, describe};
+use super::progress::Bars;
+use super::{labels, memory};
+
+/// Measure accuracy on labelled pictures: a folder per class, or a labels.csv with columns `file` and `class`
+#[derive(Debug, Args)]
+pub struct Eval {
+    /// An artifact (.amp), or an ONNX file to run in float
+    model: PathBuf,
+    /// The pictures
+    #[arg(long, value_name = "FOLDER")]
+    data: PathBuf,
+    /// Most pictures used, spread evenly over the classes
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    limit: Option<u32>,
+    /// Class names in order, when folders are named by class; an artifact has its own
+    #[arg(long, value_name = "FILE")]
+    labels: Option<PathBuf>,
+    /// Take preprocessing and labels for an ONNX file from this artifact
+    #[arg(long, value_name = "FILE.amp")]
+    like: Option<PathBuf>,
+    /// Instruction set of an artifact [default: the best there is]
+    #[arg(long, value_parser = isa)]
+    isa: Option<Isa>,
+    /// Pictures at a time [default: the number of processors]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    threads: Option<u16>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    import: ImportArgs,
+    #[command(flatten)]
+    image: ImageArgs,
+}
+
+/// Accuracy on a set.
+#[derive(Debug, Clone, Serialize)]
+pub struct Accuracy {
+    pub top1: Rate,
+    /// Wilson's 95 % interval of the share.
+    pub top1_interval: (f64, f64),
+    /// Not given for five classes or fewer.
+    pub top5: Option<Rate>,
+    pub top5_interval: Option<(f64, f64)>,
+    pub classes: usize,
+    /// Pictures that could not be used, with the reason.
+    pub left_out: Vec<String>,
+    pub unlabelled: usize,
+    pub images_per_second: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct Outcome {
+    model: PathBuf,
+    engine: &'static str,
+    #[serde(flatten)]
+    accuracy: Accuracy,
+    peak_memory_bytes: Option<u64>,
+}
+
+impl Eval {
+    /// Runs the command.
+    pub fn execute(&self) -> Result<(), Failure> {
+        let (engine, names, what) = self.engine()?;
+        let set = ImageSet::open_with_classes(&self.data, &names)?;
+        let unlabelled = set.report().unlabelled;
+        if !set.has_labels() {
+            return Err(Failure::Unfit {
+                path: self.data.clone(),
+                what: "has no labels".to_owned(),
+                hint: "a folder per class, named by label or number, or a labels.csv with columns `file` and `class`",
+            });
+        }
+        let set = set.labelled();
+        let set = match self.limit {
+            Some(limit) => set.limit(limit as usize),
+            None => set,
+        };
+        let verdicts = classify_all(&set, &*engine, self.threads.map(usize::from), "evaluate", &Bars::new())?;
+        for reason in &verdicts.left_out {
+            note(&format!("warning: left out: {reason}"));
+        }
+        let outcome = Outcome {
+            model: self.model.clone(),
+            engine: what,
+            accuracy: verdicts.accuracy(unlabelled)?,
+            peak_memory_bytes: memory::peak(),
+        };
+        if self.json { print_json(&outcome) } else { print(&render(&outcome)) }
+    }
+
+    fn engine(&self) -> Result<(Box<dyn Engine>, Vec<String>, &'static str), Failure> {
+        let given = self.labels.as_deref().map(labels::read).transpose()?;
+        if !is_onnx(&self.model) {
+            let classifier = read_classifier(&self.model)?.with_isa(self.isa.unwrap_or_else(Isa::best))?;
+            let names = given.unwrap_or_else(|| classifier.labels().to_vec());
+            return Ok((Box::new(classifier), names, "artifact"));
+        }
+        let source = OnnxModel::open(&self.model, &self.import, self.image.size(), false)?;
+        let (preprocess, names) = match &self.like {
+            Some(path) => {
+                let like = read_classifier(path)?;
+                (*like.preprocess(), like.labels().to_vec())
+            }
+            None => {
+                let preprocess = self.image.preprocess(source.graph.shape(source.input()?.value))?;
+                if self.image.is_assumed() {
+                    note(&format!("assuming: {}; give --preset or --like to choose", describe(&preprocess)));
+                }
+                (preprocess, Vec::new())
+            }
+        };
+        let engine = OracleEngine { model: source.oracle(&self.model)?, preprocess };
+        Ok((Box::new(engine), given.unwrap_or(names), "float oracle (tract)"))
+    }
+}
+
+/// The answer for one picture.
+#[derive(Debug, Clone)]
+pub struct Verdict {
+    /// Position among the set's entries.
+    pub index: usize,
+    /// The class given.
+    pub class: Option<u32>,
+    /// The class found.
+    pub best: Option<usize>,
+    in_top5: bool,
+    classes: usize,
+}
+
+/// Answers for a set, in its order.
+pub struct Verdicts {
+    pub answers: Vec<Verdict>,
+    pub left_out: Vec<String>,
+    seconds: f64,
+}
+
+/// Classifies every picture of a set, on all processors unless told otherwise.
+pub fn classify_all(
+    set: &ImageSet,
+    engine: &dyn Engine,
+    threads: Option<usize>,
+    stage: &str,
+    progress: &dyn Progress,
+) -> Result<Verdicts, Failure> {
+    let started = Instant::now();
+    let entries = set.entries();
+    let processors = || std::thread::available_parallelism().map_or(1, usize::from);
+    let lanes = threads.unwrap_or_else(processors).min(entries.len()).max(1);
+    progress.begin(stage, entries.len());
+    let done = AtomicUsize::new(0);
+    let lane = |number: usize, mut engine: Box<dyn Engine>| {
+        let mine = entries.iter().enumerate().skip(number).step_by(lanes);
+        mine.map(|(index, entry)| {
+            let answer = verdict(&mut *engine, index, entry);
+            progress.advance(done.fetch_add(1, Ordering::Relaxed) + 1);
+            (index, answer)
+        })
+        .collect::<Vec<_>>()
+    };
+    let mut all: Vec<(usize, Result<Verdict, Failure>)> = std::thread::scope(|scope| {
+        let lane = &lane;
+        let handles: Vec<_> = (0..lanes)
+            .map(|number| {
+                let engine = engine.fork();
+                scope.spawn(move || lane(number, engine))
+            })
+            .collect();
+        handles
+            .into_iter()
+            .flat_map(|h| h.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
+    });
+    progress.end();
+    all.sort_by_key(|a| a.0);
+    let (mut answers, mut left_out) = (Vec::new(), Vec::new());
+    for (index, answer) in all {
+        match answer {
+            Ok(verdict) => answers.push(verdict),
+            Err(failure) if is_about_the_picture(&failure) => left_out.push(with_path(&failure, &entries[index].path)),
+            Err(failure) => return Err(failure),
+        }
+    }
+    if answers.is_empty() {
+        let first = left_out.first().cloned().unwrap_or_default();
+        return Err(DataError::NothingDecoded { count: left_out.len(), first }.into());
+    }
+    Ok(Verdicts { answers, left_out, seconds: started.elapsed().as_secs_f64() })
+}
+
+fn verdict(engine: &mut dyn Engine, index: usize, entry: &Entry) -> Result<Verdict, Failure> {
+    let image = decode(&entry.path)?;
+    let scores = engine.scores(&image)?;
+    Ok(Verdict {
+        index,
+        class: entry.class,
+        best: argmax(&scores),
+        in_top5: entry.class.is_some_and(|c| in_top_k(&scores, c as usize, 5)),
+        classes: scores.len(),
+    })
+}
+
+fn is_about_the_picture(failure: &Failure) -> bool {
+    matches!(
+        failure,
+        Failure::Data(_) | Failure::Picture { .. } | Failure::Classify(ClassifyError::Preprocess(_) | ClassifyError::Data(_))
+    )
+}
+
+fn with_path(failure: &Failure, path: &Path) -> String {
+    match failure {
+        Failure::Classify(ClassifyError::Preprocess(e)) => format!("`{}`: {e}", path.display()),
+        other => other.to_string(),
+    }
+}
+
+impl Verdict {
+    /// Whether the class found is the one given.
+    pub fn is_right(&self) -> bool {
+        self.class.is_some_and(|c| self.best == Some(c as usize))
+    }
+}
+
+impl Verdicts {
+    /// Shares of right answers among labelled pictures.
+    pub fn accuracy(&self, unlabelled: usize) -> Result<Accuracy, Failure> {
+        let classes = self.answers.first().map_or(0, |a| a.classes);
+        let (mut top1, mut top5) = (Rate::default(), Rate::default());
+        for answer in &self.answers {
+            let Some(class) = answer.class else { continue };
+            if class as usize >= classes {
+                return Err(Failure::Usage(format!(
+                    "a picture has class {class}, but the model has {classes} classes; give --labels, or check the data"
+                )));
+            }
+            top1.add(answer.is_right());
+            top5.add(answer.in_top5);
+        }
+        let top5 = Some(top5).filter(|_| classes > 5);
+        Ok(Accuracy {
+            top1_interval: top1.wilson(),
+            top5_interval: top5.map(|r| r.wilson()),
+            top1,
+            top5,
+            classes,
+            left_out: self.left_out.clone(),
+            unlabelled,
+            images_per_second: self.answers.len() as f64 / self.seconds.max(1e-9),
+        })
+    }
+}
+
+fn render(o: &Outcome) -> String {
+    let a = &o.accuracy;
+    let mut rows = vec![("model", format!("{}  ({})", o.model.display(), o.engine)), ("top-1", a.top1.to_string())];
+    rows.extend(a.top5.map(|r| ("top-5", r.to_string())));
+    rows.push(("classes", a.classes.to_string()));
+    rows.push(("speed", format!("{:.1} images/s, decoding included", a.images_per_second)));
+    rows.push(("left out", format!("{} unreadable, {} without label", a.left_out.len(), a.unlabelled)));
+    facts(&rows)
+}

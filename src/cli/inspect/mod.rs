@@ -1,0 +1,207 @@
+//! `ampoule inspect`: what is in an artifact, or in an ONNX file after import.
+
+pub mod details;
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde::Serialize;
+
+use super::args::{ImportArgs, is_onnx};
+use super::error::Failure;
+use super::models::{OnnxModel, read_artifact};
+use super::output::{Table, bytes, count, facts, print, print_json, shape, sparkline};
+use super::preprocessing::describe;
+use super::quantize::island_line;
+use details::{Details, Port};
+
+/// Columns of the memory timeline.
+const TIMELINE: usize = 64;
+
+/// Show what is in an artifact, or what an ONNX file becomes
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// An artifact (.amp) or an ONNX file
+    model: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    import: ImportArgs,
+}
+
+impl Inspect {
+    /// Runs the command.
+    pub fn execute(&self) -> Result<(), Failure> {
+        if is_onnx(&self.model) {
+            let nodes = OnnxDetails::open(&self.model, &self.import)?;
+            return if self.json { print_json(&nodes) } else { print(&nodes.render()) };
+        }
+        let details = Details::of(&read_artifact(&self.model)?)?;
+        if self.json { print_json(&details) } else { print(&render(&details)) }
+    }
+}
+
+fn render(d: &Details) -> String {
+    let mut table = Table::new(&[">#", "operator", "name", "input", "output", "type", ">weights", ">MACs", ">live"]);
+    for s in &d.steps {
+        let inputs: Vec<String> = s.inputs.iter().map(|i| shape(i)).collect();
+        table.row([
+            s.index.to_string(),
+            s.op.to_owned(),
+            shortened(&s.name, 32),
+            inputs.join(" , "),
+            shape(&s.output),
+            s.dtype.to_owned(),
+            if s.weight_bytes == 0 { String::new() } else { bytes(s.weight_bytes) },
+            if s.macs == 0 { String::new() } else { count(s.macs) },
+            bytes(s.live_bytes),
+        ]);
+    }
+    let m = &d.memory;
+    let banks: Vec<String> = m.banks.iter().enumerate().map(|(i, &n)| format!("bank {i}: {n} B")).collect();
+    let mut rows = vec![
+        ("digest", d.digest.clone()),
+        ("format", d.format_version.clone()),
+        ("file", format!("{} ({} of weights)", bytes(d.file_bytes), bytes(d.weight_bytes))),
+        ("compute", format!("{} steps, {} MACs", d.steps.len(), count(d.macs))),
+    ];
+    rows.extend(d.inputs.iter().map(|p| ("input", port(p))));
+    rows.extend(d.outputs.iter().map(|p| ("output", port(p))));
+    rows.extend(d.preprocess.iter().map(|p| ("pictures", describe(p))));
+    rows.push(("labels", d.labels.to_string()));
+    rows.push(("golden", format!("{} vectors", d.golden_vectors)));
+    if let Some(meta) = &d.meta {
+        let source = meta.facts.get("source").and_then(|s| s.as_str()).unwrap_or("a graph in memory");
+        let how = format!("{} samples, ranges by {}", meta.calibration_samples, meta.range);
+        rows.push(("made by", format!("{} from {source}, {how}", meta.producer)));
+    }
+    rows.push(("arena", format!("{} (most alive at once: {} B, step {})", banks.join(", "), m.lower_bound, m.peak_step)));
+    rows.push(("", sparkline(&m.live, TIMELINE)));
+    let islands = d.meta.as_ref().map(|m| m.islands.as_slice()).unwrap_or_default();
+    if d.meta.is_some() {
+        let number = if islands.is_empty() { "nothing".to_owned() } else { format!("{} steps", islands.len()) };
+        rows.push(("not int8", number));
+    }
+    let islands: String = islands.iter().map(|i| island_line(i) + "\n").collect();
+    format!("{}\n{}{islands}", table.render(), facts(&rows))
+}
+
+fn port(p: &Port) -> String {
+    let codes = match p.dtype {
+        "f32" => String::new(),
+        _ => format!(", {:.6} · (code − {})", p.scale, p.zero_point),
+    };
+    format!("{} {} {}{codes}", p.name, p.dtype, shape(&p.shape))
+}
+
+/// The end of a name, which tells it apart from others.
+pub fn shortened(name: &str, most: usize) -> String {
+    let length = name.chars().count();
+    match length <= most {
+        true => name.to_owned(),
+        false => format!("…{}", name.chars().skip(length - most + 1).collect::<String>()),
+    }
+}
+
+/// An ONNX file after import and all passes.
+#[derive(Debug, Serialize)]
+struct OnnxDetails {
+    opset: i64,
+    exporter: String,
+    macs: u64,
+    parameters: u64,
+    inputs: Vec<GraphPort>,
+    outputs: Vec<GraphPort>,
+    nodes: Vec<NodeDetails>,
+}
+
+#[derive(Debug, Serialize)]
+struct GraphPort {
+    name: String,
+    shape: Vec<usize>,
+    /// Source dimension `i` is stored dimension `layout[i]`.
+    layout: Vec<usize>,
+}
+
+#[derive(Debug, Serialize)]
+struct NodeDetails {
+    index: usize,
+    op: &'static str,
+    name: String,
+    inputs: Vec<Vec<usize>>,
+    output: Vec<usize>,
+    parameters: usize,
+    macs: u64,
+}
+
+impl OnnxDetails {
+    fn open(path: &Path, args: &ImportArgs) -> Result<Self, Failure> {
+        let source = OnnxModel::open(path, args, None, false)?;
+        let g = &source.graph;
+        let ports = |ports: &[ampoule_quantize::graph::Port]| {
+            let port = |p: &ampoule_quantize::graph::Port| GraphPort {
+                name: p.name.clone(),
+                shape: g.shape(p.value).to_vec(),
+                layout: p.layout.clone(),
+            };
+            ports.iter().map(port).collect()
+        };
+        let nodes = g.nodes.iter().enumerate().map(|(index, n)| {
+            let activations = n.inputs.iter().filter(|v| g.constant(**v).is_none());
+            NodeDetails {
+                index,
+                op: n.op.name(),
+                name: n.name.clone(),
+                inputs: activations.map(|v| g.shape(*v).to_vec()).collect(),
+                output: g.shape(n.output).to_vec(),
+                parameters: n.inputs.iter().filter_map(|v| g.constant(*v)).map(|d| d.len()).sum(),
+                macs: g.node_macs(n),
+            }
+        });
+        Ok(OnnxDetails {
+            opset: source.imported.opset,
+            exporter: source.imported.producer.clone(),
+            macs: g.macs(),
+            parameters: g.parameters(),
+            inputs: ports(&g.inputs),
+            outputs: ports(&g.outputs),
+            nodes: nodes.collect(),
+        })
+    }
+
+    fn render(&self) -> String {
+        let mut table = Table::new(&[">#", "operator", "name", "input", "output", ">parameters", ">MACs"]);
+        for n in &self.nodes {
+            let inputs: Vec<String> = n.inputs.iter().map(|i| shape(i)).collect();
+            table.row([
+                n.index.to_string(),
+                n.op.to_owned(),
+                shortened(&n.name, 48),
+                inputs.join(" , "),
+                shape(&n.output),
+                if n.parameters == 0 { String::new() } else { count(n.parameters as u64) },
+                if n.macs == 0 { String::new() } else { count(n.macs) },
+            ]);
+        }
+        let mut rows = vec![
+            ("source", format!("opset {}, {}", self.opset, self.exporter)),
+            (
+                "compute",
+                format!("{} nodes, {} MACs, {} parameters", self.nodes.len(), count(self.macs), count(self.parameters)),
+            ),
+        ];
+        rows.extend(self.inputs.iter().map(|p| ("input", format!("{} {}", p.name, shape(&p.shape)))));
+        rows.extend(self.outputs.iter().map(|p| ("output", format!("{} {}", p.name, shape(&p.shape)))));
+        format!("{}\n{}", table.render(), facts(&rows))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn long_names_keep_their_end() {
+        assert_eq!(super::shortened("abcdef", 6), "abcdef");
+        assert_eq!(super::shortened("abcdefg", 4), "…efg");
+    }
+}

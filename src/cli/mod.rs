@@ -1,0 +1,76 @@
+//! Commands. Each file has one: its arguments, what it does, and how it shows the result.
+//!
+//! Results go to standard output, as tables or with `--json` as JSON; progress, warnings and errors go
+//! to standard error. Exit codes: 0 done, 1 failed, 2 wrong usage.
+
+mod args;
+mod bench;
+mod compare;
+pub mod demo;
+mod error;
+mod eval;
+pub mod inspect;
+mod labels;
+mod memory;
+mod models;
+mod npy;
+pub mod output;
+pub mod preprocessing;
+pub mod profile;
+mod progress;
+pub mod quantize;
+mod run;
+mod samples;
+pub mod selftest;
+mod timing;
+
+use std::io::ErrorKind;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use error::Failure;
+
+/// Shrinks trained vision models and seals them to run on the edge.
+#[derive(Debug, Parser)]
+#[command(name = "ampoule", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Quantize(quantize::Quantize),
+    Inspect(inspect::Inspect),
+    Run(run::Run),
+    Eval(eval::Eval),
+    Compare(compare::Compare),
+    Bench(bench::Bench),
+    Selftest(selftest::Selftest),
+    Demo(demo::Demo),
+}
+
+/// Parses the arguments, runs the command and gives the exit code.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match &cli.command {
+        Command::Quantize(c) => c.execute(),
+        Command::Inspect(c) => c.execute(),
+        Command::Run(c) => c.execute(),
+        Command::Eval(c) => c.execute(),
+        Command::Compare(c) => c.execute(),
+        Command::Bench(c) => c.execute(),
+        Command::Selftest(c) => c.execute(),
+        Command::Demo(c) => c.execute(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        // The reader of our output has seen enough.
+        Err(Failure::Print(e)) if e.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(failure) => {
+            output::error(&failure);
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Opening models: artifacts, and ONNX files with the float oracle behind the same face.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use ampoule::Classifier;
+use ampoule_quantize::data::RgbImage;
+use ampoule_quantize::graph::{Graph, Port};
+use ampoule_quantize::import::{self, ImportError, Imported, Oracle, Problem};
+use ampoule_quantize::model::{Model, ModelError};
+use ampoule_quantize::pipeline::{prepare, prepare_verified, source_shape, to_source};
+use ampoule_quantize::seal::AlignedBytes;
+use ampoule_runtime::preprocess::Preprocess;
+
+use super::args::ImportArgs;
+use super::error::Failure;
+use super::output::note;
+
+/// Reads and verifies an artifact.
+pub fn read_artifact(path: &Path) -> Result<Model, Failure> {
+    let bytes = AlignedBytes::read(path).map_err(|source| Failure::Read { path: path.to_owned(), source })?;
+    Model::from_bytes(bytes).map_err(|e| match e {
+        ModelError::Runtime(error) => Failure::Artifact { path: path.to_owned(), error },
+        other => other.into(),
+    })
+}
+
+/// Opens an artifact for pictures.
+pub fn read_classifier(path: &Path) -> Result<Classifier, Failure> {
+    Ok(Classifier::new(read_artifact(path)?)?)
+}
+
+/// An ONNX file as an optimised float graph.
+pub struct OnnxModel {
+    /// What import says about the file.
+    pub imported: Imported,
+    /// The graph after all passes but equalisation.
+    pub graph: Graph,
+    /// Shapes that the caller fixed.
+    options: import::ImportOptions,
+}
+
+impl OnnxModel {
+    /// Imports a file and prints what import warns about. `size` (height, width) fills the input of a
+    /// picture model that leaves it open. `verify` checks every pass.
+    pub fn open(path: &Path, args: &ImportArgs, size: Option<[usize; 2]>, verify: bool) -> Result<Self, Failure> {
+        let mut options = args.options();
+        let imported = match (import::onnx_with(path, &options), size) {
+            (Err(error), Some([height, width])) => {
+                options.input_shapes.insert(open_input(error)?, vec![1, 3, height, width]);
+                import::onnx_with(path, &options)?
+            }
+            (result, _) => result?,
+        };
+        for warning in &imported.warnings {
+            note(&format!("warning: {warning}"));
+        }
+        let mut graph = imported.graph.clone();
+        match verify {
+            true => prepare_verified(&mut graph, false)?,
+            false => prepare(&mut graph, false)?,
+        }
+        Ok(OnnxModel { imported, graph, options })
+    }
+
+    /// The only input.
+    pub fn input(&self) -> Result<&Port, Failure> {
+        match &self.graph.inputs[..] {
+            [port] => Ok(port),
+            ports => Err(Failure::Usage(format!(
+                "the model has {} inputs; the command line feeds models with one, use the library for others",
+                ports.len()
+            ))),
+        }
+    }
+
+    /// The file run by tract, in float.
+    pub fn oracle(&self, path: &Path) -> Result<OracleModel, Failure> {
+        let port = self.input()?;
+        Ok(OracleModel {
+            oracle: Arc::new(Oracle::load_with(path, &self.options)?),
+            source: source_shape(&self.graph, port),
+            stored: self.graph.shape(port.value).to_vec(),
+            layout: port.layout.clone(),
+        })
+    }
+}
+
+/// The name of the input that an import failed for because its size is open.
+fn open_input(error: ImportError) -> Result<String, ImportError> {
+    match *error.problem {
+        Problem::DynamicShape { ref input, .. } => Ok(input.clone()),
+        _ => Err(error),
+    }
+}
+
+/// An ONNX file that tract runs, fed with values in our stored layout.
+#[derive(Clone)]
+pub struct OracleModel {
+    oracle: Arc<Oracle>,
+    /// Shape of the input as the file has it.
+    source: Vec<usize>,
+    /// Shape of the input as our graph has it.
+    stored: Vec<usize>,
+    layout: Vec<usize>,
+}
+
+impl OracleModel {
+    /// All outputs, in the file's own layout.
+    pub fn run(&self, stored: &[f32]) -> Result<Vec<Vec<f32>>, Failure> {
+        let values = to_source(stored, &self.stored, &self.layout);
+        let outputs = self.oracle.run(&[(&self.source, &values)])?;
+        Ok(outputs.into_iter().map(|(_, values)| values).collect())
+    }
+}
+
+/// Something that scores pictures; one per thread.
+pub trait Engine: Send {
+    /// One value per class: logits or probabilities.
+    fn scores(&mut self, image: &RgbImage) -> Result<Vec<f32>, Failure>;
+
+    /// An independent one for another thread.
+    fn fork(&self) -> Box<dyn Engine>;
+}
+
+impl Engine for Classifier {
+    fn scores(&mut self, image: &RgbImage) -> Result<Vec<f32>, Failure> {
+        let view = image.view().map_err(ampoule::ClassifyError::from)?;
+        Ok(self.run(&view, None, |session| session.run())?)
+    }
+
+    fn fork(&self) -> Box<dyn Engine> {
+        Box::new(self.clone())
+    }
+}
+
+/// The ONNX file behind the artifact's preprocessing.
+#[derive(Clone)]
+pub struct OracleEngine {
+    /// The file.
+    pub model: OracleModel,
+    /// How pictures become its input.
+    pub preprocess: Preprocess,
+}
+
+impl Engine for OracleEngine {
+    fn scores(&mut self, image: &RgbImage) -> Result<Vec<f32>, Failure> {
+        let pixels = super::samples::pixels(&self.preprocess, image).map_err(ampoule::ClassifyError::from)?;
+        let mut values = vec![0.0; pixels.len()];
+        self.preprocess.normalize_into(&pixels, &mut values).map_err(ampoule::ClassifyError::from)?;
+        Ok(self.model.run(&values)?.into_iter().next().unwrap_or_default())
+    }
+
+    fn fork(&self) -> Box<dyn Engine> {
+        Box::new(self.clone())
+    }
+}

@@ -1,0 +1,390 @@
+//! `ampoule quantize`: from an ONNX file to a sealed artifact.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use ampoule_quantize::calibrate::{RangeMethod, WeightMethod, clipped_share};
+use ampoule_quantize::data::ImageSet;
+use ampoule_quantize::lower::{FloatWeights, LowerOptions};
+use ampoule_quantize::metrics::Difference;
+use ampoule_quantize::model::{Compiled, Model};
+use ampoule_quantize::observe::Samples;
+use ampoule_quantize::pipeline::{self, QuantizeOptions, Quantized, SensitivityReport};
+use ampoule_quantize::program::{Island, Stage};
+use ampoule_quantize::seal::write_atomically;
+use ampoule_runtime::preprocess::Preprocess;
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+
+use super::args::{ImportArgs, is_npy};
+use super::error::Failure;
+use super::inspect::details::Details;
+use super::models::OnnxModel;
+use super::output::{bytes, count, facts, print, print_json};
+use super::preprocessing::{ImageArgs, describe};
+use super::progress::Bars;
+use super::samples::Loaded;
+use super::{labels, memory};
+use crate::report;
+
+/// Least agreement of the optimised graph with the ONNX file, in decibels: float rounding alone leaves
+/// more than 90.
+const PARITY_DB: f64 = 60.0;
+
+/// Quantise an ONNX model to int8 and seal it
+#[derive(Debug, Args)]
+pub struct Quantize {
+    /// The float model
+    pub model: PathBuf,
+    /// Folder of pictures like those the model will see, or samples as .npy
+    #[arg(long, value_name = "FOLDER", required_unless_present = "float")]
+    pub calibration: Option<PathBuf>,
+    /// The artifact to write
+    #[arg(short, long, value_name = "FILE.amp")]
+    pub output: PathBuf,
+    /// Most calibration samples used, spread evenly over the folder
+    #[arg(long, default_value_t = 128, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub samples: u32,
+    /// How activation ranges are chosen: mse, min-max, percentile:P or entropy
+    #[arg(long, default_value = "mse", value_parser = range)]
+    pub range: RangeMethod,
+    /// How weight scales are chosen: mse or min-max
+    #[arg(long, default_value_t)]
+    pub weight_range: WeightMethod,
+    /// Leave the biases as they are
+    #[arg(long)]
+    pub no_bias_correction: bool,
+    /// Equalise channel ranges of neighbouring layers first
+    #[arg(long)]
+    pub equalise: bool,
+    /// Widen the most sensitive layers until at most so many points of accuracy are lost on the
+    /// calibration pictures (with --labels), or of agreement with the float model
+    #[arg(long, value_name = "POINTS", value_parser = points)]
+    pub max_drop: Option<f64>,
+    /// Class labels: .txt with one a line, or .csv with columns `class` and `label`
+    #[arg(long, value_name = "FILE")]
+    pub labels: Option<PathBuf>,
+    /// Fail when a layer would not run in int8
+    #[arg(long)]
+    pub deny_fallback: bool,
+    /// Check every pass, and the result with the ONNX file on one sample
+    #[arg(long)]
+    pub verify: bool,
+    /// Seal in float, without quantising
+    #[arg(long)]
+    pub float: bool,
+    /// Storage of float weights
+    #[arg(long, value_enum, default_value = "f32")]
+    pub weights: StoredWeights,
+    /// Leave names out of the artifact
+    #[arg(long)]
+    pub strip: bool,
+    /// Write a report to look at in a browser
+    #[arg(long, value_name = "FILE.html")]
+    pub report: Option<PathBuf>,
+    /// Print the summary as JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub import: ImportArgs,
+    #[command(flatten)]
+    pub image: ImageArgs,
+}
+
+/// Storage of float weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StoredWeights {
+    /// Single precision
+    F32,
+    /// Half precision
+    F16,
+}
+
+/// What a quantisation gave.
+#[derive(Debug, Clone, Serialize)]
+pub struct Summary {
+    pub artifact: PathBuf,
+    pub digest: String,
+    pub opset: i64,
+    pub nodes: usize,
+    pub steps: usize,
+    pub macs: u64,
+    pub float_bytes: u64,
+    pub artifact_bytes: usize,
+    pub arena_bytes: usize,
+    pub arena_lower_bound: usize,
+    pub samples: usize,
+    pub range: String,
+    /// Share of activation values seen in calibration that the codes can't express; of all and of the
+    /// worst tensor.
+    pub clipped: Option<Clipped>,
+    pub islands: Vec<Island>,
+    pub sensitivity: Option<SensitivityReport>,
+    pub preprocess: Option<Preprocess>,
+    pub preprocess_assumed: bool,
+    pub parity_db: Option<f64>,
+    pub seconds: f64,
+    pub peak_memory_bytes: Option<u64>,
+}
+
+/// Clipping seen in calibration.
+#[derive(Debug, Clone, Serialize)]
+pub struct Clipped {
+    pub mean: f64,
+    pub worst: f64,
+    pub worst_tensor: String,
+}
+
+impl Quantize {
+    /// Runs the command.
+    pub fn execute(&self) -> Result<(), Failure> {
+        let summary = self.run()?;
+        match self.json {
+            true => print_json(&summary),
+            false => print(&render(&summary)),
+        }
+    }
+
+    fn run(&self) -> Result<Summary, Failure> {
+        let started = Instant::now();
+        for path in [Some(&self.output), self.report.as_ref()].into_iter().flatten() {
+            check_writable(path)?;
+        }
+        let labels = self.labels.as_deref().map(labels::read).transpose()?.unwrap_or_default();
+        let source = OnnxModel::open(&self.model, &self.import, self.image.size(), self.verify)?;
+        let shape = source.graph.shape(source.input()?.value).to_vec();
+        let rows = self.calibration.as_deref().is_some_and(is_npy);
+        let preprocess = match rows || (self.float && self.calibration.is_none() && shape.len() != 4) {
+            true => None,
+            false => Some(self.image.preprocess(&shape)?),
+        };
+        let bars = Bars::new();
+        let samples = self.load(&source, preprocess.as_ref(), &labels, &bars)?;
+        let parity_db = match (&samples, self.verify) {
+            (Some(samples), true) => Some(self.parity(&source, samples)?),
+            _ => None,
+        };
+        let options = self.options(&source, preprocess, labels);
+        let (compiled, quantized) = match samples {
+            Some(samples) if !self.float => {
+                let q = pipeline::quantize(source.graph.clone(), &samples, &options, &bars)?;
+                (q.compiled.clone(), Some(q))
+            }
+            _ => (pipeline::seal_float(&source.graph, &options)?, None),
+        };
+        self.deny_fallback(&compiled)?;
+        let summary = self.summary(&source, &compiled, quantized.as_ref(), preprocess, parity_db, started)?;
+        if let Some(path) = &self.report {
+            let details = Details::of(&Model::from_bytes(compiled.bytes.clone())?)?;
+            save(path, report::quantize::page(&summary, &details).as_bytes())?;
+        }
+        save(&self.output, &compiled.bytes)?;
+        Ok(summary)
+    }
+
+    fn load(
+        &self,
+        source: &OnnxModel,
+        preprocess: Option<&Preprocess>,
+        labels: &[String],
+        bars: &Bars,
+    ) -> Result<Option<Loaded>, Failure> {
+        let Some(path) = &self.calibration else { return Ok(None) };
+        let limit = self.samples as usize;
+        match preprocess {
+            None => {
+                let port = source.input()?;
+                Loaded::rows(path, source.graph.shape(port.value), &port.layout, limit).map(Some)
+            }
+            // Folder names mean classes only where a label list says which.
+            Some(p) if self.max_drop.is_some() && !labels.is_empty() => {
+                let set = ImageSet::open_with_classes(path, labels)?.limit(limit);
+                Loaded::pictures(&set, p, bars).map(Some)
+            }
+            Some(p) => {
+                let set = ImageSet::open(path)?.limit(limit);
+                Ok(Some(Loaded::pictures(&set, p, bars)?.without_labels()))
+            }
+        }
+    }
+
+    /// Agreement of the optimised graph with the file on the first sample, in decibels.
+    fn parity(&self, source: &OnnxModel, samples: &Loaded) -> Result<f64, Failure> {
+        let inputs = samples.sample(0).map_err(Failure::Usage)?;
+        let ours = Model::float(&source.graph)?.run_f32(&inputs)?;
+        let theirs = source.oracle(&self.model)?.run(&inputs[0])?;
+        let mut difference = Difference::default();
+        for ((port, ours), theirs) in source.graph.outputs.iter().zip(&ours).zip(&theirs) {
+            let ours = pipeline::to_source(ours, source.graph.shape(port.value), &port.layout);
+            difference.update(theirs, &ours).map_err(|e| Failure::Usage(e.to_string()))?;
+        }
+        // JSON can't hold an infinity.
+        let sqnr_db = difference.sqnr_db().clamp(-200.0, 200.0);
+        match sqnr_db >= PARITY_DB {
+            true => Ok(sqnr_db),
+            false => Err(Failure::Parity { after: "import".into(), sqnr_db, wanted: PARITY_DB }),
+        }
+    }
+
+    fn options(&self, source: &OnnxModel, preprocess: Option<Preprocess>, labels: Vec<String>) -> QuantizeOptions {
+        let file = self.model.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let facts = BTreeMap::from([
+            ("source".to_owned(), file.into()),
+            ("opset".to_owned(), source.imported.opset.into()),
+            ("exporter".to_owned(), source.imported.producer.clone().into()),
+        ]);
+        QuantizeOptions {
+            range: self.range,
+            weights: self.weight_range,
+            bias_correction: !self.no_bias_correction,
+            equalise: self.equalise,
+            max_drop: self.max_drop,
+            preprocess,
+            labels,
+            strip_names: self.strip,
+            lowering: LowerOptions {
+                float_weights: match self.weights {
+                    StoredWeights::F32 => FloatWeights::F32,
+                    StoredWeights::F16 => FloatWeights::F16,
+                },
+                ..LowerOptions::default()
+            },
+            facts,
+        }
+    }
+
+    fn deny_fallback(&self, compiled: &Compiled) -> Result<(), Failure> {
+        let islands = &compiled.program.islands;
+        if !self.deny_fallback || islands.is_empty() {
+            return Ok(());
+        }
+        Err(Failure::Fallback(islands.iter().map(island_line).collect()))
+    }
+
+    fn summary(
+        &self,
+        source: &OnnxModel,
+        compiled: &Compiled,
+        quantized: Option<&Quantized>,
+        preprocess: Option<Preprocess>,
+        parity_db: Option<f64>,
+        started: Instant,
+    ) -> Result<Summary, Failure> {
+        let model = Model::from_bytes(compiled.bytes.clone())?;
+        let artifact = model.artifact()?;
+        Ok(Summary {
+            artifact: self.output.clone(),
+            digest: hex(artifact.digest()),
+            opset: source.imported.opset,
+            nodes: source.graph.nodes.len(),
+            steps: artifact.step_count(),
+            macs: source.graph.macs(),
+            float_bytes: source.graph.parameters() * 4,
+            artifact_bytes: compiled.bytes.len(),
+            arena_bytes: compiled.plan.bank_bytes.iter().sum(),
+            arena_lower_bound: compiled.plan.lower_bound,
+            samples: quantized.map_or(0, |q| q.statistics.samples),
+            range: self.range.to_string(),
+            clipped: quantized.and_then(clipped),
+            islands: compiled.program.islands.clone(),
+            sensitivity: quantized.and_then(|q| q.sensitivity.clone()),
+            preprocess,
+            preprocess_assumed: preprocess.is_some() && self.image.is_assumed(),
+            parity_db,
+            seconds: started.elapsed().as_secs_f64(),
+            peak_memory_bytes: memory::peak(),
+        })
+    }
+}
+
+/// One line about a step that is not int8.
+pub fn island_line(island: &Island) -> String {
+    format!("  {} ({}) in {}: {}", island.node, island.op, island.dtype, island.reason)
+}
+
+/// Fails early when a file could not be written in the end.
+pub fn check_writable(path: &Path) -> Result<(), Failure> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let fail = |source| Failure::Write { path: path.to_owned(), source };
+    if path.is_dir() {
+        return Err(fail(std::io::ErrorKind::IsADirectory.into()));
+    }
+    match std::fs::metadata(folder).map_err(fail)?.is_dir() {
+        true => Ok(()),
+        false => Err(fail(std::io::ErrorKind::NotADirectory.into())),
+    }
+}
+
+/// Writes a file whole or not at all.
+pub fn save(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    write_atomically(path, bytes).map_err(|source| Failure::Write { path: path.to_owned(), source })
+}
+
+/// Lower-case hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// How much of what calibration saw the codes can't express.
+fn clipped(q: &Quantized) -> Option<Clipped> {
+    let seen = q.statistics.histograms.iter().filter(|((_, stage), _)| *stage == Stage::Post);
+    let shares: Vec<(f64, &str)> = seen
+        .filter_map(|(key, histogram)| {
+            let share = clipped_share(histogram, q.scheme.values.get(key)?);
+            Some((share, q.graph.value(key.0).name.as_str()))
+        })
+        .collect();
+    let (worst, name) = shares.iter().copied().max_by(|a, b| a.0.total_cmp(&b.0))?;
+    let mean = shares.iter().map(|s| s.0).sum::<f64>() / shares.len() as f64;
+    Some(Clipped { mean, worst, worst_tensor: name.to_owned() })
+}
+
+fn render(s: &Summary) -> String {
+    let ratio = s.float_bytes as f64 / s.artifact_bytes.max(1) as f64;
+    let mut rows = vec![
+        ("artifact", format!("{}  ({})", s.artifact.display(), &s.digest[..12])),
+        ("operators", format!("{} nodes, {} steps, {} MACs", s.nodes, s.steps, count(s.macs))),
+        (
+            "size",
+            format!("{} of float weights → {} ({ratio:.2}× smaller)", bytes(s.float_bytes as usize), bytes(s.artifact_bytes)),
+        ),
+        ("arena", format!("{} (lower bound {})", bytes(s.arena_bytes), bytes(s.arena_lower_bound))),
+    ];
+    if let Some(p) = &s.preprocess {
+        let assumed = if s.preprocess_assumed { "  (assumed: no --preset given)" } else { "" };
+        rows.push(("input", format!("{}{assumed}", describe(p))));
+    }
+    if s.samples > 0 {
+        rows.push(("calibration", format!("{} samples, ranges by {}", s.samples, s.range)));
+    }
+    if let Some(c) = &s.clipped {
+        let worst = format!("{:.3} % in {}", 100.0 * c.worst, c.worst_tensor);
+        rows.push(("clipped", format!("{:.4} % of activations, at most {worst}", 100.0 * c.mean)));
+    }
+    if let Some(q) = &s.sensitivity {
+        let loss = format!("{:.2} points lost in int8, {:.2} with wider layers", q.before.loss(), q.after.loss());
+        rows.push(("accuracy", loss));
+    }
+    if let Some(db) = s.parity_db {
+        rows.push(("parity", format!("{db:.1} dB between the optimised graph and the ONNX file")));
+    }
+    let memory = s.peak_memory_bytes.map(|n| format!(", {} of memory", bytes(n as usize))).unwrap_or_default();
+    rows.push(("effort", format!("{:.1} s{memory}", s.seconds)));
+    rows.push(("not int8", match s.islands.len() {
+        0 => "nothing".to_owned(),
+        n => format!("{n} steps"),
+    }));
+    let islands: String = s.islands.iter().map(|i| island_line(i) + "\n").collect();
+    facts(&rows) + &islands
+}
+
+fn range(text: &str) -> Result<RangeMethod, String> {
+    // Both spellings are common.
+    text.replace("minmax", "min-max").parse().map_err(|e: ampoule_quantize::calibrate::CalibrateError| e.to_string())
+}
+
+fn points(text: &str) -> Result<f64, String> {
+    let parsed = text.parse().ok().filter(|p: &f64| (0.0..=100.0).contains(p));
+    parsed.ok_or_else(|| "expected points from 0 to 100, for example 0.5".to_owned())
+}

@@ -1,0 +1,200 @@
+//! `ampoule run`: what an artifact says about pictures or arrays.
+
+use std::path::{Path, PathBuf};
+
+use ampoule::{Classifier, Scores};
+use ampoule_quantize::data;
+use ampoule_quantize::model::{Model, outputs_f32};
+use ampoule_runtime::Pool;
+use clap::Args;
+use serde::Serialize;
+
+use super::args::{ExecArgs, is_npy};
+use super::error::Failure;
+use super::inspect::details::Details;
+use super::models::read_artifact;
+use super::npy;
+use super::output::{Table, note, print, print_json, shape};
+use super::profile::{self, StepTime};
+use super::timing::{self, Until};
+
+/// Runs behind the times of `--profile`.
+const PROFILE_RUNS: usize = 50;
+/// Values of an array's output that are printed.
+const SHOWN: usize = 8;
+
+/// Run an artifact on pictures, or on .npy arrays
+#[derive(Debug, Args)]
+pub struct Run {
+    /// The artifact
+    model: PathBuf,
+    /// Pictures, or arrays as .npy
+    #[arg(required = true)]
+    inputs: Vec<PathBuf>,
+    /// Classes shown per picture
+    #[arg(long, default_value_t = 5, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
+    top: u32,
+    /// Show the time per step
+    #[arg(long)]
+    profile: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    exec: ExecArgs,
+}
+
+#[derive(Debug, Serialize)]
+struct Outcome {
+    isa: &'static str,
+    threads: usize,
+    results: Vec<Answer>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    steps: Option<Vec<StepTime>>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Answer {
+    Picture { file: PathBuf, softmax_applied: bool, top: Vec<Class> },
+    Array { file: PathBuf, sample: usize, outputs: Vec<Output> },
+}
+
+#[derive(Debug, Serialize)]
+struct Class {
+    class: usize,
+    label: String,
+    probability: f32,
+}
+
+#[derive(Debug, Serialize)]
+struct Output {
+    name: String,
+    shape: Vec<u32>,
+    values: Vec<f32>,
+}
+
+impl Run {
+    /// Runs the command. Every input is tried; the first error is the command's.
+    pub fn execute(&self) -> Result<(), Failure> {
+        let mut model = read_artifact(&self.model)?;
+        let pool = self.exec.pool();
+        let (arrays, pictures): (Vec<&PathBuf>, Vec<&PathBuf>) = self.inputs.iter().partition(|p| is_npy(p));
+        let mut results = Vec::new();
+        let mut failures = Vec::new();
+        if !pictures.is_empty() {
+            let mut classifier = Classifier::new(model.clone())?.with_isa(self.exec.isa())?;
+            for path in pictures {
+                match self.picture(&mut classifier, path, pool.as_ref()) {
+                    Ok(answer) => results.push(answer),
+                    Err(failure) => failures.push(failure),
+                }
+            }
+        }
+        for path in arrays {
+            match self.array(&mut model, path) {
+                Ok(answers) => results.extend(answers),
+                Err(failure) => failures.push(failure),
+            }
+        }
+        let steps = if self.profile { Some(self.profiled(&mut model, pool.as_ref())?) } else { None };
+        let outcome = Outcome { isa: self.exec.isa().name(), threads: self.exec.threads(), results, steps };
+        match self.json {
+            true => print_json(&outcome)?,
+            false => print(&render(&outcome))?,
+        }
+        let mut failures = failures.into_iter();
+        let first = failures.next();
+        failures.for_each(|f| note(&format!("error: {f}")));
+        first.map_or(Ok(()), Err)
+    }
+
+    fn picture(&self, classifier: &mut Classifier, path: &Path, pool: Option<&Pool>) -> Result<Answer, Failure> {
+        let image = data::decode(path)?;
+        let view = image.view().map_err(|error| Failure::Picture { path: path.to_owned(), error })?;
+        let values = classifier.run(&view, pool, |session| session.run()).map_err(|e| match e {
+            ampoule::ClassifyError::Preprocess(error) => Failure::Picture { path: path.to_owned(), error },
+            other => other.into(),
+        })?;
+        let scores: Scores = classifier.scores(values);
+        let top = scores.top(self.top as usize).into_iter();
+        Ok(Answer::Picture {
+            file: path.to_owned(),
+            softmax_applied: scores.softmax_applied,
+            top: top.map(|g| Class { class: g.class, label: g.label, probability: g.probability }).collect(),
+        })
+    }
+
+    /// One answer per sample. Samples are in the layout the source model had, or in the stored one.
+    fn array(&self, model: &mut Model, path: &Path) -> Result<Vec<Answer>, Failure> {
+        let array = npy::read(path)?;
+        let mut session = model.session(self.exec.isa())?;
+        let input = session.input(0)?;
+        let stored: Vec<usize> = input.tensor.shape.dims().iter().map(|&d| d as usize).collect();
+        let layout: Vec<usize> = input.layout[..stored.len()].iter().map(|&d| usize::from(d)).collect();
+        let samples = npy::samples(&array, &stored, &layout, usize::MAX);
+        let samples = samples.map_err(|what| Failure::Npy { path: path.to_owned(), what })?;
+        let mut answers = Vec::new();
+        for (sample, values) in samples.iter().enumerate() {
+            session.write_f32(0, values)?;
+            session.run()?;
+            let outputs = outputs_f32(&session)?.into_iter().zip(session.artifact().outputs());
+            let outputs = outputs.map(|(values, io)| Output {
+                name: io.name.unwrap_or_default().to_owned(),
+                shape: io.tensor.shape.dims().to_vec(),
+                values,
+            });
+            answers.push(Answer::Array { file: path.to_owned(), sample, outputs: outputs.collect() });
+        }
+        Ok(answers)
+    }
+
+    fn profiled(&self, model: &mut Model, pool: Option<&Pool>) -> Result<Vec<StepTime>, Failure> {
+        let details = Details::of(model)?;
+        let mut session = match pool {
+            Some(pool) => model.session_with_pool(self.exec.isa(), pool)?,
+            None => model.session(self.exec.isa())?,
+        };
+        timing::measure(&mut session, Until::Runs(PROFILE_RUNS / 5))?;
+        let times = timing::profile(&mut session, Until::Runs(PROFILE_RUNS))?;
+        Ok(profile::steps(&details, &times))
+    }
+}
+
+fn render(o: &Outcome) -> String {
+    let mut text = String::new();
+    for answer in &o.results {
+        text += &match answer {
+            Answer::Picture { file, softmax_applied, top } => {
+                let how = if *softmax_applied { "softmax applied" } else { "the model's own probabilities" };
+                let mut table = Table::new(&[">probability", ">class", "label"]);
+                for c in top {
+                    table.row([format!("{:.2} %", 100.0 * c.probability), c.class.to_string(), c.label.clone()]);
+                }
+                format!("{}  ({how})\n{}\n", file.display(), table.render())
+            }
+            Answer::Array { file, sample, outputs } => {
+                let mut table = Table::new(&["output", "shape", ">least", ">mean", ">most", "first values"]);
+                for output in outputs {
+                    table.row(array_row(output));
+                }
+                format!("{} sample {sample}\n{}\n", file.display(), table.render())
+            }
+        };
+    }
+    if let Some(steps) = &o.steps {
+        text += &format!("{}\n{}, {} threads\n", profile::render(steps), o.isa, o.threads);
+    }
+    text
+}
+
+fn array_row(o: &Output) -> [String; 6] {
+    let least = o.values.iter().copied().fold(f32::INFINITY, f32::min);
+    let most = o.values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let mean = o.values.iter().map(|&v| f64::from(v)).sum::<f64>() / o.values.len().max(1) as f64;
+    let first: Vec<String> = o.values.iter().take(SHOWN).map(|v| format!("{v:.4}")).collect();
+    let more = if o.values.len() > SHOWN { " …" } else { "" };
+    let numbers = [f64::from(least), mean, f64::from(most)].map(|v| format!("{v:.4}"));
+    let [least, mean, most] = numbers;
+    [o.name.clone(), shape(&o.shape), least, mean, most, first.join(" ") + more]
+}

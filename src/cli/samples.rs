@@ -1,0 +1,96 @@
+//! Model inputs from pictures and from array files.
+
+use std::path::Path;
+
+use ampoule_quantize::data::{ImageSet, LoadReport, RgbImage};
+use ampoule_quantize::observe::Samples;
+use ampoule_quantize::pipeline::Progress;
+use ampoule_runtime::preprocess::{Preprocess, PreprocessError};
+
+use super::error::Failure;
+use super::npy;
+use super::output::note;
+
+/// Inputs held in memory: pictures as the preprocessed pixels, arrays as values.
+pub struct Loaded {
+    inputs: Inputs,
+    labels: Vec<Option<usize>>,
+}
+
+enum Inputs {
+    Pictures { preprocess: Preprocess, pixels: Vec<Vec<u8>> },
+    Rows(Vec<Vec<f32>>),
+}
+
+impl Loaded {
+    /// Decodes and resizes the pictures of a set, showing progress. Those that can't be read are
+    /// reported and left out.
+    pub fn pictures(set: &ImageSet, preprocess: &Preprocess, progress: &dyn Progress) -> Result<Self, Failure> {
+        progress.begin("read", set.entries().len());
+        let mut images = set.images();
+        let (mut all, mut labels) = (Vec::new(), Vec::new());
+        for sample in images.by_ref() {
+            let fail = |error| Failure::Picture { path: sample.path.to_owned(), error };
+            all.push(pixels(preprocess, &sample.image).map_err(fail)?);
+            labels.push(sample.class.map(|c| c as usize));
+            progress.advance(sample.index + 1);
+        }
+        progress.end();
+        note_skipped(images.report());
+        images.report().check()?;
+        Ok(Loaded { inputs: Inputs::Pictures { preprocess: *preprocess, pixels: all }, labels })
+    }
+
+    /// Reads at most `limit` samples of an array file, in the source's layout or in ours.
+    pub fn rows(path: &Path, stored: &[usize], layout: &[usize], limit: usize) -> Result<Self, Failure> {
+        let array = npy::read(path)?;
+        let rows = npy::samples(&array, stored, layout, limit);
+        let rows = rows.map_err(|what| Failure::Npy { path: path.to_owned(), what })?;
+        let labels = vec![None; rows.len()];
+        Ok(Loaded { inputs: Inputs::Rows(rows), labels })
+    }
+
+    /// Forgets the labels.
+    pub fn without_labels(mut self) -> Self {
+        self.labels.fill(None);
+        self
+    }
+}
+
+impl Samples for Loaded {
+    fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    fn sample(&self, index: usize) -> Result<Vec<Vec<f32>>, String> {
+        let missing = || format!("no sample {index}");
+        match &self.inputs {
+            Inputs::Rows(rows) => rows.get(index).map(|r| vec![r.clone()]).ok_or_else(missing),
+            Inputs::Pictures { preprocess, pixels } => {
+                let pixels = pixels.get(index).ok_or_else(missing)?;
+                let mut values = vec![0.0; pixels.len()];
+                preprocess.normalize_into(pixels, &mut values).map_err(|e| e.to_string())?;
+                Ok(vec![values])
+            }
+        }
+    }
+
+    fn label(&self, index: usize) -> Option<usize> {
+        self.labels.get(index).copied().flatten()
+    }
+}
+
+/// The picture at the model's size.
+pub fn pixels(preprocess: &Preprocess, image: &RgbImage) -> Result<Vec<u8>, PreprocessError> {
+    let mut scratch = vec![0; preprocess.scratch_bytes(image.width(), image.height())?];
+    let mut out = vec![0; preprocess.output_len()];
+    preprocess.run_u8(&image.view()?, &mut scratch, &mut out)?;
+    Ok(out)
+}
+
+/// Names the pictures that were left out.
+pub fn note_skipped(report: &LoadReport) {
+    for skipped in &report.skipped {
+        note(&format!("warning: left out: {}", skipped.reason));
+    }
+}

@@ -1,0 +1,141 @@
+//! Reports: single HTML files with their style and charts inside, without scripts, for light and dark
+//! screens.
+
+mod base64;
+mod chart;
+pub mod compare;
+pub mod demo;
+pub mod quantize;
+
+use std::fmt::Write;
+
+use chart::BarChart;
+
+const STYLE: &str = include_str!("style.css");
+
+/// A page under construction.
+struct Page {
+    title: String,
+    body: String,
+}
+
+impl Page {
+    /// A page with a heading and a line below it.
+    fn new(title: &str, subtitle: &str) -> Self {
+        let body = format!("<h1>{}</h1>\n<p class=\"soft\">{}</p>\n", escape(title), escape(subtitle));
+        Page { title: title.to_owned(), body }
+    }
+
+    /// Key figures: value and what it is.
+    fn cards(&mut self, cards: &[(String, String)]) {
+        self.body += "<ul class=\"cards\">\n";
+        for (value, what) in cards {
+            self.push(format_args!("<li><b>{}</b><span>{}</span></li>\n", escape(value), escape(what)));
+        }
+        self.body += "</ul>\n";
+    }
+
+    /// A heading with a paragraph.
+    fn section(&mut self, heading: &str, text: &str) {
+        self.push(format_args!("<h2>{}</h2>\n<p class=\"soft\">{}</p>\n", escape(heading), escape(text)));
+    }
+
+    /// A chart with a caption.
+    fn chart(&mut self, chart: &BarChart<'_>, caption: &str) {
+        let svg = chart.svg();
+        self.push(format_args!("<figure class=\"chart\">{svg}<figcaption>{}</figcaption></figure>\n", escape(caption)));
+    }
+
+    /// A table. A heading that starts with `>` aligns its column to the right.
+    fn table(&mut self, header: &[&str], rows: impl IntoIterator<Item = Vec<Cell>>) {
+        let right = |c: usize| header.get(c).is_some_and(|h| h.starts_with('>'));
+        self.body += "<div class=\"scroll\"><table><thead><tr>";
+        for (c, name) in header.iter().enumerate() {
+            let class = if right(c) { " class=\"right\"" } else { "" };
+            self.push(format_args!("<th{class}>{}</th>", escape(name.trim_start_matches('>'))));
+        }
+        self.body += "</tr></thead><tbody>\n";
+        for row in rows {
+            self.body += "<tr>";
+            for (c, cell) in row.iter().enumerate() {
+                let align = if right(c) { "right" } else { "name" };
+                let (tone, text) = (cell.tone, escape(&cell.text));
+                self.push(format_args!("<td class=\"{align} {tone}\">{text}</td>"));
+            }
+            self.body += "</tr>\n";
+        }
+        self.body += "</tbody></table></div>\n";
+    }
+
+    /// Markup.
+    fn raw(&mut self, markup: &str) {
+        self.body += markup;
+    }
+
+    /// The whole file.
+    fn finish(self) -> String {
+        let (title, body) = (escape(&self.title), self.body);
+        let version = env!("CARGO_PKG_VERSION");
+        format!(
+            "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+             <title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n{body}\
+             <footer>Written by ampoule {version}. Hover over a bar for its details.</footer>\n</main>\n</body>\n</html>\n"
+        )
+    }
+
+    fn push(&mut self, text: std::fmt::Arguments<'_>) {
+        // Writing to a string can't fail.
+        let _ = self.body.write_fmt(text);
+    }
+}
+
+/// A cell of a table.
+struct Cell {
+    text: String,
+    /// Class of the style: empty, `good`, `warn` or `bad`.
+    tone: &'static str,
+}
+
+impl Cell {
+    fn toned(text: impl Into<String>, tone: &'static str) -> Self {
+        Cell { text: text.into(), tone }
+    }
+}
+
+impl<T: Into<String>> From<T> for Cell {
+    fn from(text: T) -> Self {
+        Cell { text: text.into(), tone: "" }
+    }
+}
+
+/// Text as HTML.
+fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => out += "&amp;",
+            '<' => out += "&lt;",
+            '>' => out += "&gt;",
+            '"' => out += "&quot;",
+            '\'' => out += "&#39;",
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_can_not_break_the_page() {
+        let mut page = Page::new("<script>", "a & b");
+        page.table(&["x", ">y"], [vec!["<b>".into(), Cell::toned("\"1\"", "bad")]]);
+        let html = page.finish();
+        assert!(!html.contains("<script>") && !html.contains("<b>"));
+        assert!(html.contains("&lt;script&gt;") && html.contains("a &amp; b") && html.contains("&quot;1&quot;"));
+        assert!(html.contains("<td class=\"right bad\">"));
+    }
+}
