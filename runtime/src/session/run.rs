@@ -45,7 +45,7 @@ pub(super) fn run(bound: &Bound<'_>, cap: Capability, exec: Exec<'_>, views: Vie
                 let conv = ConvF32 { residual, ..*conv };
                 let cost = y.len() * conv.window.taps() * conv.input[2];
                 exec.rows(y, conv.output[2], PIXEL_GRAIN, cost, scratch, |first, y, scratch| {
-                    shim::conv_f32(cap, &conv, x, first, y, scratch)
+                    conv::conv_f32(cap, &conv, x, first, y, scratch)
                 })
             };
             batches(*batch, typed(x)?, typed_mut(y)?, task)
@@ -149,7 +149,7 @@ fn conv_i8(
 ) -> Result<(), Error> {
     let cost = y.len() * conv.depth();
     exec.rows(y, conv.output[2], PIXEL_GRAIN, cost, scratch, |first, y, scratch| {
-        shim::conv_i8(cap, conv, x, first, y, scratch)
+        conv::conv_i8(cap, conv, x, first, y, scratch)
     })
 }
 
@@ -247,30 +247,4 @@ fn typed_mut<T: AnyBitPattern + NoUninit>(bytes: &mut [u8]) -> Result<&mut [T], 
 /// Replaced by the step's number where it is reported.
 fn fault() -> Error {
     Error::Internal(0)
-}
-mod shim {
-    use super::*;
-    pub fn conv_i8(_c: Capability, conv: &ConvI8<'_>, x: &[i8], first: usize, y: &mut [i8], _s: &mut [u8]) -> Result<(), Error> { conv::conv_i8_reference(conv, x, first, y); Ok(()) }
-    pub fn conv_f32(_c: Capability, c: &ConvF32<'_>, x: &[f32], first: usize, y: &mut [f32], _s: &mut [u8]) -> Result<(), Error> {
-        let [h, w, ci] = c.input; let [_, ow, n] = c.output;
-        let ps = conv::PackedShape::new(n, c.window.taps() * ci);
-        let depth = c.window.taps() * ci;
-        for (i, px) in y.chunks_exact_mut(n).enumerate() {
-            let (oy, ox) = ((first + i) / ow, (first + i) % ow);
-            for ch in 0..n { px[ch] = c.bias[ch]; }
-            for ky in 0..c.window.kernel[0] as usize { for kx in 0..c.window.kernel[1] as usize {
-                let iy = (oy * c.window.stride[0] as usize + ky * c.window.dilation[0] as usize).wrapping_sub(c.window.pad[0] as usize);
-                let ix = (ox * c.window.stride[1] as usize + kx * c.window.dilation[1] as usize).wrapping_sub(c.window.pad[1] as usize);
-                if iy >= h || ix >= w { continue; }
-                for k in 0..ci { let v = x[(iy * w + ix) * ci + k]; let kk = (ky * c.window.kernel[1] as usize + kx) * ci + k;
-                    for b in 0..ps.blocks() { let bw = ps.block_width(b);
-                        let at = b * 16 * depth + kk * bw;
-                        let m = bw.min(n - b * 16);
-                        match c.weights { conv::WeightsF32::F32(ws) => { let row = &ws[at..at + m]; for (o, &wv) in px[b * 16..b * 16 + m].iter_mut().zip(row) { *o += v * wv; } }
-                            conv::WeightsF32::F16(ws) => { for l in 0..m { px[b * 16 + l] += v * half::f16::from_bits(ws[at + l]).to_f32(); } } }
-                    } } } }
-            for ch in 0..n { let mut v = px[ch]; if let Some(r) = c.residual { v += r[(first + i) * n + ch]; } px[ch] = v.max(c.lo).min(c.hi); }
-        }
-        Ok(())
-    }
 }
