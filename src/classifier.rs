@@ -64,7 +64,10 @@ impl Classifier {
     /// [`ClassifyError`]: a file that can't be read, is refused, or was not sealed for pictures.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, ClassifyError> {
         let path = path.as_ref();
-        let read = |source| ClassifyError::Read { path: path.to_owned(), source };
+        let read = |source| ClassifyError::Read {
+            path: path.to_owned(),
+            source,
+        };
         Self::new(Model::from_bytes(AlignedBytes::read(path).map_err(read)?)?)
     }
 
@@ -78,7 +81,12 @@ impl Classifier {
         let artifact = model.artifact()?;
         let preprocess = artifact.preprocess().ok_or(ClassifyError::NotForPictures)?;
         preprocess.validate()?;
-        let labels = artifact.labels().into_iter().flatten().map(str::to_owned).collect();
+        let labels = artifact
+            .labels()
+            .into_iter()
+            .flatten()
+            .map(str::to_owned)
+            .collect();
         let already_probabilities = ends_in_softmax(&artifact);
         let pixels = vec![0; preprocess.output_len()];
         Ok(Classifier {
@@ -135,7 +143,11 @@ impl Classifier {
     /// [`ClassifyError`].
     pub fn classify(&mut self, image: &ImageView<'_>) -> Result<Scores, ClassifyError> {
         let values = self.run(image, None, |session| session.run())?;
-        Ok(Scores::new(values, self.already_probabilities, &self.labels))
+        Ok(Scores::new(
+            values,
+            self.already_probabilities,
+            &self.labels,
+        ))
     }
 
     /// Classifies a picture, with `run` in place of [`Session::run`], over a pool's threads if there is
@@ -150,11 +162,14 @@ impl Classifier {
         pool: Option<&Pool>,
         mut run: impl FnMut(&mut Session<'_, '_>) -> Result<(), ampoule_runtime::Error>,
     ) -> Result<Vec<f32>, ClassifyError> {
-        let needed = self.preprocess.scratch_bytes(image.width(), image.height())?;
+        let needed = self
+            .preprocess
+            .scratch_bytes(image.width(), image.height())?;
         if self.scratch.len() < needed {
             self.scratch.resize(needed, 0);
         }
-        self.preprocess.run_u8(image, &mut self.scratch, &mut self.pixels)?;
+        self.preprocess
+            .run_u8(image, &mut self.scratch, &mut self.pixels)?;
         let mut session = match pool {
             Some(pool) => self.model.session_with_pool(self.isa, pool)?,
             None => self.model.session(self.isa)?,
@@ -173,12 +188,19 @@ impl Classifier {
 }
 
 /// Fills the first input from preprocessed pixels.
-fn write_pixels(session: &mut Session<'_, '_>, preprocess: &Preprocess, pixels: &[u8]) -> Result<(), ClassifyError> {
+fn write_pixels(
+    session: &mut Session<'_, '_>,
+    preprocess: &Preprocess,
+    pixels: &[u8],
+) -> Result<(), ClassifyError> {
     let tensor = session.input(0)?.tensor;
     if tensor.dtype == DType::I8 {
         let input = session.input_bytes(0)?;
         if input.len() != pixels.len() {
-            return Err(PreprocessError::Length { expected: input.len() }.into());
+            return Err(PreprocessError::Length {
+                expected: input.len(),
+            }
+            .into());
         }
         input.copy_from_slice(pixels);
         let table = preprocess.quantize_table(tensor.scale, tensor.zero_point);
@@ -192,10 +214,16 @@ fn write_pixels(session: &mut Session<'_, '_>, preprocess: &Preprocess, pixels: 
 
 /// Whether the first output comes from a softmax, through nothing but moves and changes of type.
 fn ends_in_softmax(artifact: &Artifact<'_>) -> bool {
-    let Some(output) = artifact.outputs().next() else { return false };
+    let Some(output) = artifact.outputs().next() else {
+        return false;
+    };
     let steps: Vec<Step> = artifact.steps().collect();
     let mut wanted: TensorId = output.id;
-    for step in steps.iter().rev().filter(|s| !matches!(s, Step::Fill { .. })) {
+    for step in steps
+        .iter()
+        .rev()
+        .filter(|s| !matches!(s, Step::Fill { .. }))
+    {
         if step.output() != wanted {
             continue;
         }
@@ -232,8 +260,16 @@ pub struct Guess {
 impl Scores {
     fn new(values: Vec<f32>, already_probabilities: bool, labels: &[String]) -> Self {
         let softmax_applied = !already_probabilities && !look_like_probabilities(&values);
-        let probabilities = if softmax_applied { softmax(&values) } else { values };
-        Scores { probabilities, softmax_applied, labels: labels.to_vec() }
+        let probabilities = if softmax_applied {
+            softmax(&values)
+        } else {
+            values
+        };
+        Scores {
+            probabilities,
+            softmax_applied,
+            labels: labels.to_vec(),
+        }
     }
 
     /// The most probable classes, best first; of equal ones the lower number.
@@ -242,8 +278,20 @@ impl Scores {
         let mut order: Vec<usize> = (0..p.len()).collect();
         order.sort_by(|&a, &b| p[b].total_cmp(&p[a]).then(a.cmp(&b)));
         order.truncate(count);
-        let label = |class: usize| self.labels.get(class).cloned().unwrap_or_else(|| format!("class {class}"));
-        order.into_iter().map(|class| Guess { class, label: label(class), probability: p[class] }).collect()
+        let label = |class: usize| {
+            self.labels
+                .get(class)
+                .cloned()
+                .unwrap_or_else(|| format!("class {class}"))
+        };
+        order
+            .into_iter()
+            .map(|class| Guess {
+                class,
+                label: label(class),
+                probability: p[class],
+            })
+            .collect()
     }
 }
 
@@ -269,10 +317,16 @@ mod tests {
         let scores = Scores::new(vec![0.0, 3f32.ln()], false, &["cat".into()]);
         assert!(scores.softmax_applied);
         let top = scores.top(5);
-        assert_eq!((top[0].class, top[0].label.as_str(), top[1].label.as_str()), (1, "class 1", "cat"));
+        assert_eq!(
+            (top[0].class, top[0].label.as_str(), top[1].label.as_str()),
+            (1, "class 1", "cat")
+        );
         assert!((top[0].probability - 0.75).abs() < 1e-6);
         let kept = Scores::new(vec![0.25, 0.75], false, &[]);
-        assert_eq!((kept.softmax_applied, kept.top(1)[0].probability), (false, 0.75));
+        assert_eq!(
+            (kept.softmax_applied, kept.top(1)[0].probability),
+            (false, 0.75)
+        );
         assert!(!Scores::new(vec![0.1, 0.1], true, &[]).softmax_applied);
     }
 

@@ -39,21 +39,30 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 fn artifact_bytes() -> AlignedBytes {
-    quantized(zoo_net(1), &QuantizeOptions::default()).compiled.bytes
+    quantized(zoo_net(1), &QuantizeOptions::default())
+        .compiled
+        .bytes
 }
 
 /// Output bytes of a run on codes made from a seed.
 fn run(session: &mut Session<'_, '_>, seed: u32) -> Vec<u8> {
     let mut rng = Lcg(seed);
-    session.input_bytes(0).unwrap().fill_with(|| rng.next() as u8);
+    session
+        .input_bytes(0)
+        .unwrap()
+        .fill_with(|| rng.next() as u8);
     session.run().unwrap();
-    (0..session.artifact().outputs().count()).flat_map(|i| session.output_bytes(i).unwrap().to_vec()).collect()
+    (0..session.artifact().outputs().count())
+        .flat_map(|i| session.output_bytes(i).unwrap().to_vec())
+        .collect()
 }
 
 #[test]
 fn every_isa_and_thread_count_gives_the_same_bytes() {
     let mut model = Model::from_bytes(artifact_bytes()).unwrap();
-    let expected: Vec<_> = (0..4).map(|s| run(&mut model.session(Isa::Portable).unwrap(), s)).collect();
+    let expected: Vec<_> = (0..4)
+        .map(|s| run(&mut model.session(Isa::Portable).unwrap(), s))
+        .collect();
     let mut skipped = Vec::new();
     for isa in Isa::ALL {
         if !isa.is_available() {
@@ -64,10 +73,21 @@ fn every_isa_and_thread_count_gives_the_same_bytes() {
         for pool in &pools {
             let mut session = model.session_with_pool(isa, pool).unwrap();
             for (seed, expected) in expected.iter().enumerate() {
-                assert_eq!(&run(&mut session, seed as u32), expected, "{} × {}", isa.name(), pool.threads());
+                assert_eq!(
+                    &run(&mut session, seed as u32),
+                    expected,
+                    "{} × {}",
+                    isa.name(),
+                    pool.threads()
+                );
             }
         }
-        assert_eq!(model.session(isa).unwrap().self_test(), Ok(2), "{}", isa.name());
+        assert_eq!(
+            model.session(isa).unwrap().self_test(),
+            Ok(2),
+            "{}",
+            isa.name()
+        );
     }
     println!("instruction sets not on this processor: {skipped:?}");
 }
@@ -87,12 +107,21 @@ fn the_arena_is_exactly_as_large_as_announced() {
             run(&mut session, seed);
         }
         let after = session.bank(0).unwrap();
-        touched.iter_mut().zip(after).for_each(|(t, &b)| *t |= b != paint);
+        touched
+            .iter_mut()
+            .zip(after)
+            .for_each(|(t, &b)| *t |= b != paint);
     }
     let high_water = touched.iter().rposition(|&t| t).unwrap() + 1;
-    assert!(high_water <= promise, "wrote up to {high_water}, promised {promise}");
+    assert!(
+        high_water <= promise,
+        "wrote up to {high_water}, promised {promise}"
+    );
     // Buffers end on a multiple of the alignment, so the last ones may have padding behind them.
-    assert!(promise - high_water < 64, "only {high_water} of {promise} promised bytes are used");
+    assert!(
+        promise - high_water < 64,
+        "only {high_water} of {promise} promised bytes are used"
+    );
     let mut short = AlignedBytes::zeroed(promise - 1);
     let refused = Session::new(artifact, [&mut short[..]]).map(|_| ());
     assert_eq!(refused, Err(Error::ArenaTooSmall(0)));
@@ -115,7 +144,10 @@ fn a_run_allocates_nothing() {
     }
     let before = ALLOCATIONS.with(Cell::get);
     let _probe = std::hint::black_box(Box::new(1u8));
-    assert!(ALLOCATIONS.with(Cell::get) > before, "the counter does not count");
+    assert!(
+        ALLOCATIONS.with(Cell::get) > before,
+        "the counter does not count"
+    );
 }
 
 #[test]
@@ -127,7 +159,10 @@ fn every_truncation_is_refused() {
     }
     let mut longer = bytes.to_vec();
     longer.push(0);
-    assert_eq!(Artifact::verify(&AlignedBytes::from(&longer[..])).map(|_| ()), Err(Error::Truncated));
+    assert_eq!(
+        Artifact::verify(&AlignedBytes::from(&longer[..])).map(|_| ()),
+        Err(Error::Truncated)
+    );
 }
 
 #[test]
@@ -151,14 +186,29 @@ fn damage_has_the_right_name() {
         Artifact::verify(&copy).map(|_| ())
     };
     assert_eq!(with(0, b'B'), Err(Error::BadMagic));
-    assert_eq!(with(field::MAJOR, 9), Err(Error::UnsupportedVersion { major: 9, minor: 0 }));
-    assert_eq!(with(field::MINOR, 9), Err(Error::UnsupportedVersion { major: 1, minor: 9 }));
-    assert_eq!(with(bytes.len() - 1, !bytes[bytes.len() - 1]), Err(Error::Checksum));
+    assert_eq!(
+        with(field::MAJOR, 9),
+        Err(Error::UnsupportedVersion { major: 9, minor: 0 })
+    );
+    assert_eq!(
+        with(field::MINOR, 9),
+        Err(Error::UnsupportedVersion { major: 1, minor: 9 })
+    );
+    assert_eq!(
+        with(bytes.len() - 1, !bytes[bytes.len() - 1]),
+        Err(Error::Checksum)
+    );
     assert_eq!(Artifact::verify(&[]).map(|_| ()), Err(Error::Truncated));
-    assert_eq!(Artifact::verify(&AlignedBytes::from(&[7u8; 4096][..])).map(|_| ()), Err(Error::BadMagic));
+    assert_eq!(
+        Artifact::verify(&AlignedBytes::from(&[7u8; 4096][..])).map(|_| ()),
+        Err(Error::BadMagic)
+    );
     let mut misaligned = AlignedBytes::zeroed(bytes.len() + 1);
     misaligned[1..].copy_from_slice(&bytes);
-    assert_eq!(Artifact::verify(&misaligned[1..]).map(|_| ()), Err(Error::ArtifactMisaligned));
+    assert_eq!(
+        Artifact::verify(&misaligned[1..]).map(|_| ()),
+        Err(Error::ArtifactMisaligned)
+    );
 }
 
 /// Whatever passes the structural check must run to its end without a panic: the digest is no
@@ -172,7 +222,11 @@ fn mutants_that_verify_run_safely() {
         let mut mutant = bytes.clone();
         // Weights are most of the file and the dullest target: aim mostly at what is before and after.
         for _ in 0..1 + rng.next() % 3 {
-            let at = if round % 4 == 0 { rng.next() as usize % bytes.len() } else { rng.next() as usize % 6000 % bytes.len() };
+            let at = if round % 4 == 0 {
+                rng.next() as usize % bytes.len()
+            } else {
+                rng.next() as usize % 6000 % bytes.len()
+            };
             mutant[at] = match rng.next() % 4 {
                 0 => rng.next() as u8,
                 1 => mutant[at] ^ 1 << (rng.next() % 8),
@@ -185,8 +239,9 @@ fn mutants_that_verify_run_safely() {
             continue;
         };
         accepted += 1;
-        let mut banks: Vec<AlignedBytes> =
-            (0..artifact.banks()).map(|b| AlignedBytes::zeroed(artifact.bank_bytes(b).min(1 << 26))).collect();
+        let mut banks: Vec<AlignedBytes> = (0..artifact.banks())
+            .map(|b| AlignedBytes::zeroed(artifact.bank_bytes(b).min(1 << 26)))
+            .collect();
         for isa in [Isa::Portable, Isa::best()] {
             match Session::with_isa(artifact, banks.iter_mut().map(|b| &mut b[..]), isa) {
                 Ok(mut session) => session.run().unwrap(),

@@ -9,7 +9,10 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use lite0::{LAYERS, LayerF32, LayerI8};
 
 fn capabilities() -> Vec<Capability> {
-    Isa::ALL.into_iter().filter_map(|isa| Capability::new(isa).ok()).collect()
+    Isa::ALL
+        .into_iter()
+        .filter_map(|isa| Capability::new(isa).ok())
+        .collect()
 }
 
 fn int8(c: &mut Criterion) {

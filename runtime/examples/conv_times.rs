@@ -21,15 +21,25 @@ fn main() {
         let wanted = arguments.get(1).is_none_or(|name| name == isa.name());
         if let (true, Ok(cap)) = (wanted, Capability::new(isa)) {
             let mut scratch = vec![0; scratch_bytes(&LAYERS[0].window(), 3, 32)];
-            report(&format!("int8 {}", isa.name()), slices, LayerI8::new, |data: &mut LayerI8| {
-                let (conv, x, y) = data.parts();
-                conv_i8(cap, &conv, x, 0, y, &mut scratch).unwrap();
-            });
+            report(
+                &format!("int8 {}", isa.name()),
+                slices,
+                LayerI8::new,
+                |data: &mut LayerI8| {
+                    let (conv, x, y) = data.parts();
+                    conv_i8(cap, &conv, x, 0, y, &mut scratch).unwrap();
+                },
+            );
             let mut scratch = vec![0; 4 * scratch_bytes(&LAYERS[0].window(), 3, 32)];
-            report(&format!("f32 {}", isa.name()), slices, LayerF32::new, |data: &mut LayerF32| {
-                let (conv, x, y) = data.parts();
-                conv_f32(cap, &conv, x, 0, y, &mut scratch).unwrap();
-            });
+            report(
+                &format!("f32 {}", isa.name()),
+                slices,
+                LayerF32::new,
+                |data: &mut LayerF32| {
+                    let (conv, x, y) = data.parts();
+                    conv_f32(cap, &conv, x, 0, y, &mut scratch).unwrap();
+                },
+            );
         }
     }
 }
@@ -46,13 +56,28 @@ fn report<D>(name: &str, slices: usize, new: impl Fn(Layer) -> D, mut run: impl 
         let rate = layer.macs() as f64 / best / 1e9;
         println!(
             "  {:24} x{}  best {:8.2} us  median {:8.2} us  best {rate:7.1} GMAC/s",
-            layer.name(), layer.count, best * 1e6, median * 1e6
+            layer.name(),
+            layer.count,
+            best * 1e6,
+            median * 1e6
         );
     }
-    let mut network: Vec<D> = LAYERS.iter().flat_map(|&l| (0..l.count).map(move |_| l)).map(new).collect();
+    let mut network: Vec<D> = LAYERS
+        .iter()
+        .flat_map(|&l| (0..l.count).map(move |_| l))
+        .map(new)
+        .collect();
     let (best, median) = time(slices, 0.0, || network.iter_mut().for_each(&mut run));
-    println!("  sum of layers: best {:.3} ms, median {:.3} ms", best_total * 1e3, median_total * 1e3);
-    println!("  in sequence:   best {:.3} ms, median {:.3} ms", best * 1e3, median * 1e3);
+    println!(
+        "  sum of layers: best {:.3} ms, median {:.3} ms",
+        best_total * 1e3,
+        median_total * 1e3
+    );
+    println!(
+        "  in sequence:   best {:.3} ms, median {:.3} ms",
+        best * 1e3,
+        median * 1e3
+    );
 }
 
 /// Best and median seconds of one run, over slices of at least `least` seconds.

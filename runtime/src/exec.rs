@@ -32,7 +32,10 @@ impl Exec<'_> {
         f: impl Fn(usize, &mut [T], &mut [u8]) -> Result<(), Error> + Sync,
     ) -> Result<(), Error> {
         #[cfg(feature = "std")]
-        if let Some(pool) = self.pool.filter(|p| p.threads() > 1 && cost >= WORTH_SPLITTING) {
+        if let Some(pool) = self
+            .pool
+            .filter(|p| p.threads() > 1 && cost >= WORTH_SPLITTING)
+        {
             return split(pool, y, row.max(1), grain.max(1), scratch, &f);
         }
         let _ = (row, grain, cost);
@@ -56,11 +59,18 @@ fn split<T: Send>(
     // Scratch runs keep the arena's alignment.
     let share = scratch.len() / threads / crate::ARENA_ALIGN * crate::ARENA_ALIGN;
     type Part<'s, T> = (usize, &'s mut [T], &'s mut [u8]);
-    let mut parts: [Mutex<Option<Part<'_, T>>>; MAX_THREADS] = [const { Mutex::new(None) }; MAX_THREADS];
+    let mut parts: [Mutex<Option<Part<'_, T>>>; MAX_THREADS] =
+        [const { Mutex::new(None) }; MAX_THREADS];
     let (mut rest, mut scratch, mut first) = (y, scratch, 0);
     for (i, part) in parts.iter_mut().take(threads).enumerate() {
-        let end = (grains * (i + 1) / threads * grain * row).saturating_sub(first * row).min(rest.len());
-        let (mine, tail) = if i + 1 == threads { (rest, [].as_mut_slice()) } else { rest.split_at_mut(end) };
+        let end = (grains * (i + 1) / threads * grain * row)
+            .saturating_sub(first * row)
+            .min(rest.len());
+        let (mine, tail) = if i + 1 == threads {
+            (rest, [].as_mut_slice())
+        } else {
+            rest.split_at_mut(end)
+        };
         let (work, other) = scratch.split_at_mut(share.min(scratch.len()));
         let rows = mine.len() / row;
         *part = Mutex::new(Some((first, mine, work)));
@@ -68,7 +78,9 @@ fn split<T: Send>(
     }
     let failure = Mutex::new(None);
     pool.run(&|worker| {
-        let Some(slot) = parts.get(worker) else { return };
+        let Some(slot) = parts.get(worker) else {
+            return;
+        };
         let part = slot.lock().ok().and_then(|mut p| p.take());
         if let Some((first, y, scratch)) = part
             && let Err(e) = f(first, y, scratch)
@@ -93,7 +105,9 @@ mod tests {
             let mut scratch = std::vec![0u8; 1000];
             exec.rows(&mut y, 5, 4, usize::MAX, &mut scratch, |first, y, _| {
                 assert_eq!(first % 4, 0);
-                y.iter_mut().enumerate().for_each(|(i, v)| *v += (first * 5 + i) as u32 + 1);
+                y.iter_mut()
+                    .enumerate()
+                    .for_each(|(i, v)| *v += (first * 5 + i) as u32 + 1);
                 Ok(())
             })
             .unwrap();

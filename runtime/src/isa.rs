@@ -22,7 +22,13 @@ pub enum Isa {
 
 impl Isa {
     /// All of them, weakest first.
-    pub const ALL: [Isa; 5] = [Isa::Portable, Isa::Avx2, Isa::AvxVnni, Isa::Avx512Vnni, Isa::Amx];
+    pub const ALL: [Isa; 5] = [
+        Isa::Portable,
+        Isa::Avx2,
+        Isa::AvxVnni,
+        Isa::Avx512Vnni,
+        Isa::Amx,
+    ];
 
     /// Name as `--isa` takes it.
     pub const fn name(self) -> &'static str {
@@ -52,7 +58,11 @@ impl Isa {
     /// assert!(Isa::best().is_available());
     /// ```
     pub fn best() -> Isa {
-        Isa::ALL.into_iter().rev().find(|isa| isa.is_available()).unwrap_or(Isa::Portable)
+        Isa::ALL
+            .into_iter()
+            .rev()
+            .find(|isa| isa.is_available())
+            .unwrap_or(Isa::Portable)
     }
 }
 

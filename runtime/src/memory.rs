@@ -1,10 +1,10 @@
 //! The arena: caller's memory, handed to a step as disjoint slices without `unsafe`.
 
-use crate::artifact::layout::MAX_BANKS;
+use crate::ARENA_ALIGN;
 use crate::artifact::Artifact;
+use crate::artifact::layout::MAX_BANKS;
 use crate::error::Error;
 use crate::tensor::{CONSTANT_BANK, Tensor, TensorId};
-use crate::ARENA_ALIGN;
 
 /// Memory with the alignment an arena needs.
 ///
@@ -61,8 +61,13 @@ pub(crate) enum Read<'v> {
 
 impl<'a> Memory<'a> {
     /// Takes one slice per bank the artifact uses, in order.
-    pub fn new(artifact: &Artifact<'_>, banks: impl IntoIterator<Item = &'a mut [u8]>) -> Result<Self, Error> {
-        let mut memory = Memory { banks: core::array::from_fn(|_| [].as_mut_slice()) };
+    pub fn new(
+        artifact: &Artifact<'_>,
+        banks: impl IntoIterator<Item = &'a mut [u8]>,
+    ) -> Result<Self, Error> {
+        let mut memory = Memory {
+            banks: core::array::from_fn(|_| [].as_mut_slice()),
+        };
         for (slot, bank) in memory.banks.iter_mut().zip(banks) {
             *slot = bank;
         }
@@ -133,11 +138,18 @@ impl<'a> Memory<'a> {
         if shared {
             found[1] = found[0];
         }
-        Some(Views { y: y?, scratch: scratch.unwrap_or_default(), reads: found })
+        Some(Views {
+            y: y?,
+            scratch: scratch.unwrap_or_default(),
+            reads: found,
+        })
     }
 
     /// Disjoint slices for the wanted regions; `None` when two of them overlap.
-    fn split<const N: usize>(&mut self, wanted: [Option<Region>; N]) -> Option<[Option<&mut [u8]>; N]> {
+    fn split<const N: usize>(
+        &mut self,
+        wanted: [Option<Region>; N],
+    ) -> Option<[Option<&mut [u8]>; N]> {
         let mut order: [usize; N] = core::array::from_fn(|i| i);
         order.sort_unstable_by_key(|&i| wanted[i].map(|r| (r.bank, r.start)));
         let mut out = [const { None }; N];
@@ -145,7 +157,9 @@ impl<'a> Memory<'a> {
             let mut rest: &mut [u8] = bank;
             let mut base = 0;
             for &i in &order {
-                let Some(r) = wanted[i].filter(|r| usize::from(r.bank) == number) else { continue };
+                let Some(r) = wanted[i].filter(|r| usize::from(r.bank) == number) else {
+                    continue;
+                };
                 let (_, tail) = rest.split_at_mut_checked(r.start.checked_sub(base)?)?;
                 let (mine, tail) = tail.split_at_mut_checked(r.len)?;
                 out[i] = Some(mine);
@@ -172,6 +186,10 @@ struct Region {
 
 impl Region {
     fn of(t: &Tensor) -> Self {
-        Region { bank: t.bank, start: t.offset as usize, len: t.bytes() }
+        Region {
+            bank: t.bank,
+            start: t.offset as usize,
+            len: t.bytes(),
+        }
     }
 }

@@ -105,7 +105,10 @@ mod tests {
         for acc in [i32::MIN, i32::MAX] {
             for m in [1e-30, 1.0, 1e30] {
                 for zero in [-128, 0, 127] {
-                    assert_eq!(requantize(acc, m, zero, -128, 127), by_definition(acc, m, zero, -128, 127));
+                    assert_eq!(
+                        requantize(acc, m, zero, -128, 127),
+                        by_definition(acc, m, zero, -128, 127)
+                    );
                 }
             }
         }

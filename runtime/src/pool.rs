@@ -63,11 +63,21 @@ impl Pool {
         });
         let spawn = |index: usize| {
             let shared = Arc::clone(&shared);
-            thread::Builder::new().name("ampoule".into()).spawn(move || work(&shared, index)).ok()
+            thread::Builder::new()
+                .name("ampoule".into())
+                .spawn(move || work(&shared, index))
+                .ok()
         };
-        let workers: Vec<_> = (1..threads.clamp(1, MAX_THREADS)).map_while(spawn).collect();
+        let workers: Vec<_> = (1..threads.clamp(1, MAX_THREADS))
+            .map_while(spawn)
+            .collect();
         let threads = workers.iter().map(|w| w.thread().clone()).collect();
-        Pool { shared, workers, threads, turn: Mutex::new(()) }
+        Pool {
+            shared,
+            workers,
+            threads,
+            turn: Mutex::new(()),
+        }
     }
 
     /// Threads that take part in a job, the caller included.
@@ -78,7 +88,10 @@ impl Pool {
     /// Calls `f(worker)` once on every thread, `worker` counting from 0 (the caller), and returns when
     /// all calls have returned. A panic in a worker's call is raised again here.
     pub fn run(&self, f: &(dyn Fn(usize) + Sync)) {
-        let _turn = self.turn.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let _turn = self
+            .turn
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         let job = Job { call: f };
         let shared = &*self.shared;
         shared.pending.store(self.workers.len(), Ordering::Relaxed);
@@ -103,7 +116,11 @@ impl Drop for Wait<'_> {
         let mut spins = 0u32;
         while self.0.pending.load(Ordering::Acquire) > 0 {
             spins += 1;
-            if spins < SPINS { core::hint::spin_loop() } else { thread::yield_now() }
+            if spins < SPINS {
+                core::hint::spin_loop()
+            } else {
+                thread::yield_now()
+            }
         }
     }
 }
@@ -132,7 +149,11 @@ fn work(shared: &Shared, index: usize) {
                 return;
             }
             spins += 1;
-            if spins < SPINS { core::hint::spin_loop() } else { thread::park() }
+            if spins < SPINS {
+                core::hint::spin_loop()
+            } else {
+                thread::park()
+            }
         };
         seen = epoch;
         // SAFETY: `job` was stored before the epoch's release that the acquire above observed, and
@@ -167,7 +188,10 @@ mod tests {
     fn a_panic_reaches_the_caller_and_the_pool_lives_on() {
         let pool = Pool::new(2);
         let panics = |who: usize| {
-            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| pool.run(&|i| assert!(i != who)))).is_err()
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                pool.run(&|i| assert!(i != who))
+            }))
+            .is_err()
         };
         assert!(panics(1) && panics(0));
         pool.run(&|_| ());

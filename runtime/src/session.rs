@@ -58,7 +58,10 @@ impl<'m, 'a> Session<'m, 'a> {
     /// # Errors
     ///
     /// [`Error::ArenaTooSmall`] or [`Error::ArenaMisaligned`].
-    pub fn new(artifact: Artifact<'m>, banks: impl IntoIterator<Item = &'a mut [u8]>) -> Result<Self, Error> {
+    pub fn new(
+        artifact: Artifact<'m>,
+        banks: impl IntoIterator<Item = &'a mut [u8]>,
+    ) -> Result<Self, Error> {
         Self::with_isa(artifact, banks, Isa::best())
     }
 
@@ -73,7 +76,12 @@ impl<'m, 'a> Session<'m, 'a> {
         isa: Isa,
     ) -> Result<Self, Error> {
         let memory = Memory::new(&artifact, banks)?;
-        Ok(Session { artifact, memory, capability: Capability::new(isa)?, exec: Exec::default() })
+        Ok(Session {
+            artifact,
+            memory,
+            capability: Capability::new(isa)?,
+            exec: Exec::default(),
+        })
     }
 
     /// Splits the work over a pool's threads. Results do not depend on it.
@@ -118,8 +126,17 @@ impl<'m, 'a> Session<'m, 'a> {
             self.step(index, &step)?;
             let output = step.output();
             let tensor = artifact.tensor(output)?;
-            let bytes = self.memory.tensor(&artifact, &tensor).ok_or(Error::Internal(index as u16))?;
-            observe(Observation { index, step, output, tensor, bytes });
+            let bytes = self
+                .memory
+                .tensor(&artifact, &tensor)
+                .ok_or(Error::Internal(index as u16))?;
+            observe(Observation {
+                index,
+                step,
+                output,
+                tensor,
+                bytes,
+            });
         }
         Ok(())
     }
@@ -127,8 +144,10 @@ impl<'m, 'a> Session<'m, 'a> {
     fn step(&mut self, index: usize, step: &Step) -> Result<(), Error> {
         let fault = Error::Internal(index as u16);
         let bound = Bound::new(&self.artifact, step).ok_or(fault)?;
-        let views =
-            self.memory.views(&self.artifact, step.output(), step.scratch(), step.inputs()).ok_or(fault)?;
+        let views = self
+            .memory
+            .views(&self.artifact, step.output(), step.scratch(), step.inputs())
+            .ok_or(fault)?;
         run::run(&bound, self.capability, self.exec, views).map_err(|_| fault)
     }
 
@@ -167,7 +186,9 @@ impl<'m, 'a> Session<'m, 'a> {
     /// [`Error::NoSuchIo`].
     pub fn output_bytes(&self, index: usize) -> Result<&[u8], Error> {
         let io = self.output(index)?;
-        self.memory.tensor(&self.artifact, &io.tensor).ok_or(Error::NoSuchIo)
+        self.memory
+            .tensor(&self.artifact, &io.tensor)
+            .ok_or(Error::NoSuchIo)
     }
 
     /// Copies codes into an i8 input.
@@ -191,13 +212,22 @@ impl<'m, 'a> Session<'m, 'a> {
         let bytes = self.input_bytes(index)?;
         let expected = bytes.len() / t.dtype.size();
         if expected != values.len() {
-            return Err(Error::Length { expected, got: values.len() });
+            return Err(Error::Length {
+                expected,
+                got: values.len(),
+            });
         }
         match t.dtype {
             DType::F32 => copy_exact(bytemuck::cast_slice(values), bytes),
             DType::I8 => {
                 let codes = bytemuck::cast_slice_mut(bytes);
-                crate::ops::convert::quantize_i8(capability, 1.0 / t.scale, t.zero_point, values, codes)
+                crate::ops::convert::quantize_i8(
+                    capability,
+                    1.0 / t.scale,
+                    t.zero_point,
+                    values,
+                    codes,
+                )
             }
             _ => Err(Error::NoSuchIo),
         }
@@ -223,7 +253,10 @@ impl<'m, 'a> Session<'m, 'a> {
         let bytes = self.output_bytes(index)?;
         let expected = bytes.len() / t.dtype.size();
         if expected != out.len() {
-            return Err(Error::Length { expected, got: out.len() });
+            return Err(Error::Length {
+                expected,
+                got: out.len(),
+            });
         }
         dequantize(&t, bytes, out);
         Ok(())
@@ -240,13 +273,19 @@ impl<'m, 'a> Session<'m, 'a> {
         for (i, golden) in artifact.golden().enumerate() {
             for (number, io) in artifact.inputs().enumerate() {
                 let is_float = io.tensor.dtype == DType::F32;
-                golden_input(golden.seed.wrapping_add(number as u32), is_float, self.input_bytes(number)?);
+                golden_input(
+                    golden.seed.wrapping_add(number as u32),
+                    is_float,
+                    self.input_bytes(number)?,
+                );
             }
             self.run()?;
             let mut expected = golden.outputs;
             for number in 0..artifact.outputs().count() {
                 let got = self.output_bytes(number)?;
-                let (mine, rest) = expected.split_at_checked(got.len()).ok_or(Error::SelfTest(i as u16))?;
+                let (mine, rest) = expected
+                    .split_at_checked(got.len())
+                    .ok_or(Error::SelfTest(i as u16))?;
                 if mine != got {
                     return Err(Error::SelfTest(i as u16));
                 }
@@ -267,7 +306,11 @@ impl<'m, 'a> Session<'m, 'a> {
             Direction::Input => self.input(index)?,
             Direction::Output => self.output(index)?,
         };
-        if io.tensor.dtype == dtype { Ok(()) } else { Err(Error::NoSuchIo) }
+        if io.tensor.dtype == dtype {
+            Ok(())
+        } else {
+            Err(Error::NoSuchIo)
+        }
     }
 }
 
@@ -275,29 +318,42 @@ impl<'m, 'a> Session<'m, 'a> {
 pub fn dequantize(t: &Tensor, bytes: &[u8], out: &mut [f32]) {
     let values = out.iter_mut();
     match t.dtype {
-        DType::I8 => values.zip(bytes).for_each(|(o, &b)| *o = (i32::from(b as i8) - t.zero_point) as f32 * t.scale),
+        DType::I8 => values
+            .zip(bytes)
+            .for_each(|(o, &b)| *o = (i32::from(b as i8) - t.zero_point) as f32 * t.scale),
         DType::I16 => {
             let (codes, _) = bytes.as_chunks::<2>();
-            values.zip(codes).for_each(|(o, &c)| *o = f32::from(i16::from_le_bytes(c)) * t.scale);
+            values
+                .zip(codes)
+                .for_each(|(o, &c)| *o = f32::from(i16::from_le_bytes(c)) * t.scale);
         }
         DType::F32 => {
             let (words, _) = bytes.as_chunks::<4>();
-            values.zip(words).for_each(|(o, &w)| *o = f32::from_le_bytes(w));
+            values
+                .zip(words)
+                .for_each(|(o, &w)| *o = f32::from_le_bytes(w));
         }
         DType::I32 => {
             let (words, _) = bytes.as_chunks::<4>();
-            values.zip(words).for_each(|(o, &w)| *o = i32::from_le_bytes(w) as f32);
+            values
+                .zip(words)
+                .for_each(|(o, &w)| *o = i32::from_le_bytes(w) as f32);
         }
         DType::F16 => {
             let (codes, _) = bytes.as_chunks::<2>();
-            values.zip(codes).for_each(|(o, &c)| *o = half::f16::from_le_bytes(c).to_f32());
+            values
+                .zip(codes)
+                .for_each(|(o, &c)| *o = half::f16::from_le_bytes(c).to_f32());
         }
     }
 }
 
 fn copy_exact(from: &[u8], to: &mut [u8]) -> Result<(), Error> {
     if from.len() != to.len() {
-        return Err(Error::Length { expected: to.len(), got: from.len() });
+        return Err(Error::Length {
+            expected: to.len(),
+            got: from.len(),
+        });
     }
     to.copy_from_slice(from);
     Ok(())

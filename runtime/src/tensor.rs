@@ -79,9 +79,14 @@ impl Shape {
         }
         for (slot, &d) in out.iter_mut().zip(dims) {
             *slot = u32::try_from(d).ok()?;
-            count = count.checked_mul(d as u64).filter(|&c| c > 0 && c < 1 << 31)?;
+            count = count
+                .checked_mul(d as u64)
+                .filter(|&c| c > 0 && c < 1 << 31)?;
         }
-        Some(Shape { rank: dims.len() as u8, dims: out })
+        Some(Shape {
+            rank: dims.len() as u8,
+            dims: out,
+        })
     }
 
     /// Number of dimensions.

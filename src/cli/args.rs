@@ -18,7 +18,9 @@ pub struct ImportArgs {
 impl ImportArgs {
     /// As the importer takes them.
     pub fn options(&self) -> ImportOptions {
-        ImportOptions { input_shapes: self.input_shapes.iter().cloned().collect::<HashMap<_, _>>() }
+        ImportOptions {
+            input_shapes: self.input_shapes.iter().cloned().collect::<HashMap<_, _>>(),
+        }
     }
 }
 
@@ -53,29 +55,44 @@ impl ExecArgs {
 /// An instruction set by name.
 pub fn isa(text: &str) -> Result<Isa, String> {
     // OneDNN's name for AVX-VNNI, which benches/peers passes.
-    let text = if text == "avx2vnni" { Isa::AvxVnni.name() } else { text };
-    Isa::from_name(text).ok_or_else(|| format!("expected one of {}", Isa::ALL.map(Isa::name).join(", ")))
+    let text = if text == "avx2vnni" {
+        Isa::AvxVnni.name()
+    } else {
+        text
+    };
+    Isa::from_name(text)
+        .ok_or_else(|| format!("expected one of {}", Isa::ALL.map(Isa::name).join(", ")))
 }
 
 /// `name:1,3,224,224`.
 fn input_shape(text: &str) -> Result<(String, Vec<usize>), String> {
-    let expected = || "expected NAME:D,D,… with sizes from 1, for example input:1,3,224,224".to_owned();
+    let expected =
+        || "expected NAME:D,D,… with sizes from 1, for example input:1,3,224,224".to_owned();
     // A name may hold colons; sizes do not.
     let (name, dims) = text.rsplit_once(':').ok_or_else(expected)?;
-    let dims: Option<Vec<usize>> = dims.split(',').map(|d| d.trim().parse().ok().filter(|&d| d > 0)).collect();
+    let dims: Option<Vec<usize>> = dims
+        .split(',')
+        .map(|d| d.trim().parse().ok().filter(|&d| d > 0))
+        .collect();
     Ok((name.to_owned(), dims.ok_or_else(expected)?))
 }
 
 /// `WxH`.
 pub fn size(text: &str) -> Result<(u16, u16), String> {
-    let parsed = text.split_once(['x', '×']).and_then(|(w, h)| Some((w.parse().ok()?, h.parse().ok()?)));
-    parsed.filter(|&(w, h)| w > 0 && h > 0).ok_or_else(|| "expected WxH in pixels, for example 224x224".to_owned())
+    let parsed = text
+        .split_once(['x', '×'])
+        .and_then(|(w, h)| Some((w.parse().ok()?, h.parse().ok()?)));
+    parsed
+        .filter(|&(w, h)| w > 0 && h > 0)
+        .ok_or_else(|| "expected WxH in pixels, for example 224x224".to_owned())
 }
 
 /// `r,g,b`, or one number for all three.
 pub fn triple(text: &str) -> Result<[f32; 3], String> {
-    let numbers: Option<Vec<f32>> =
-        text.split(',').map(|n| n.trim().parse().ok().filter(|n: &f32| n.is_finite())).collect();
+    let numbers: Option<Vec<f32>> = text
+        .split(',')
+        .map(|n| n.trim().parse().ok().filter(|n: &f32| n.is_finite()))
+        .collect();
     match numbers.as_deref() {
         Some([all]) => Ok([*all; 3]),
         Some([r, g, b]) => Ok([*r, *g, *b]),
@@ -85,12 +102,14 @@ pub fn triple(text: &str) -> Result<[f32; 3], String> {
 
 /// Whether a path names an ONNX file.
 pub fn is_onnx(path: &Path) -> bool {
-    path.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx"))
+    path.extension()
+        .is_some_and(|e| e.eq_ignore_ascii_case("onnx"))
 }
 
 /// Whether a path names an array file.
 pub fn is_npy(path: &Path) -> bool {
-    path.extension().is_some_and(|e| e.eq_ignore_ascii_case("npy"))
+    path.extension()
+        .is_some_and(|e| e.eq_ignore_ascii_case("npy"))
 }
 
 #[cfg(test)]
@@ -100,12 +119,24 @@ mod tests {
     #[test]
     fn good_and_bad_values() {
         assert_eq!(size("96x64"), Ok((96, 64)));
-        assert!(["", "96", "0x4", "4x", "99999x1"].iter().all(|s| size(s).is_err()));
+        assert!(
+            ["", "96", "0x4", "4x", "99999x1"]
+                .iter()
+                .all(|s| size(s).is_err())
+        );
         assert_eq!(triple("1"), Ok([1.0; 3]));
         assert_eq!(triple("1, 2,3"), Ok([1.0, 2.0, 3.0]));
-        assert!(["", "1,2", "nan", "1,2,3,4"].iter().all(|s| triple(s).is_err()));
+        assert!(
+            ["", "1,2", "nan", "1,2,3,4"]
+                .iter()
+                .all(|s| triple(s).is_err())
+        );
         assert_eq!(input_shape("a:b:1,3"), Ok(("a:b".to_owned(), vec![1, 3])));
-        assert!(["a", "a:", "a:0,1", "a:x"].iter().all(|s| input_shape(s).is_err()));
+        assert!(
+            ["a", "a:", "a:0,1", "a:x"]
+                .iter()
+                .all(|s| input_shape(s).is_err())
+        );
         assert!(isa("avx2").is_ok() && isa("mmx").is_err());
     }
 }

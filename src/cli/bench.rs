@@ -76,7 +76,10 @@ impl Bench {
         measure(&mut session, Until::Elapsed(WARM_UP))?;
         let times = Times::of(measure(&mut session, until)?);
         let steps = match self.profile {
-            true => Some(profile::steps(&details, &super::timing::profile(&mut session, until)?)),
+            true => Some(profile::steps(
+                &details,
+                &super::timing::profile(&mut session, until)?,
+            )),
             false => None,
         };
         let outcome = Outcome {
@@ -87,7 +90,11 @@ impl Bench {
             times,
             steps,
         };
-        if self.json { print_json(&outcome) } else { print(&render(&outcome)) }
+        if self.json {
+            print_json(&outcome)
+        } else {
+            print(&render(&outcome))
+        }
     }
 }
 
@@ -97,11 +104,18 @@ fn serve(session: &mut Session<'_, '_>) -> Result<(), Failure> {
     session.run()?;
     for line in std::io::stdin().lock().lines() {
         let line = line.map_err(Failure::Print)?;
-        let Some(n) = line.strip_prefix("run ").and_then(|n| n.trim().parse().ok()) else { continue };
+        let Some(n) = line
+            .strip_prefix("run ")
+            .and_then(|n| n.trim().parse().ok())
+        else {
+            continue;
+        };
         let times = measure(session, Until::Runs(n))?;
         let rounded: Vec<String> = times.iter().map(|t| format!("{t:.1}")).collect();
         let mut out = std::io::stdout().lock();
-        writeln!(out, "[{}]", rounded.join(",")).and_then(|()| out.flush()).map_err(Failure::Print)?;
+        writeln!(out, "[{}]", rounded.join(","))
+            .and_then(|()| out.flush())
+            .map_err(Failure::Print)?;
     }
     Ok(())
 }
@@ -109,13 +123,23 @@ fn serve(session: &mut Session<'_, '_>) -> Result<(), Failure> {
 fn render(o: &Outcome) -> String {
     let t = &o.times;
     let table = facts(&[
-        ("median", format!("{}  ± {} (median deviation)", micros(t.median_us), micros(t.spread_us))),
+        (
+            "median",
+            format!(
+                "{}  ± {} (median deviation)",
+                micros(t.median_us),
+                micros(t.spread_us)
+            ),
+        ),
         ("p10", micros(t.p10_us)),
         ("p99", micros(t.p99_us)),
         ("runs", count(t.runs as u64)),
         ("isa", o.isa.to_owned()),
         ("threads", o.threads.to_string()),
-        ("speed", format!("{:.2} GMAC/s ({} MACs)", o.gmacs_per_second, count(o.macs))),
+        (
+            "speed",
+            format!("{:.2} GMAC/s ({} MACs)", o.gmacs_per_second, count(o.macs)),
+        ),
     ]);
     match &o.steps {
         Some(steps) => format!("{}\n{table}", profile::render(steps)),

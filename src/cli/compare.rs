@@ -59,9 +59,21 @@ impl Compare {
                 Loaded::pictures(&set, &preprocess, &bars)?
             }
             _ => {
-                let input = artifact.inputs().next().ok_or(ampoule_runtime::Error::NoSuchIo)?;
-                let stored: Vec<usize> = input.tensor.shape.dims().iter().map(|&d| d as usize).collect();
-                let layout: Vec<usize> = input.layout[..stored.len()].iter().map(|&d| usize::from(d)).collect();
+                let input = artifact
+                    .inputs()
+                    .next()
+                    .ok_or(ampoule_runtime::Error::NoSuchIo)?;
+                let stored: Vec<usize> = input
+                    .tensor
+                    .shape
+                    .dims()
+                    .iter()
+                    .map(|&d| d as usize)
+                    .collect();
+                let layout: Vec<usize> = input.layout[..stored.len()]
+                    .iter()
+                    .map(|&d| usize::from(d))
+                    .collect();
                 if !is_npy(&self.data) {
                     return Err(ampoule::ClassifyError::NotForPictures.into());
                 }
@@ -75,12 +87,26 @@ impl Compare {
             let page = report::compare::page(&self.onnx, &self.artifact, &comparison);
             save(path, page.as_bytes())?;
         }
-        if self.json { print_json(&comparison) } else { print(&render(&comparison)) }
+        if self.json {
+            print_json(&comparison)
+        } else {
+            print(&render(&comparison))
+        }
     }
 }
 
 fn render(c: &Comparison) -> String {
-    let mut table = Table::new(&[">step", "operator", "tensor", "shape", "type", ">SQNR dB", ">cosine", ">max |Δ|", ">clipped"]);
+    let mut table = Table::new(&[
+        ">step",
+        "operator",
+        "tensor",
+        "shape",
+        "type",
+        ">SQNR dB",
+        ">cosine",
+        ">max |Δ|",
+        ">clipped",
+    ]);
     for l in c.worst_first() {
         table.row([
             l.step.to_string(),
@@ -100,7 +126,15 @@ fn render(c: &Comparison) -> String {
     };
     let below = format!("first below {SUSPICIOUS_DB:.0} dB");
     let rows = [
-        ("compared", format!("{} tensors over {} samples; {} have no float counterpart", c.layers.len(), c.samples, c.unmatched)),
+        (
+            "compared",
+            format!(
+                "{} tensors over {} samples; {} have no float counterpart",
+                c.layers.len(),
+                c.samples,
+                c.unmatched
+            ),
+        ),
         (&*below, first),
     ];
     format!("{}\n{}", table.render(), facts(&rows))

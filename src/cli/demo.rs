@@ -93,7 +93,10 @@ impl Demo {
     pub fn execute(&self) -> Result<(), Failure> {
         let started = Instant::now();
         let fixtures = fixtures()?;
-        let fail = |source| Failure::Write { path: self.out.clone(), source };
+        let fail = |source| Failure::Write {
+            path: self.out.clone(),
+            source,
+        };
         std::fs::create_dir_all(&self.out).map_err(fail)?;
         let bars = Bars::new();
         let mut outcome = self.measure(&fixtures, &bars)?;
@@ -116,24 +119,37 @@ impl Demo {
         let preprocess = ImageArgs::default().preprocess(&shape)?;
         let samples = Loaded::pictures(&set, &preprocess, bars)?;
 
-        let options = QuantizeOptions { preprocess: Some(preprocess), labels, ..QuantizeOptions::default() };
+        let options = QuantizeOptions {
+            preprocess: Some(preprocess),
+            labels,
+            ..QuantizeOptions::default()
+        };
         let int8 = quantize(source.graph.clone(), &samples, &options, bars)?;
         save(&self.out.join("vww.amp"), &int8.compiled.bytes)?;
         let mut model = Model::from_bytes(int8.compiled.bytes)?;
         let mut float = Model::from_bytes(seal_float(&source.graph, &options)?.bytes)?;
-        let oracle = OracleEngine { model: source.oracle(&onnx)?, preprocess };
+        let oracle = OracleEngine {
+            model: source.oracle(&onnx)?,
+            preprocess,
+        };
 
         bars.begin("compare", COMPARED);
         let few = First(&samples, COMPARED);
         let comparison = compare(&source.graph, &model, &few, &|done| bars.advance(done))?;
         bars.end();
-        let classify = |engine: &dyn Engine, stage: &str| classify_all(&set, engine, None, stage, bars);
+        let classify =
+            |engine: &dyn Engine, stage: &str| classify_all(&set, engine, None, stage, bars);
         let by_oracle = classify(&oracle, "float")?;
         let by_float = classify(&Classifier::new(float.clone())?, "own float")?;
         let by_int8 = classify(&Classifier::new(model.clone())?, "int8")?;
 
         bars.begin("time", 4);
-        let input = samples.sample(0).map_err(Failure::Usage)?.into_iter().next().unwrap_or_default();
+        let input = samples
+            .sample(0)
+            .map_err(Failure::Usage)?
+            .into_iter()
+            .next()
+            .unwrap_or_default();
         let oracle_us = oracle_time(&oracle.model, &input)?;
         bars.advance(1);
         let float_us = session_time(&mut float)?;
@@ -147,11 +163,33 @@ impl Demo {
         selftest::verdict(&model, &selftest)?;
 
         let onnx_bytes = std::fs::metadata(&onnx).map_or(0, |m| m.len() as usize);
-        let arena = |m: &Model| m.artifact().ok().map(|a| (0..a.banks()).map(|b| a.bank_bytes(b)).sum());
+        let arena = |m: &Model| {
+            m.artifact()
+                .ok()
+                .map(|a| (0..a.banks()).map(|b| a.bank_bytes(b)).sum())
+        };
         let rows = vec![
-            row("float, ONNX (tract)", &by_oracle, onnx_bytes, None, oracle_us)?,
-            row("float, ampoule", &by_float, float.bytes().len(), arena(&float), float_us)?,
-            row("int8, ampoule", &by_int8, model.bytes().len(), arena(&model), int8_us)?,
+            row(
+                "float, ONNX (tract)",
+                &by_oracle,
+                onnx_bytes,
+                None,
+                oracle_us,
+            )?,
+            row(
+                "float, ampoule",
+                &by_float,
+                float.bytes().len(),
+                arena(&float),
+                float_us,
+            )?,
+            row(
+                "int8, ampoule",
+                &by_int8,
+                model.bytes().len(),
+                arena(&model),
+                int8_us,
+            )?,
         ];
         Ok(Outcome {
             isa: Isa::best().name(),
@@ -219,25 +257,53 @@ fn row(
 ) -> Result<Row, Failure> {
     let accuracy = verdicts.accuracy(0)?;
     let (top1, top1_interval) = (accuracy.top1, accuracy.top1_interval);
-    Ok(Row { name, top1, top1_interval, file_bytes, arena_bytes, median_us })
+    Ok(Row {
+        name,
+        top1,
+        top1_interval,
+        file_bytes,
+        arena_bytes,
+        median_us,
+    })
 }
 
 fn pictures(set: &ImageSet, float: &Verdicts, int8: &Verdicts) -> Result<Vec<Picture>, Failure> {
-    let name = |class: Option<usize>| class.and_then(|c| LABELS.get(c)).map_or("nothing", |l| *l).replace('_', " ");
+    let name = |class: Option<usize>| {
+        class
+            .and_then(|c| LABELS.get(c))
+            .map_or("nothing", |l| *l)
+            .replace('_', " ")
+    };
     float
         .answers
         .iter()
         .zip(&int8.answers)
         .map(|(f, i)| {
             let path = &set.entries()[f.index].path;
-            let jpeg = std::fs::read(path).map_err(|source| Failure::Read { path: path.clone(), source })?;
-            Ok(Picture { jpeg, truth: name(f.class.map(|c| c as usize)), float: name(f.best), int8: name(i.best) })
+            let jpeg = std::fs::read(path).map_err(|source| Failure::Read {
+                path: path.clone(),
+                source,
+            })?;
+            Ok(Picture {
+                jpeg,
+                truth: name(f.class.map(|c| c as usize)),
+                float: name(f.best),
+                int8: name(i.best),
+            })
         })
         .collect()
 }
 
 fn render(o: &Outcome) -> String {
-    let mut table = Table::new(&["", ">top-1", ">95 % interval", ">file", ">arena", ">median", ">faster"]);
+    let mut table = Table::new(&[
+        "",
+        ">top-1",
+        ">95 % interval",
+        ">file",
+        ">arena",
+        ">median",
+        ">faster",
+    ]);
     for r in &o.rows {
         let (lo, hi) = r.top1_interval;
         table.row([

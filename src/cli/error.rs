@@ -34,13 +34,20 @@ pub enum Failure {
     Artifact { path: PathBuf, error: Runtime },
     /// An artifact that does not do what the command needs.
     #[error("`{path}` {what}")]
-    Unfit { path: PathBuf, what: String, hint: &'static str },
+    Unfit {
+        path: PathBuf,
+        what: String,
+        hint: &'static str,
+    },
     /// An array file.
     #[error("`{path}`: {what}")]
     Npy { path: PathBuf, what: String },
     /// A picture that can't be brought to the model's size.
     #[error("`{path}`: {error}")]
-    Picture { path: PathBuf, error: PreprocessError },
+    Picture {
+        path: PathBuf,
+        error: PreprocessError,
+    },
     /// A model that can't be imported.
     #[error(transparent)]
     Import(#[from] ImportError),
@@ -66,8 +73,14 @@ pub enum Failure {
     #[error("{} of the steps would not run in int8:\n{}", .0.len(), .0.join("\n"))]
     Fallback(Vec<String>),
     /// The imported graph computes something else than the file.
-    #[error("the optimised graph differs from the ONNX file after {after}: {sqnr_db:.1} dB where at least {wanted:.0} dB are expected")]
-    Parity { after: String, sqnr_db: f64, wanted: f64 },
+    #[error(
+        "the optimised graph differs from the ONNX file after {after}: {sqnr_db:.1} dB where at least {wanted:.0} dB are expected"
+    )]
+    Parity {
+        after: String,
+        sqnr_db: f64,
+        wanted: f64,
+    },
     /// Outputs that differ where they must not.
     #[error("{0}")]
     SelfTest(String),
@@ -91,25 +104,41 @@ impl Failure {
     /// What the user can try, where that is not part of the message.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Failure::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => Some("check the path"),
+            Failure::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                Some("check the path")
+            }
             Failure::Read { .. } => Some("check that it is a file you may read"),
-            Failure::Write { .. } => Some("check that the folder exists, may be written and has room"),
+            Failure::Write { .. } => {
+                Some("check that the folder exists, may be written and has room")
+            }
             Failure::Artifact { error, .. } => artifact_hint(*error),
-            Failure::Model(ModelError::Runtime(error)) | Failure::Classify(ClassifyError::Model(ModelError::Runtime(error))) => {
+            Failure::Model(ModelError::Runtime(error))
+            | Failure::Classify(ClassifyError::Model(ModelError::Runtime(error))) => {
                 artifact_hint(*error)
             }
             Failure::Unfit { hint, .. } => Some(hint),
-            Failure::Npy { .. } => Some("save it with numpy.save, as float32, one sample along the first axis"),
-            Failure::Picture { error: PreprocessError::CropTooLarge, .. } => Some("--resize exact, or larger pictures"),
+            Failure::Npy { .. } => {
+                Some("save it with numpy.save, as float32, one sample along the first axis")
+            }
+            Failure::Picture {
+                error: PreprocessError::CropTooLarge,
+                ..
+            } => Some("--resize exact, or larger pictures"),
             Failure::Import(error) => import_hint(&error.problem),
             Failure::Data(error) => data_hint(error),
-            Failure::Classify(ClassifyError::NotForPictures) => Some("give .npy files, or quantize with pictures"),
-            Failure::Fallback(_) => Some("leave --deny-fallback out to accept them"),
-            Failure::Quantize(QuantizeError::MaxDrop { .. }) => {
-                Some("a larger --max-drop, more or other calibration pictures, or check the preprocessing")
+            Failure::Classify(ClassifyError::NotForPictures) => {
+                Some("give .npy files, or quantize with pictures")
             }
-            Failure::Parity { .. } => Some("this is a fault of ampoule: please report it with the model"),
-            Failure::SelfTest(_) => Some("copy the file again; if it stays, this processor is computing wrongly"),
+            Failure::Fallback(_) => Some("leave --deny-fallback out to accept them"),
+            Failure::Quantize(QuantizeError::MaxDrop { .. }) => Some(
+                "a larger --max-drop, more or other calibration pictures, or check the preprocessing",
+            ),
+            Failure::Parity { .. } => {
+                Some("this is a fault of ampoule: please report it with the model")
+            }
+            Failure::SelfTest(_) => {
+                Some("copy the file again; if it stays, this processor is computing wrongly")
+            }
             _ => None,
         }
     }
@@ -118,8 +147,12 @@ impl Failure {
 fn artifact_hint(error: Runtime) -> Option<&'static str> {
     match error {
         Runtime::BadMagic => Some("give a file that `ampoule quantize` made"),
-        Runtime::Truncated | Runtime::Checksum => Some("copy it again, or quantize the model again"),
-        Runtime::UnsupportedVersion { .. } => Some("quantize the model again with this version of ampoule"),
+        Runtime::Truncated | Runtime::Checksum => {
+            Some("copy it again, or quantize the model again")
+        }
+        Runtime::UnsupportedVersion { .. } => {
+            Some("quantize the model again with this version of ampoule")
+        }
         Runtime::IsaUnavailable(_) => Some("`ampoule selftest` lists what this processor has"),
         _ => None,
     }

@@ -95,7 +95,13 @@ impl Eval {
             Some(limit) => set.limit(limit as usize),
             None => set,
         };
-        let verdicts = classify_all(&set, &*engine, self.threads.map(usize::from), "evaluate", &Bars::new())?;
+        let verdicts = classify_all(
+            &set,
+            &*engine,
+            self.threads.map(usize::from),
+            "evaluate",
+            &Bars::new(),
+        )?;
         for reason in &verdicts.left_out {
             note(&format!("warning: left out: {reason}"));
         }
@@ -105,13 +111,18 @@ impl Eval {
             accuracy: verdicts.accuracy(unlabelled)?,
             peak_memory_bytes: memory::peak(),
         };
-        if self.json { print_json(&outcome) } else { print(&render(&outcome)) }
+        if self.json {
+            print_json(&outcome)
+        } else {
+            print(&render(&outcome))
+        }
     }
 
     fn engine(&self) -> Result<(Box<dyn Engine>, Vec<String>, &'static str), Failure> {
         let given = self.labels.as_deref().map(labels::read).transpose()?;
         if !is_onnx(&self.model) {
-            let classifier = read_classifier(&self.model)?.with_isa(self.isa.unwrap_or_else(Isa::best))?;
+            let classifier =
+                read_classifier(&self.model)?.with_isa(self.isa.unwrap_or_else(Isa::best))?;
             let names = given.unwrap_or_else(|| classifier.labels().to_vec());
             return Ok((Box::new(classifier), names, "artifact"));
         }
@@ -122,15 +133,27 @@ impl Eval {
                 (*like.preprocess(), like.labels().to_vec())
             }
             None => {
-                let preprocess = self.image.preprocess(source.graph.shape(source.input()?.value))?;
+                let preprocess = self
+                    .image
+                    .preprocess(source.graph.shape(source.input()?.value))?;
                 if self.image.is_assumed() {
-                    note(&format!("assuming: {}; give --preset or --like to choose", describe(&preprocess)));
+                    note(&format!(
+                        "assuming: {}; give --preset or --like to choose",
+                        describe(&preprocess)
+                    ));
                 }
                 (preprocess, Vec::new())
             }
         };
-        let engine = OracleEngine { model: source.oracle(&self.model)?, preprocess };
-        Ok((Box::new(engine), given.unwrap_or(names), "float oracle (tract)"))
+        let engine = OracleEngine {
+            model: source.oracle(&self.model)?,
+            preprocess,
+        };
+        Ok((
+            Box::new(engine),
+            given.unwrap_or(names),
+            "float oracle (tract)",
+        ))
     }
 }
 
@@ -187,7 +210,10 @@ pub fn classify_all(
             .collect();
         handles
             .into_iter()
-            .flat_map(|h| h.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .flat_map(|h| {
+                h.join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            })
             .collect()
     });
     progress.end();
@@ -196,15 +222,25 @@ pub fn classify_all(
     for (index, answer) in all {
         match answer {
             Ok(verdict) => answers.push(verdict),
-            Err(failure) if is_about_the_picture(&failure) => left_out.push(with_path(&failure, &entries[index].path)),
+            Err(failure) if is_about_the_picture(&failure) => {
+                left_out.push(with_path(&failure, &entries[index].path))
+            }
             Err(failure) => return Err(failure),
         }
     }
     if answers.is_empty() {
         let first = left_out.first().cloned().unwrap_or_default();
-        return Err(DataError::NothingDecoded { count: left_out.len(), first }.into());
+        return Err(DataError::NothingDecoded {
+            count: left_out.len(),
+            first,
+        }
+        .into());
     }
-    Ok(Verdicts { answers, left_out, seconds: started.elapsed().as_secs_f64() })
+    Ok(Verdicts {
+        answers,
+        left_out,
+        seconds: started.elapsed().as_secs_f64(),
+    })
 }
 
 fn verdict(engine: &mut dyn Engine, index: usize, entry: &Entry) -> Result<Verdict, Failure> {
@@ -214,7 +250,9 @@ fn verdict(engine: &mut dyn Engine, index: usize, entry: &Entry) -> Result<Verdi
         index,
         class: entry.class,
         best: argmax(&scores),
-        in_top5: entry.class.is_some_and(|c| in_top_k(&scores, c as usize, 5)),
+        in_top5: entry
+            .class
+            .is_some_and(|c| in_top_k(&scores, c as usize, 5)),
         classes: scores.len(),
     })
 }
@@ -222,7 +260,9 @@ fn verdict(engine: &mut dyn Engine, index: usize, entry: &Entry) -> Result<Verdi
 fn is_about_the_picture(failure: &Failure) -> bool {
     matches!(
         failure,
-        Failure::Data(_) | Failure::Picture { .. } | Failure::Classify(ClassifyError::Preprocess(_) | ClassifyError::Data(_))
+        Failure::Data(_)
+            | Failure::Picture { .. }
+            | Failure::Classify(ClassifyError::Preprocess(_) | ClassifyError::Data(_))
     )
 }
 
@@ -271,10 +311,23 @@ impl Verdicts {
 
 fn render(o: &Outcome) -> String {
     let a = &o.accuracy;
-    let mut rows = vec![("model", format!("{}  ({})", o.model.display(), o.engine)), ("top-1", a.top1.to_string())];
+    let mut rows = vec![
+        ("model", format!("{}  ({})", o.model.display(), o.engine)),
+        ("top-1", a.top1.to_string()),
+    ];
     rows.extend(a.top5.map(|r| ("top-5", r.to_string())));
     rows.push(("classes", a.classes.to_string()));
-    rows.push(("speed", format!("{:.1} images/s, decoding included", a.images_per_second)));
-    rows.push(("left out", format!("{} unreadable, {} without label", a.left_out.len(), a.unlabelled)));
+    rows.push((
+        "speed",
+        format!("{:.1} images/s, decoding included", a.images_per_second),
+    ));
+    rows.push((
+        "left out",
+        format!(
+            "{} unreadable, {} without label",
+            a.left_out.len(),
+            a.unlabelled
+        ),
+    ));
     facts(&rows)
 }

@@ -6,14 +6,20 @@ use super::error::Failure;
 
 /// Reads labels in class order.
 pub fn read(path: &Path) -> Result<Vec<String>, Failure> {
-    let bytes = std::fs::read(path).map_err(|source| Failure::Read { path: path.to_owned(), source })?;
+    let bytes = std::fs::read(path).map_err(|source| Failure::Read {
+        path: path.to_owned(),
+        source,
+    })?;
     let unfit = |what: String| Failure::Unfit {
         path: path.to_owned(),
         what,
         hint: "one label a line, or a .csv with a header and the columns `class` and `label`",
     };
     let text = String::from_utf8(bytes).map_err(|_| unfit("is not UTF-8 text".to_owned()))?;
-    let labels = match path.extension().is_some_and(|e| e.eq_ignore_ascii_case("csv")) {
+    let labels = match path
+        .extension()
+        .is_some_and(|e| e.eq_ignore_ascii_case("csv"))
+    {
         true => table(&text).map_err(unfit)?,
         false => text.lines().map(|l| l.trim().to_owned()).collect(),
     };
@@ -27,21 +33,31 @@ pub fn read(path: &Path) -> Result<Vec<String>, Failure> {
 fn table(text: &str) -> Result<Vec<String>, String> {
     let mut lines = text.lines();
     let header = fields(lines.next().unwrap_or_default());
-    let column = |name: &str| header.iter().position(|h| h.trim().eq_ignore_ascii_case(name));
+    let column = |name: &str| {
+        header
+            .iter()
+            .position(|h| h.trim().eq_ignore_ascii_case(name))
+    };
     let label = column("label").ok_or("has no column `label`")?;
     let class = column("class");
     let mut labels: Vec<String> = Vec::new();
     for (row, line) in lines.filter(|l| !l.trim().is_empty()).enumerate() {
         let fields = fields(line);
         let number = match class {
-            Some(c) => fields.get(c).and_then(|f| f.trim().parse().ok()).filter(|&n: &usize| n < 1 << 16),
+            Some(c) => fields
+                .get(c)
+                .and_then(|f| f.trim().parse().ok())
+                .filter(|&n: &usize| n < 1 << 16),
             None => Some(row),
         };
         let number = number.ok_or_else(|| format!("has no class number in row {}", row + 2))?;
         if labels.len() <= number {
             labels.resize(number + 1, String::new());
         }
-        labels[number] = fields.get(label).map(|f| f.trim().to_owned()).unwrap_or_default();
+        labels[number] = fields
+            .get(label)
+            .map(|f| f.trim().to_owned())
+            .unwrap_or_default();
     }
     Ok(labels)
 }

@@ -18,9 +18,15 @@ use super::output::note;
 
 /// Reads and verifies an artifact.
 pub fn read_artifact(path: &Path) -> Result<Model, Failure> {
-    let bytes = AlignedBytes::read(path).map_err(|source| Failure::Read { path: path.to_owned(), source })?;
+    let bytes = AlignedBytes::read(path).map_err(|source| Failure::Read {
+        path: path.to_owned(),
+        source,
+    })?;
     Model::from_bytes(bytes).map_err(|e| match e {
-        ModelError::Runtime(error) => Failure::Artifact { path: path.to_owned(), error },
+        ModelError::Runtime(error) => Failure::Artifact {
+            path: path.to_owned(),
+            error,
+        },
         other => other.into(),
     })
 }
@@ -43,11 +49,18 @@ pub struct OnnxModel {
 impl OnnxModel {
     /// Imports a file and prints what import warns about. `size` (height, width) fills the input of a
     /// picture model that leaves it open. `verify` checks every pass.
-    pub fn open(path: &Path, args: &ImportArgs, size: Option<[usize; 2]>, verify: bool) -> Result<Self, Failure> {
+    pub fn open(
+        path: &Path,
+        args: &ImportArgs,
+        size: Option<[usize; 2]>,
+        verify: bool,
+    ) -> Result<Self, Failure> {
         let mut options = args.options();
         let imported = match (import::onnx_with(path, &options), size) {
             (Err(error), Some([height, width])) => {
-                options.input_shapes.insert(open_input(error)?, vec![1, 3, height, width]);
+                options
+                    .input_shapes
+                    .insert(open_input(error)?, vec![1, 3, height, width]);
                 import::onnx_with(path, &options)?
             }
             (result, _) => result?,
@@ -60,7 +73,11 @@ impl OnnxModel {
             true => prepare_verified(&mut graph, false)?,
             false => prepare(&mut graph, false)?,
         }
-        Ok(OnnxModel { imported, graph, options })
+        Ok(OnnxModel {
+            imported,
+            graph,
+            options,
+        })
     }
 
     /// The only input.
@@ -145,10 +162,18 @@ pub struct OracleEngine {
 
 impl Engine for OracleEngine {
     fn scores(&mut self, image: &RgbImage) -> Result<Vec<f32>, Failure> {
-        let pixels = super::samples::pixels(&self.preprocess, image).map_err(ampoule::ClassifyError::from)?;
+        let pixels = super::samples::pixels(&self.preprocess, image)
+            .map_err(ampoule::ClassifyError::from)?;
         let mut values = vec![0.0; pixels.len()];
-        self.preprocess.normalize_into(&pixels, &mut values).map_err(ampoule::ClassifyError::from)?;
-        Ok(self.model.run(&values)?.into_iter().next().unwrap_or_default())
+        self.preprocess
+            .normalize_into(&pixels, &mut values)
+            .map_err(ampoule::ClassifyError::from)?;
+        Ok(self
+            .model
+            .run(&values)?
+            .into_iter()
+            .next()
+            .unwrap_or_default())
     }
 
     fn fork(&self) -> Box<dyn Engine> {

@@ -17,25 +17,47 @@ pub struct Array {
 
 /// Reads a file.
 pub fn read(path: &Path) -> Result<Array, Failure> {
-    let bytes = std::fs::read(path).map_err(|source| Failure::Read { path: path.to_owned(), source })?;
-    parse(&bytes).map_err(|what| Failure::Npy { path: path.to_owned(), what })
+    let bytes = std::fs::read(path).map_err(|source| Failure::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    parse(&bytes).map_err(|what| Failure::Npy {
+        path: path.to_owned(),
+        what,
+    })
 }
 
 /// At most `limit` samples, cut along the first axis, as a model stores them.
 ///
 /// Samples have the shape of the source's input or of the stored one, with or without its batch of 1.
 /// Source dimension `i` is stored dimension `layout[i]`.
-pub fn samples(array: &Array, stored: &[usize], layout: &[usize], limit: usize) -> Result<Vec<Vec<f32>>, String> {
+pub fn samples(
+    array: &Array,
+    stored: &[usize],
+    layout: &[usize],
+    limit: usize,
+) -> Result<Vec<Vec<f32>>, String> {
     let source: Vec<usize> = layout.iter().map(|&d| stored[d]).collect();
-    let bare = |dims: &[usize]| dims.iter().copied().skip_while(|&d| d == 1).collect::<Vec<_>>();
+    let bare = |dims: &[usize]| {
+        dims.iter()
+            .copied()
+            .skip_while(|&d| d == 1)
+            .collect::<Vec<_>>()
+    };
     let sample = bare(array.shape.get(1..).unwrap_or_default());
-    let rows = array.values.chunks_exact(stored.iter().product::<usize>().max(1)).take(limit);
+    let rows = array
+        .values
+        .chunks_exact(stored.iter().product::<usize>().max(1))
+        .take(limit);
     if sample == bare(&source) {
         Ok(rows.map(|row| to_stored(row, &source, layout)).collect())
     } else if sample == bare(stored) {
         Ok(rows.map(<[f32]>::to_vec).collect())
     } else {
-        Err(format!("expected samples of shape {source:?} along the first axis, got an array of {:?}", array.shape))
+        Err(format!(
+            "expected samples of shape {source:?} along the first axis, got an array of {:?}",
+            array.shape
+        ))
     }
 }
 
@@ -45,20 +67,42 @@ fn parse(bytes: &[u8]) -> Result<Array, String> {
         return Err("expected C order".to_owned());
     }
     let shape = shape(header).ok_or("the header has no shape that makes sense")?;
-    let kind = field(header, "'descr':").and_then(|v| v.split('\'').nth(1)).unwrap_or("?");
+    let kind = field(header, "'descr':")
+        .and_then(|v| v.split('\'').nth(1))
+        .unwrap_or("?");
     let size = match kind {
         "<f4" => 4,
         "<f8" => 8,
         "|u1" => 1,
-        other => return Err(format!("expected elements of type <f4, <f8 or |u1, got {other}")),
+        other => {
+            return Err(format!(
+                "expected elements of type <f4, <f8 or |u1, got {other}"
+            ));
+        }
     };
-    let count = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).ok_or("the shape overflows")?;
+    let count = shape
+        .iter()
+        .try_fold(1usize, |n, &d| n.checked_mul(d))
+        .ok_or("the shape overflows")?;
     if count.checked_mul(size) != Some(data.len()) {
-        return Err(format!("shape {shape:?} needs {count} elements of {size} bytes, got {} bytes", data.len()));
+        return Err(format!(
+            "shape {shape:?} needs {count} elements of {size} bytes, got {} bytes",
+            data.len()
+        ));
     }
     let values = match size {
-        4 => data.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
-        8 => data.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b) as f32).collect(),
+        4 => data
+            .as_chunks()
+            .0
+            .iter()
+            .map(|b| f32::from_le_bytes(*b))
+            .collect(),
+        8 => data
+            .as_chunks()
+            .0
+            .iter()
+            .map(|b| f64::from_le_bytes(*b) as f32)
+            .collect(),
         _ => data.iter().map(|&b| f32::from(b)).collect(),
     };
     Ok(Array { shape, values })
@@ -69,8 +113,12 @@ fn split(bytes: &[u8]) -> Option<(&str, &[u8])> {
     let rest = bytes.strip_prefix(b"\x93NUMPY")?;
     let (&[major, _], rest) = rest.split_first_chunk()?;
     let (len, rest) = match major {
-        1 => rest.split_first_chunk().map(|(n, rest)| (u32::from(u16::from_le_bytes(*n)), rest))?,
-        _ => rest.split_first_chunk().map(|(n, rest)| (u32::from_le_bytes(*n), rest))?,
+        1 => rest
+            .split_first_chunk()
+            .map(|(n, rest)| (u32::from(u16::from_le_bytes(*n)), rest))?,
+        _ => rest
+            .split_first_chunk()
+            .map(|(n, rest)| (u32::from_le_bytes(*n), rest))?,
     };
     let (header, data) = rest.split_at_checked(len as usize)?;
     Some((std::str::from_utf8(header).ok()?, data))
@@ -82,8 +130,14 @@ fn field<'h>(header: &'h str, key: &str) -> Option<&'h str> {
 }
 
 fn shape(header: &str) -> Option<Vec<usize>> {
-    let (dims, _) = field(header, "'shape':")?.strip_prefix('(')?.split_once(')')?;
-    dims.split(',').map(str::trim).filter(|d| !d.is_empty()).map(|d| d.parse().ok()).collect()
+    let (dims, _) = field(header, "'shape':")?
+        .strip_prefix('(')?
+        .split_once(')')?;
+    dims.split(',')
+        .map(str::trim)
+        .filter(|d| !d.is_empty())
+        .map(|d| d.parse().ok())
+        .collect()
 }
 
 #[cfg(test)]
@@ -91,31 +145,56 @@ mod tests {
     use super::*;
 
     fn file(descr: &str, order: &str, shape: &str, data: &[u8]) -> Vec<u8> {
-        let header = format!("{{'descr': '{descr}', 'fortran_order': {order}, 'shape': {shape}, }}\n");
+        let header =
+            format!("{{'descr': '{descr}', 'fortran_order': {order}, 'shape': {shape}, }}\n");
         let len = (header.len() as u16).to_le_bytes();
         [b"\x93NUMPY\x01\x00", &len[..], header.as_bytes(), data].concat()
     }
 
     #[test]
     fn arrays_of_every_type() {
-        let floats: Vec<u8> = [1.5f32, -2.0].iter().flat_map(|v| v.to_le_bytes()).collect();
+        let floats: Vec<u8> = [1.5f32, -2.0]
+            .iter()
+            .flat_map(|v| v.to_le_bytes())
+            .collect();
         let array = parse(&file("<f4", "False", "(1, 2)", &floats)).unwrap();
         assert_eq!((array.shape, array.values), (vec![1, 2], vec![1.5, -2.0]));
         let doubles: Vec<u8> = 0.25f64.to_le_bytes().to_vec();
-        assert_eq!(parse(&file("<f8", "False", "(1,)", &doubles)).unwrap().values, [0.25]);
-        assert_eq!(parse(&file("|u1", "False", "(2,)", &[7, 255])).unwrap().values, [7.0, 255.0]);
-        assert_eq!(parse(&file("|u1", "False", "()", &[7])).unwrap().shape, [0usize; 0]);
+        assert_eq!(
+            parse(&file("<f8", "False", "(1,)", &doubles))
+                .unwrap()
+                .values,
+            [0.25]
+        );
+        assert_eq!(
+            parse(&file("|u1", "False", "(2,)", &[7, 255]))
+                .unwrap()
+                .values,
+            [7.0, 255.0]
+        );
+        assert_eq!(
+            parse(&file("|u1", "False", "()", &[7])).unwrap().shape,
+            [0usize; 0]
+        );
     }
 
     #[test]
     fn samples_in_either_layout() {
-        let array = |shape: &[usize]| Array { shape: shape.to_vec(), values: (0..12u8).map(f32::from).collect() };
+        let array = |shape: &[usize]| Array {
+            shape: shape.to_vec(),
+            values: (0..12u8).map(f32::from).collect(),
+        };
         let layout = [0, 3, 1, 2];
-        let first = |shape: &[usize]| samples(&array(shape), &[1, 2, 1, 3], &layout, 9).map(|s| (s.len(), s[0].clone()));
+        let first = |shape: &[usize]| {
+            samples(&array(shape), &[1, 2, 1, 3], &layout, 9).map(|s| (s.len(), s[0].clone()))
+        };
         let moved = Ok((2, vec![0.0, 2.0, 4.0, 1.0, 3.0, 5.0]));
         assert_eq!(first(&[2, 3, 2, 1]), moved);
         assert_eq!(first(&[2, 1, 3, 2, 1]), moved);
-        assert_eq!(first(&[2, 2, 1, 3]), Ok((2, vec![0.0, 1.0, 2.0, 3.0, 4.0, 5.0])));
+        assert_eq!(
+            first(&[2, 2, 1, 3]),
+            Ok((2, vec![0.0, 1.0, 2.0, 3.0, 4.0, 5.0]))
+        );
         assert!(first(&[2, 6]).is_err() && first(&[12]).is_err());
     }
 

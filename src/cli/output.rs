@@ -9,10 +9,12 @@ use super::error::Failure;
 /// Prints a result.
 pub fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
-    let written = out.write_all(text.as_bytes()).and_then(|()| match text.ends_with('\n') {
-        true => Ok(()),
-        false => out.write_all(b"\n"),
-    });
+    let written = out
+        .write_all(text.as_bytes())
+        .and_then(|()| match text.ends_with('\n') {
+            true => Ok(()),
+            false => out.write_all(b"\n"),
+        });
     written.and_then(|()| out.flush()).map_err(Failure::Print)
 }
 
@@ -63,24 +65,39 @@ impl Table {
     pub fn render(&self) -> String {
         let header: Vec<String> = self.header.iter().map(|h| (*h).to_owned()).collect();
         let all = || std::iter::once(&header).chain(&self.rows);
-        let width = |c: usize| all().filter_map(|r| r.get(c)).map(|s| s.chars().count()).max().unwrap_or(0);
+        let width = |c: usize| {
+            all()
+                .filter_map(|r| r.get(c))
+                .map(|s| s.chars().count())
+                .max()
+                .unwrap_or(0)
+        };
         let widths: Vec<usize> = (0..header.len()).map(width).collect();
         let line = |row: &Vec<String>| {
-            let cells = row.iter().zip(&widths).zip(&self.right).map(|((cell, &width), &right)| match right {
-                true => format!("{cell:>width$}"),
-                false => format!("{cell:<width$}"),
-            });
+            let cells =
+                row.iter().zip(&widths).zip(&self.right).map(
+                    |((cell, &width), &right)| match right {
+                        true => format!("{cell:>width$}"),
+                        false => format!("{cell:<width$}"),
+                    },
+                );
             format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
         };
         let rule: Vec<String> = widths.iter().map(|&w| "─".repeat(w)).collect();
-        std::iter::once(&header).chain(std::iter::once(&rule)).chain(&self.rows).map(line).collect()
+        std::iter::once(&header)
+            .chain(std::iter::once(&rule))
+            .chain(&self.rows)
+            .map(line)
+            .collect()
     }
 }
 
 /// Two columns of facts.
 pub fn facts(rows: &[(&str, String)]) -> String {
     let width = rows.iter().map(|r| r.0.chars().count()).max().unwrap_or(0);
-    rows.iter().map(|(name, value)| format!("{name:<width$}  {value}\n")).collect()
+    rows.iter()
+        .map(|(name, value)| format!("{name:<width$}  {value}\n"))
+        .collect()
 }
 
 /// A size in bytes, in decimal units.
@@ -118,7 +135,11 @@ pub fn micros(us: f64) -> String {
 pub fn shape<T: ToString>(dims: &[T]) -> String {
     match dims {
         [] => "scalar".to_owned(),
-        dims => dims.iter().map(ToString::to_string).collect::<Vec<_>>().join("×"),
+        dims => dims
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join("×"),
     }
 }
 
@@ -145,16 +166,31 @@ mod tests {
         let mut table = Table::new(&["name", ">bytes"]);
         table.row(["a".to_owned(), "12".to_owned()]);
         table.row(["größe".to_owned(), "7".to_owned()]);
-        assert_eq!(table.render(), "name   bytes\n─────  ─────\na         12\ngröße      7\n");
-        assert_eq!(facts(&[("a", "1".into()), ("bcd", "2".into())]), "a    1\nbcd  2\n");
+        assert_eq!(
+            table.render(),
+            "name   bytes\n─────  ─────\na         12\ngröße      7\n"
+        );
+        assert_eq!(
+            facts(&[("a", "1".into()), ("bcd", "2".into())]),
+            "a    1\nbcd  2\n"
+        );
     }
 
     #[test]
     fn numbers_for_people() {
-        assert_eq!([bytes(999), bytes(1_500), bytes(4_650_000)], ["999 B", "1.5 kB", "4.65 MB"]);
-        assert_eq!([count(9_999), count(12_345), count(407_000_000)], ["9999", "12.3 k", "407.00 M"]);
+        assert_eq!(
+            [bytes(999), bytes(1_500), bytes(4_650_000)],
+            ["999 B", "1.5 kB", "4.65 MB"]
+        );
+        assert_eq!(
+            [count(9_999), count(12_345), count(407_000_000)],
+            ["9999", "12.3 k", "407.00 M"]
+        );
         assert_eq!([micros(12.34), micros(3_950.0)], ["12.3 µs", "3.950 ms"]);
-        assert_eq!([shape(&[1, 96, 3]), shape::<u32>(&[])], ["1×96×3", "scalar"]);
+        assert_eq!(
+            [shape(&[1, 96, 3]), shape::<u32>(&[])],
+            ["1×96×3", "scalar"]
+        );
     }
 
     #[test]

@@ -72,12 +72,16 @@ impl ImageArgs {
                 "the model's first input has shape {shape:?} (batch, height, width, channels), which pictures can't fill; give samples as .npy"
             ))
         };
-        let &[1, height, width, channels @ (1 | 3)] = shape else { return Err(not_pictures()) };
+        let &[1, height, width, channels @ (1 | 3)] = shape else {
+            return Err(not_pictures());
+        };
         let (Ok(height), Ok(width)) = (u16::try_from(height), u16::try_from(width)) else {
             return Err(not_pictures());
         };
         if self.size.is_some_and(|s| s != (width, height)) {
-            return Err(Failure::Usage(format!("--size differs from the model's own {width}x{height}; leave it out")));
+            return Err(Failure::Usage(format!(
+                "--size differs from the model's own {width}x{height}; leave it out"
+            )));
         }
         let base = self.base(width, height);
         let preprocess = Preprocess {
@@ -94,7 +98,11 @@ impl ImageArgs {
             std: self.std.unwrap_or(base.std),
             ..base
         };
-        let invalid = |e| Failure::Usage(format!("{e}: --scale, --mean and --std must be finite, and --std not 0"));
+        let invalid = |e| {
+            Failure::Usage(format!(
+                "{e}: --scale, --mean and --std must be finite, and --std not 0"
+            ))
+        };
         preprocess.validate().map_err(invalid)?;
         Ok(preprocess)
     }
@@ -112,9 +120,18 @@ impl ImageArgs {
             mean: [0.0; 3],
             std: [1.0; 3],
         };
-        let shorter = (u32::from(width.min(height)) * 8).div_ceil(7).min(u32::from(u16::MAX)) as u16;
-        let cropped = Preprocess { resize: Resize::ShorterSide(shorter.max(width.max(height))), ..raw };
-        let preset = if self.is_assumed() { Preset::Unit } else { self.preset.unwrap_or(Preset::Raw) };
+        let shorter = (u32::from(width.min(height)) * 8)
+            .div_ceil(7)
+            .min(u32::from(u16::MAX)) as u16;
+        let cropped = Preprocess {
+            resize: Resize::ShorterSide(shorter.max(width.max(height))),
+            ..raw
+        };
+        let preset = if self.is_assumed() {
+            Preset::Unit
+        } else {
+            self.preset.unwrap_or(Preset::Raw)
+        };
         match preset {
             Preset::Imagenet => Preprocess {
                 scale: 1.0 / 255.0,
@@ -122,9 +139,21 @@ impl ImageArgs {
                 std: [0.229, 0.224, 0.225],
                 ..cropped
             },
-            Preset::Lite => Preprocess { filter: Filter::Bicubic, mean: [127.0; 3], std: [128.0; 3], ..cropped },
-            Preset::Unit => Preprocess { scale: 1.0 / 255.0, ..raw },
-            Preset::Signed => Preprocess { mean: [127.5; 3], std: [127.5; 3], ..raw },
+            Preset::Lite => Preprocess {
+                filter: Filter::Bicubic,
+                mean: [127.0; 3],
+                std: [128.0; 3],
+                ..cropped
+            },
+            Preset::Unit => Preprocess {
+                scale: 1.0 / 255.0,
+                ..raw
+            },
+            Preset::Signed => Preprocess {
+                mean: [127.5; 3],
+                std: [127.5; 3],
+                ..raw
+            },
             Preset::Raw => raw,
         }
     }
@@ -139,7 +168,11 @@ pub fn describe(p: &Preprocess) -> String {
         _ => "resized".to_owned(),
     };
     let filter = filter_name(p.filter);
-    let antialias = if p.antialias { "" } else { " without antialiasing" };
+    let antialias = if p.antialias {
+        ""
+    } else {
+        " without antialiasing"
+    };
     let channels = match p.channels {
         Channels::Rgb => "RGB",
         Channels::Bgr => "BGR",
@@ -170,8 +203,15 @@ fn filter_name(filter: Filter) -> &'static str {
 }
 
 fn filter(text: &str) -> Result<Filter, String> {
-    let all = [Filter::Nearest, Filter::Bilinear, Filter::Bicubic, Filter::Area];
-    all.into_iter().find(|f| filter_name(*f) == text).ok_or_else(|| "expected nearest, bilinear, bicubic or area".into())
+    let all = [
+        Filter::Nearest,
+        Filter::Bilinear,
+        Filter::Bicubic,
+        Filter::Area,
+    ];
+    all.into_iter()
+        .find(|f| filter_name(*f) == text)
+        .ok_or_else(|| "expected nearest, bilinear, bicubic or area".into())
 }
 
 fn resize(text: &str) -> Result<Resize, String> {
@@ -192,27 +232,69 @@ mod tests {
 
     #[test]
     fn presets_and_what_differs() {
-        let lite = ImageArgs { preset: Some(Preset::Lite), ..ImageArgs::default() };
+        let lite = ImageArgs {
+            preset: Some(Preset::Lite),
+            ..ImageArgs::default()
+        };
         let p = lite.preprocess(&[1, 224, 224, 3]).unwrap();
-        assert_eq!((p.resize, p.filter, p.mean, p.std), (Resize::ShorterSide(256), Filter::Bicubic, [127.0; 3], [128.0; 3]));
+        assert_eq!(
+            (p.resize, p.filter, p.mean, p.std),
+            (
+                Resize::ShorterSide(256),
+                Filter::Bicubic,
+                [127.0; 3],
+                [128.0; 3]
+            )
+        );
         let bare = ImageArgs::default();
         assert!(bare.is_assumed());
         assert_eq!(bare.preprocess(&[1, 96, 96, 3]).unwrap().scale, 1.0 / 255.0);
-        let numbers = ImageArgs { mean: Some([1.0; 3]), bgr: true, ..ImageArgs::default() };
+        let numbers = ImageArgs {
+            mean: Some([1.0; 3]),
+            bgr: true,
+            ..ImageArgs::default()
+        };
         let p = numbers.preprocess(&[1, 8, 16, 3]).unwrap();
-        assert_eq!((p.scale, p.mean, p.width, p.height, p.channels), (1.0, [1.0; 3], 16, 8, Channels::Bgr));
-        assert_eq!(numbers.preprocess(&[1, 8, 16, 1]).unwrap().channels, Channels::Gray);
+        assert_eq!(
+            (p.scale, p.mean, p.width, p.height, p.channels),
+            (1.0, [1.0; 3], 16, 8, Channels::Bgr)
+        );
+        assert_eq!(
+            numbers.preprocess(&[1, 8, 16, 1]).unwrap().channels,
+            Channels::Gray
+        );
     }
 
     #[test]
     fn shapes_and_numbers_that_do_not_fit() {
-        for shape in [&[1, 640][..], &[1, 3, 8, 8], &[2, 8, 8, 3], &[1, 70_000, 8, 3]] {
-            assert!(matches!(ImageArgs::default().preprocess(shape), Err(Failure::Usage(_))), "{shape:?}");
+        for shape in [
+            &[1, 640][..],
+            &[1, 3, 8, 8],
+            &[2, 8, 8, 3],
+            &[1, 70_000, 8, 3],
+        ] {
+            assert!(
+                matches!(
+                    ImageArgs::default().preprocess(shape),
+                    Err(Failure::Usage(_))
+                ),
+                "{shape:?}"
+            );
         }
-        let zero = ImageArgs { std: Some([0.0; 3]), ..ImageArgs::default() };
+        let zero = ImageArgs {
+            std: Some([0.0; 3]),
+            ..ImageArgs::default()
+        };
         assert!(zero.preprocess(&[1, 8, 8, 3]).is_err());
-        let size = ImageArgs { size: Some((9, 8)), ..ImageArgs::default() };
+        let size = ImageArgs {
+            size: Some((9, 8)),
+            ..ImageArgs::default()
+        };
         assert!(size.preprocess(&[1, 8, 8, 3]).is_err());
-        assert!(["", "shorter:0", "shorter:x", "big"].iter().all(|s| resize(s).is_err()));
+        assert!(
+            ["", "shorter:0", "shorter:x", "big"]
+                .iter()
+                .all(|s| resize(s).is_err())
+        );
     }
 }

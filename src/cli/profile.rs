@@ -36,7 +36,9 @@ pub fn steps(details: &Details, times: &[f64]) -> Vec<StepTime> {
 
 /// The times as a table.
 pub fn render(steps: &[StepTime]) -> String {
-    let mut table = Table::new(&[">#", "operator", "name", "output", ">median", ">share", ">GMAC/s"]);
+    let mut table = Table::new(&[
+        ">#", "operator", "name", "output", ">median", ">share", ">GMAC/s",
+    ]);
     for s in steps {
         table.row([
             s.index.to_string(),
@@ -45,7 +47,11 @@ pub fn render(steps: &[StepTime]) -> String {
             shape(&s.output),
             micros(s.median_us),
             format!("{:.1} %", 100.0 * s.share),
-            if s.gmacs_per_second < 0.005 { String::new() } else { format!("{:.2}", s.gmacs_per_second) },
+            if s.gmacs_per_second < 0.005 {
+                String::new()
+            } else {
+                format!("{:.2}", s.gmacs_per_second)
+            },
         ]);
     }
     let mut by_op: Vec<(&str, u64, f64)> = Vec::new();

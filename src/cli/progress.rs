@@ -15,7 +15,9 @@ pub struct Bars {
 impl Bars {
     /// No bar yet.
     pub fn new() -> Self {
-        Bars { current: Mutex::new(None) }
+        Bars {
+            current: Mutex::new(None),
+        }
     }
 
     fn replace(&self, bar: Option<ProgressBar>) {

@@ -148,17 +148,26 @@ impl Quantize {
 
     fn run(&self) -> Result<Summary, Failure> {
         let started = Instant::now();
-        for path in [Some(&self.output), self.report.as_ref()].into_iter().flatten() {
+        for path in [Some(&self.output), self.report.as_ref()]
+            .into_iter()
+            .flatten()
+        {
             check_writable(path)?;
         }
-        let labels = self.labels.as_deref().map(labels::read).transpose()?.unwrap_or_default();
+        let labels = self
+            .labels
+            .as_deref()
+            .map(labels::read)
+            .transpose()?
+            .unwrap_or_default();
         let source = OnnxModel::open(&self.model, &self.import, self.image.size(), self.verify)?;
         let shape = source.graph.shape(source.input()?.value).to_vec();
         let rows = self.calibration.as_deref().is_some_and(is_npy);
-        let preprocess = match rows || (self.float && self.calibration.is_none() && shape.len() != 4) {
-            true => None,
-            false => Some(self.image.preprocess(&shape)?),
-        };
+        let preprocess =
+            match rows || (self.float && self.calibration.is_none() && shape.len() != 4) {
+                true => None,
+                false => Some(self.image.preprocess(&shape)?),
+            };
         let bars = Bars::new();
         let samples = self.load(&source, preprocess.as_ref(), &labels, &bars)?;
         let parity_db = match (&samples, self.verify) {
@@ -174,7 +183,14 @@ impl Quantize {
             _ => (pipeline::seal_float(&source.graph, &options)?, None),
         };
         self.deny_fallback(&compiled)?;
-        let summary = self.summary(&source, &compiled, quantized.as_ref(), preprocess, parity_db, started)?;
+        let summary = self.summary(
+            &source,
+            &compiled,
+            quantized.as_ref(),
+            preprocess,
+            parity_db,
+            started,
+        )?;
         if let Some(path) = &self.report {
             let details = Details::of(&Model::from_bytes(compiled.bytes.clone())?)?;
             save(path, report::quantize::page(&summary, &details).as_bytes())?;
@@ -190,7 +206,9 @@ impl Quantize {
         labels: &[String],
         bars: &Bars,
     ) -> Result<Option<Loaded>, Failure> {
-        let Some(path) = &self.calibration else { return Ok(None) };
+        let Some(path) = &self.calibration else {
+            return Ok(None);
+        };
         let limit = self.samples as usize;
         match preprocess {
             None => {
@@ -217,22 +235,41 @@ impl Quantize {
         let mut difference = Difference::default();
         for ((port, ours), theirs) in source.graph.outputs.iter().zip(&ours).zip(&theirs) {
             let ours = pipeline::to_source(ours, source.graph.shape(port.value), &port.layout);
-            difference.update(theirs, &ours).map_err(|e| Failure::Usage(e.to_string()))?;
+            difference
+                .update(theirs, &ours)
+                .map_err(|e| Failure::Usage(e.to_string()))?;
         }
         // JSON can't hold an infinity.
         let sqnr_db = difference.sqnr_db().clamp(-200.0, 200.0);
         match sqnr_db >= PARITY_DB {
             true => Ok(sqnr_db),
-            false => Err(Failure::Parity { after: "import".into(), sqnr_db, wanted: PARITY_DB }),
+            false => Err(Failure::Parity {
+                after: "import".into(),
+                sqnr_db,
+                wanted: PARITY_DB,
+            }),
         }
     }
 
-    fn options(&self, source: &OnnxModel, preprocess: Option<Preprocess>, labels: Vec<String>) -> QuantizeOptions {
-        let file = self.model.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    fn options(
+        &self,
+        source: &OnnxModel,
+        preprocess: Option<Preprocess>,
+        labels: Vec<String>,
+    ) -> QuantizeOptions {
+        let file = self
+            .model
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         let facts = BTreeMap::from([
             ("source".to_owned(), file.into()),
             ("opset".to_owned(), source.imported.opset.into()),
-            ("exporter".to_owned(), source.imported.producer.clone().into()),
+            (
+                "exporter".to_owned(),
+                source.imported.producer.clone().into(),
+            ),
         ]);
         QuantizeOptions {
             range: self.range,
@@ -300,13 +337,22 @@ impl Quantize {
 
 /// One line about a step that is not int8.
 pub fn island_line(island: &Island) -> String {
-    format!("  {} ({}) in {}: {}", island.node, island.op, island.dtype, island.reason)
+    format!(
+        "  {} ({}) in {}: {}",
+        island.node, island.op, island.dtype, island.reason
+    )
 }
 
 /// Fails early when a file could not be written in the end.
 pub fn check_writable(path: &Path) -> Result<(), Failure> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let fail = |source| Failure::Write { path: path.to_owned(), source };
+    let folder = path
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    let fail = |source| Failure::Write {
+        path: path.to_owned(),
+        source,
+    };
     if path.is_dir() {
         return Err(fail(std::io::ErrorKind::IsADirectory.into()));
     }
@@ -318,7 +364,10 @@ pub fn check_writable(path: &Path) -> Result<(), Failure> {
 
 /// Writes a file whole or not at all.
 pub fn save(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    write_atomically(path, bytes).map_err(|source| Failure::Write { path: path.to_owned(), source })
+    write_atomically(path, bytes).map_err(|source| Failure::Write {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// Lower-case hexadecimal.
@@ -328,7 +377,11 @@ pub fn hex(bytes: &[u8]) -> String {
 
 /// How much of what calibration saw the codes can't express.
 fn clipped(q: &Quantized) -> Option<Clipped> {
-    let seen = q.statistics.histograms.iter().filter(|((_, stage), _)| *stage == Stage::Post);
+    let seen = q
+        .statistics
+        .histograms
+        .iter()
+        .filter(|((_, stage), _)| *stage == Stage::Post);
     let shares: Vec<(f64, &str)> = seen
         .filter_map(|(key, histogram)| {
             let share = clipped_share(histogram, q.scheme.values.get(key)?);
@@ -337,54 +390,108 @@ fn clipped(q: &Quantized) -> Option<Clipped> {
         .collect();
     let (worst, name) = shares.iter().copied().max_by(|a, b| a.0.total_cmp(&b.0))?;
     let mean = shares.iter().map(|s| s.0).sum::<f64>() / shares.len() as f64;
-    Some(Clipped { mean, worst, worst_tensor: name.to_owned() })
+    Some(Clipped {
+        mean,
+        worst,
+        worst_tensor: name.to_owned(),
+    })
 }
 
 fn render(s: &Summary) -> String {
     let ratio = s.float_bytes as f64 / s.artifact_bytes.max(1) as f64;
     let mut rows = vec![
-        ("artifact", format!("{}  ({})", s.artifact.display(), &s.digest[..12])),
-        ("operators", format!("{} nodes, {} steps, {} MACs", s.nodes, s.steps, count(s.macs))),
+        (
+            "artifact",
+            format!("{}  ({})", s.artifact.display(), &s.digest[..12]),
+        ),
+        (
+            "operators",
+            format!(
+                "{} nodes, {} steps, {} MACs",
+                s.nodes,
+                s.steps,
+                count(s.macs)
+            ),
+        ),
         (
             "size",
-            format!("{} of float weights → {} ({ratio:.2}× smaller)", bytes(s.float_bytes as usize), bytes(s.artifact_bytes)),
+            format!(
+                "{} of float weights → {} ({ratio:.2}× smaller)",
+                bytes(s.float_bytes as usize),
+                bytes(s.artifact_bytes)
+            ),
         ),
-        ("arena", format!("{} (lower bound {})", bytes(s.arena_bytes), bytes(s.arena_lower_bound))),
+        (
+            "arena",
+            format!(
+                "{} (lower bound {})",
+                bytes(s.arena_bytes),
+                bytes(s.arena_lower_bound)
+            ),
+        ),
     ];
     if let Some(p) = &s.preprocess {
-        let assumed = if s.preprocess_assumed { "  (assumed: no --preset given)" } else { "" };
+        let assumed = if s.preprocess_assumed {
+            "  (assumed: no --preset given)"
+        } else {
+            ""
+        };
         rows.push(("input", format!("{}{assumed}", describe(p))));
     }
     if s.samples > 0 {
-        rows.push(("calibration", format!("{} samples, ranges by {}", s.samples, s.range)));
+        rows.push((
+            "calibration",
+            format!("{} samples, ranges by {}", s.samples, s.range),
+        ));
     }
     if let Some(c) = &s.clipped {
         let worst = format!("{:.3} % in {}", 100.0 * c.worst, c.worst_tensor);
-        rows.push(("clipped", format!("{:.4} % of activations, at most {worst}", 100.0 * c.mean)));
+        rows.push((
+            "clipped",
+            format!("{:.4} % of activations, at most {worst}", 100.0 * c.mean),
+        ));
     }
     if let Some(q) = &s.sensitivity {
-        let loss = format!("{:.2} points lost in int8, {:.2} with wider layers", q.before.loss(), q.after.loss());
+        let loss = format!(
+            "{:.2} points lost in int8, {:.2} with wider layers",
+            q.before.loss(),
+            q.after.loss()
+        );
         rows.push(("accuracy", loss));
     }
     if let Some(db) = s.parity_db {
-        rows.push(("parity", format!("{db:.1} dB between the optimised graph and the ONNX file")));
+        rows.push((
+            "parity",
+            format!("{db:.1} dB between the optimised graph and the ONNX file"),
+        ));
     }
-    let memory = s.peak_memory_bytes.map(|n| format!(", {} of memory", bytes(n as usize))).unwrap_or_default();
+    let memory = s
+        .peak_memory_bytes
+        .map(|n| format!(", {} of memory", bytes(n as usize)))
+        .unwrap_or_default();
     rows.push(("effort", format!("{:.1} s{memory}", s.seconds)));
-    rows.push(("not int8", match s.islands.len() {
-        0 => "nothing".to_owned(),
-        n => format!("{n} steps"),
-    }));
+    rows.push((
+        "not int8",
+        match s.islands.len() {
+            0 => "nothing".to_owned(),
+            n => format!("{n} steps"),
+        },
+    ));
     let islands: String = s.islands.iter().map(|i| island_line(i) + "\n").collect();
     facts(&rows) + &islands
 }
 
 fn range(text: &str) -> Result<RangeMethod, String> {
     // Both spellings are common.
-    text.replace("minmax", "min-max").parse().map_err(|e: ampoule_quantize::calibrate::CalibrateError| e.to_string())
+    text.replace("minmax", "min-max")
+        .parse()
+        .map_err(|e: ampoule_quantize::calibrate::CalibrateError| e.to_string())
 }
 
 fn points(text: &str) -> Result<f64, String> {
-    let parsed = text.parse().ok().filter(|p: &f64| (0.0..=100.0).contains(p));
+    let parsed = text
+        .parse()
+        .ok()
+        .filter(|p: &f64| (0.0..=100.0).contains(p));
     parsed.ok_or_else(|| "expected points from 0 to 100, for example 0.5".to_owned())
 }

@@ -56,8 +56,16 @@ struct Outcome {
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 enum Answer {
-    Picture { file: PathBuf, softmax_applied: bool, top: Vec<Class> },
-    Array { file: PathBuf, sample: usize, outputs: Vec<Output> },
+    Picture {
+        file: PathBuf,
+        softmax_applied: bool,
+        top: Vec<Class>,
+    },
+    Array {
+        file: PathBuf,
+        sample: usize,
+        outputs: Vec<Output>,
+    },
 }
 
 #[derive(Debug, Serialize)]
@@ -79,7 +87,8 @@ impl Run {
     pub fn execute(&self) -> Result<(), Failure> {
         let mut model = read_artifact(&self.model)?;
         let pool = self.exec.pool();
-        let (arrays, pictures): (Vec<&PathBuf>, Vec<&PathBuf>) = self.inputs.iter().partition(|p| is_npy(p));
+        let (arrays, pictures): (Vec<&PathBuf>, Vec<&PathBuf>) =
+            self.inputs.iter().partition(|p| is_npy(p));
         let mut results = Vec::new();
         let mut failures = Vec::new();
         if !pictures.is_empty() {
@@ -97,8 +106,17 @@ impl Run {
                 Err(failure) => failures.push(failure),
             }
         }
-        let steps = if self.profile { Some(self.profiled(&mut model, pool.as_ref())?) } else { None };
-        let outcome = Outcome { isa: self.exec.isa().name(), threads: self.exec.threads(), results, steps };
+        let steps = if self.profile {
+            Some(self.profiled(&mut model, pool.as_ref())?)
+        } else {
+            None
+        };
+        let outcome = Outcome {
+            isa: self.exec.isa().name(),
+            threads: self.exec.threads(),
+            results,
+            steps,
+        };
         match self.json {
             true => print_json(&outcome)?,
             false => print(&render(&outcome))?,
@@ -109,19 +127,38 @@ impl Run {
         first.map_or(Ok(()), Err)
     }
 
-    fn picture(&self, classifier: &mut Classifier, path: &Path, pool: Option<&Pool>) -> Result<Answer, Failure> {
+    fn picture(
+        &self,
+        classifier: &mut Classifier,
+        path: &Path,
+        pool: Option<&Pool>,
+    ) -> Result<Answer, Failure> {
         let image = data::decode(path)?;
-        let view = image.view().map_err(|error| Failure::Picture { path: path.to_owned(), error })?;
-        let values = classifier.run(&view, pool, |session| session.run()).map_err(|e| match e {
-            ampoule::ClassifyError::Preprocess(error) => Failure::Picture { path: path.to_owned(), error },
-            other => other.into(),
+        let view = image.view().map_err(|error| Failure::Picture {
+            path: path.to_owned(),
+            error,
         })?;
+        let values = classifier
+            .run(&view, pool, |session| session.run())
+            .map_err(|e| match e {
+                ampoule::ClassifyError::Preprocess(error) => Failure::Picture {
+                    path: path.to_owned(),
+                    error,
+                },
+                other => other.into(),
+            })?;
         let scores: Scores = classifier.scores(values);
         let top = scores.top(self.top as usize).into_iter();
         Ok(Answer::Picture {
             file: path.to_owned(),
             softmax_applied: scores.softmax_applied,
-            top: top.map(|g| Class { class: g.class, label: g.label, probability: g.probability }).collect(),
+            top: top
+                .map(|g| Class {
+                    class: g.class,
+                    label: g.label,
+                    probability: g.probability,
+                })
+                .collect(),
         })
     }
 
@@ -130,21 +167,39 @@ impl Run {
         let array = npy::read(path)?;
         let mut session = model.session(self.exec.isa())?;
         let input = session.input(0)?;
-        let stored: Vec<usize> = input.tensor.shape.dims().iter().map(|&d| d as usize).collect();
-        let layout: Vec<usize> = input.layout[..stored.len()].iter().map(|&d| usize::from(d)).collect();
+        let stored: Vec<usize> = input
+            .tensor
+            .shape
+            .dims()
+            .iter()
+            .map(|&d| d as usize)
+            .collect();
+        let layout: Vec<usize> = input.layout[..stored.len()]
+            .iter()
+            .map(|&d| usize::from(d))
+            .collect();
         let samples = npy::samples(&array, &stored, &layout, usize::MAX);
-        let samples = samples.map_err(|what| Failure::Npy { path: path.to_owned(), what })?;
+        let samples = samples.map_err(|what| Failure::Npy {
+            path: path.to_owned(),
+            what,
+        })?;
         let mut answers = Vec::new();
         for (sample, values) in samples.iter().enumerate() {
             session.write_f32(0, values)?;
             session.run()?;
-            let outputs = outputs_f32(&session)?.into_iter().zip(session.artifact().outputs());
+            let outputs = outputs_f32(&session)?
+                .into_iter()
+                .zip(session.artifact().outputs());
             let outputs = outputs.map(|(values, io)| Output {
                 name: io.name.unwrap_or_default().to_owned(),
                 shape: io.tensor.shape.dims().to_vec(),
                 values,
             });
-            answers.push(Answer::Array { file: path.to_owned(), sample, outputs: outputs.collect() });
+            answers.push(Answer::Array {
+                file: path.to_owned(),
+                sample,
+                outputs: outputs.collect(),
+            });
         }
         Ok(answers)
     }
@@ -165,16 +220,39 @@ fn render(o: &Outcome) -> String {
     let mut text = String::new();
     for answer in &o.results {
         text += &match answer {
-            Answer::Picture { file, softmax_applied, top } => {
-                let how = if *softmax_applied { "softmax applied" } else { "the model's own probabilities" };
+            Answer::Picture {
+                file,
+                softmax_applied,
+                top,
+            } => {
+                let how = if *softmax_applied {
+                    "softmax applied"
+                } else {
+                    "the model's own probabilities"
+                };
                 let mut table = Table::new(&[">probability", ">class", "label"]);
                 for c in top {
-                    table.row([format!("{:.2} %", 100.0 * c.probability), c.class.to_string(), c.label.clone()]);
+                    table.row([
+                        format!("{:.2} %", 100.0 * c.probability),
+                        c.class.to_string(),
+                        c.label.clone(),
+                    ]);
                 }
                 format!("{}  ({how})\n{}\n", file.display(), table.render())
             }
-            Answer::Array { file, sample, outputs } => {
-                let mut table = Table::new(&["output", "shape", ">least", ">mean", ">most", "first values"]);
+            Answer::Array {
+                file,
+                sample,
+                outputs,
+            } => {
+                let mut table = Table::new(&[
+                    "output",
+                    "shape",
+                    ">least",
+                    ">mean",
+                    ">most",
+                    "first values",
+                ]);
                 for output in outputs {
                     table.row(array_row(output));
                 }
@@ -183,7 +261,12 @@ fn render(o: &Outcome) -> String {
         };
     }
     if let Some(steps) = &o.steps {
-        text += &format!("{}\n{}, {} threads\n", profile::render(steps), o.isa, o.threads);
+        text += &format!(
+            "{}\n{}, {} threads\n",
+            profile::render(steps),
+            o.isa,
+            o.threads
+        );
     }
     text
 }
@@ -192,9 +275,21 @@ fn array_row(o: &Output) -> [String; 6] {
     let least = o.values.iter().copied().fold(f32::INFINITY, f32::min);
     let most = o.values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let mean = o.values.iter().map(|&v| f64::from(v)).sum::<f64>() / o.values.len().max(1) as f64;
-    let first: Vec<String> = o.values.iter().take(SHOWN).map(|v| format!("{v:.4}")).collect();
+    let first: Vec<String> = o
+        .values
+        .iter()
+        .take(SHOWN)
+        .map(|v| format!("{v:.4}"))
+        .collect();
     let more = if o.values.len() > SHOWN { " …" } else { "" };
     let numbers = [f64::from(least), mean, f64::from(most)].map(|v| format!("{v:.4}"));
     let [least, mean, most] = numbers;
-    [o.name.clone(), shape(&o.shape), least, mean, most, first.join(" ") + more]
+    [
+        o.name.clone(),
+        shape(&o.shape),
+        least,
+        mean,
+        most,
+        first.join(" ") + more,
+    ]
 }

@@ -18,19 +18,29 @@ pub struct Loaded {
 }
 
 enum Inputs {
-    Pictures { preprocess: Preprocess, pixels: Vec<Vec<u8>> },
+    Pictures {
+        preprocess: Preprocess,
+        pixels: Vec<Vec<u8>>,
+    },
     Rows(Vec<Vec<f32>>),
 }
 
 impl Loaded {
     /// Decodes and resizes the pictures of a set, showing progress. Those that can't be read are
     /// reported and left out.
-    pub fn pictures(set: &ImageSet, preprocess: &Preprocess, progress: &dyn Progress) -> Result<Self, Failure> {
+    pub fn pictures(
+        set: &ImageSet,
+        preprocess: &Preprocess,
+        progress: &dyn Progress,
+    ) -> Result<Self, Failure> {
         progress.begin("read", set.entries().len());
         let mut images = set.images();
         let (mut all, mut labels) = (Vec::new(), Vec::new());
         for sample in images.by_ref() {
-            let fail = |error| Failure::Picture { path: sample.path.to_owned(), error };
+            let fail = |error| Failure::Picture {
+                path: sample.path.to_owned(),
+                error,
+            };
             all.push(pixels(preprocess, &sample.image).map_err(fail)?);
             labels.push(sample.class.map(|c| c as usize));
             progress.advance(sample.index + 1);
@@ -38,16 +48,33 @@ impl Loaded {
         progress.end();
         note_skipped(images.report());
         images.report().check()?;
-        Ok(Loaded { inputs: Inputs::Pictures { preprocess: *preprocess, pixels: all }, labels })
+        Ok(Loaded {
+            inputs: Inputs::Pictures {
+                preprocess: *preprocess,
+                pixels: all,
+            },
+            labels,
+        })
     }
 
     /// Reads at most `limit` samples of an array file, in the source's layout or in ours.
-    pub fn rows(path: &Path, stored: &[usize], layout: &[usize], limit: usize) -> Result<Self, Failure> {
+    pub fn rows(
+        path: &Path,
+        stored: &[usize],
+        layout: &[usize],
+        limit: usize,
+    ) -> Result<Self, Failure> {
         let array = npy::read(path)?;
         let rows = npy::samples(&array, stored, layout, limit);
-        let rows = rows.map_err(|what| Failure::Npy { path: path.to_owned(), what })?;
+        let rows = rows.map_err(|what| Failure::Npy {
+            path: path.to_owned(),
+            what,
+        })?;
         let labels = vec![None; rows.len()];
-        Ok(Loaded { inputs: Inputs::Rows(rows), labels })
+        Ok(Loaded {
+            inputs: Inputs::Rows(rows),
+            labels,
+        })
     }
 
     /// Forgets the labels.
@@ -69,7 +96,9 @@ impl Samples for Loaded {
             Inputs::Pictures { preprocess, pixels } => {
                 let pixels = pixels.get(index).ok_or_else(missing)?;
                 let mut values = vec![0.0; pixels.len()];
-                preprocess.normalize_into(pixels, &mut values).map_err(|e| e.to_string())?;
+                preprocess
+                    .normalize_into(pixels, &mut values)
+                    .map_err(|e| e.to_string())?;
                 Ok(vec![values])
             }
         }

@@ -77,21 +77,31 @@ pub fn test_all(model: &mut Model) -> Result<Vec<Tested>, Failure> {
 /// Fails when a golden vector differs, or the outputs of an integer program do.
 pub fn verdict(model: &Model, tested: &[Tested]) -> Result<(), Failure> {
     if let Some(t) = tested.iter().find(|t| t.available && t.vectors.is_none()) {
-        return Err(Failure::SelfTest(format!("the outputs on {} differ from the golden vectors", t.isa)));
+        return Err(Failure::SelfTest(format!(
+            "the outputs on {} differ from the golden vectors",
+            t.isa
+        )));
     }
-    let mut hashes = tested.iter().filter_map(|t| t.hash.as_ref().map(|h| (t.isa, h)));
+    let mut hashes = tested
+        .iter()
+        .filter_map(|t| t.hash.as_ref().map(|h| (t.isa, h)));
     let first = hashes.next();
     match (first, hashes.find(|h| first.is_some_and(|f| f.1 != h.1))) {
-        (Some((a, _)), Some((b, _))) if is_integer(model)? => {
-            Err(Failure::SelfTest(format!("the outputs on {b} differ from those on {a}")))
-        }
+        (Some((a, _)), Some((b, _))) if is_integer(model)? => Err(Failure::SelfTest(format!(
+            "the outputs on {b} differ from those on {a}"
+        ))),
         _ => Ok(()),
     }
 }
 
 fn test(model: &mut Model, isa: Isa) -> Result<Tested, Failure> {
     if !isa.is_available() {
-        return Ok(Tested { isa: isa.name(), available: false, vectors: None, hash: None });
+        return Ok(Tested {
+            isa: isa.name(),
+            available: false,
+            vectors: None,
+            hash: None,
+        });
     }
     let mut session = model.session(isa)?;
     let vectors = match session.self_test() {
@@ -103,20 +113,33 @@ fn test(model: &mut Model, isa: Isa) -> Result<Tested, Failure> {
     for seed in SEEDS {
         for i in 0..session.artifact().inputs().count() {
             let is_float = session.input(i)?.tensor.dtype == DType::F32;
-            golden_input(seed.wrapping_add(i as u32), is_float, session.input_bytes(i)?);
+            golden_input(
+                seed.wrapping_add(i as u32),
+                is_float,
+                session.input_bytes(i)?,
+            );
         }
         session.run()?;
         for o in 0..session.artifact().outputs().count() {
             hash.update(session.output_bytes(o)?);
         }
     }
-    Ok(Tested { isa: isa.name(), available: true, vectors, hash: Some(hex(&hash.finalize()[..8])) })
+    Ok(Tested {
+        isa: isa.name(),
+        available: true,
+        vectors,
+        hash: Some(hex(&hash.finalize()[..8])),
+    })
 }
 
 /// Whether no step computes in float, so that outputs are equal on every processor.
 fn is_integer(model: &Model) -> Result<bool, Failure> {
     let artifact = model.artifact()?;
-    let floats = artifact.steps().any(|s| artifact.tensor(s.output()).is_ok_and(|t| t.dtype == DType::F32));
+    let floats = artifact.steps().any(|s| {
+        artifact
+            .tensor(s.output())
+            .is_ok_and(|t| t.dtype == DType::F32)
+    });
     Ok(!floats)
 }
 
@@ -130,7 +153,11 @@ pub fn render(tested: &[Tested]) -> String {
             (true, Some(0)) => "none inside".to_owned(),
             (true, Some(n)) => format!("{n} equal"),
         };
-        table.row([t.isa.to_owned(), vectors, t.hash.clone().unwrap_or_default()]);
+        table.row([
+            t.isa.to_owned(),
+            vectors,
+            t.hash.clone().unwrap_or_default(),
+        ]);
     }
     table.render()
 }

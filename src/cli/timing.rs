@@ -77,7 +77,10 @@ pub fn profile(session: &mut Session<'_, '_>, until: Until) -> Result<Vec<f64>, 
         })?;
         runs += 1;
     }
-    Ok(steps.into_iter().map(|mut times| quantile(&mut times, 0.5)).collect())
+    Ok(steps
+        .into_iter()
+        .map(|mut times| quantile(&mut times, 0.5))
+        .collect())
 }
 
 impl Times {
@@ -99,7 +102,10 @@ impl Times {
 fn quantile(values: &mut [f64], q: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     let at = q * values.len().saturating_sub(1) as f64;
-    let (below, above) = (values.get(at.floor() as usize), values.get(at.ceil() as usize));
+    let (below, above) = (
+        values.get(at.floor() as usize),
+        values.get(at.ceil() as usize),
+    );
     match (below, above) {
         (Some(a), Some(b)) => a + (b - a) * at.fract(),
         _ => 0.0,
@@ -113,7 +119,10 @@ mod tests {
     #[test]
     fn quantiles_by_hand() {
         let times = Times::of(vec![4.0, 1.0, 3.0, 2.0, 100.0]);
-        assert_eq!((times.runs, times.median_us, times.spread_us), (5, 3.0, 1.0));
+        assert_eq!(
+            (times.runs, times.median_us, times.spread_us),
+            (5, 3.0, 1.0)
+        );
         assert!((times.p10_us - 1.4).abs() < 1e-9 && (times.p99_us - 96.16).abs() < 1e-9);
         assert_eq!(Times::of(Vec::new()).median_us, 0.0);
     }

@@ -10,7 +10,11 @@ pub fn encode(bytes: &[u8]) -> String {
         let word = byte(0) << 16 | byte(1) << 8 | byte(2);
         for digit in 0..4 {
             let code = (word >> (18 - 6 * digit)) & 63;
-            out.push(if digit <= chunk.len() { char::from(DIGITS[code as usize]) } else { '=' });
+            out.push(if digit <= chunk.len() {
+                char::from(DIGITS[code as usize])
+            } else {
+                '='
+            });
         }
     }
     out
@@ -20,7 +24,13 @@ pub fn encode(bytes: &[u8]) -> String {
 mod tests {
     #[test]
     fn vectors_of_rfc_4648() {
-        let vectors = [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")];
+        let vectors = [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foobar", "Zm9vYmFy"),
+        ];
         for (plain, encoded) in vectors {
             assert_eq!(super::encode(plain.as_bytes()), encoded);
         }

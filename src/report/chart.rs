@@ -38,7 +38,11 @@ pub struct Bar {
 impl BarChart<'_> {
     /// The chart.
     pub fn svg(&self) -> String {
-        let values = self.bars.iter().map(|b| b.value).chain(self.limits.iter().map(|l| l.0));
+        let values = self
+            .bars
+            .iter()
+            .map(|b| b.value)
+            .chain(self.limits.iter().map(|l| l.0));
         let (ticks, most) = ticks(values.fold(0.0, f64::max));
         let y = |v: f64| HEIGHT - BOTTOM - (v / most).clamp(0.0, 1.0) * (HEIGHT - TOP - BOTTOM);
         let slots = self.bars.iter().map(|b| b.at + 1).max().unwrap_or(1);
@@ -50,11 +54,22 @@ impl BarChart<'_> {
         };
         for tick in ticks {
             let (at, text) = (y(tick), escape(&(self.format)(tick)));
-            push(format_args!("<line class=\"grid\" x1=\"{LEFT}\" x2=\"{:.1}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>", WIDTH - RIGHT));
-            push(format_args!("<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{text}</text>", LEFT - 8.0, at + 4.0));
+            push(format_args!(
+                "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{:.1}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>",
+                WIDTH - RIGHT
+            ));
+            push(format_args!(
+                "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{text}</text>",
+                LEFT - 8.0,
+                at + 4.0
+            ));
         }
         // Narrow bars touch; wide ones keep a gap and do not grow without end.
-        let width = if slot > 6.0 { (slot - 2.0).min(48.0) } else { slot * 0.9 };
+        let width = if slot > 6.0 {
+            (slot - 2.0).min(48.0)
+        } else {
+            slot * 0.9
+        };
         for bar in &self.bars {
             let x = LEFT + (bar.at as f64 + 0.5) * slot - width / 2.0;
             let (top, title) = (y(bar.value), escape(&bar.title));
@@ -66,7 +81,10 @@ impl BarChart<'_> {
         }
         for (value, text) in &self.limits {
             let (at, text) = (y(*value), escape(text));
-            push(format_args!("<line class=\"limit\" x1=\"{LEFT}\" x2=\"{:.1}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>", WIDTH - RIGHT));
+            push(format_args!(
+                "<line class=\"limit\" x1=\"{LEFT}\" x2=\"{:.1}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>",
+                WIDTH - RIGHT
+            ));
             push(format_args!(
                 "<text class=\"limit-text\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{text}</text>",
                 WIDTH - RIGHT - 4.0,
@@ -76,11 +94,17 @@ impl BarChart<'_> {
         let every = slots.div_ceil(16).max(1);
         for label in (0..slots).step_by(every) {
             let x = LEFT + (label as f64 + 0.5) * slot;
-            push(format_args!("<text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{label}</text>", HEIGHT - BOTTOM + 15.0));
+            push(format_args!(
+                "<text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{label}</text>",
+                HEIGHT - BOTTOM + 15.0
+            ));
         }
         let middle = LEFT + (WIDTH - LEFT - RIGHT) / 2.0;
         let title = escape(self.x_title);
-        push(format_args!("<text x=\"{middle:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{title}</text>", HEIGHT - 6.0));
+        push(format_args!(
+            "<text x=\"{middle:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{title}</text>",
+            HEIGHT - 6.0
+        ));
         svg + "</svg>"
     }
 }
@@ -92,9 +116,16 @@ fn ticks(most: f64) -> (Vec<f64>, f64) {
     }
     let rough = most / 4.0;
     let power = 10f64.powf(rough.log10().floor());
-    let step = [1.0, 2.0, 2.5, 5.0, 10.0].into_iter().map(|s| s * power).find(|&s| s >= rough).unwrap_or(rough);
+    let step = [1.0, 2.0, 2.5, 5.0, 10.0]
+        .into_iter()
+        .map(|s| s * power)
+        .find(|&s| s >= rough)
+        .unwrap_or(rough);
     let count = (most / step).ceil().max(1.0) as usize;
-    ((0..=count).map(|i| i as f64 * step).collect(), count as f64 * step)
+    (
+        (0..=count).map(|i| i as f64 * step).collect(),
+        count as f64 * step,
+    )
 }
 
 #[cfg(test)]
@@ -109,19 +140,43 @@ mod tests {
         assert_eq!(ticks(f64::NAN).1, 1.0);
         for most in [1e-6, 3.3, 99.0, 1e9] {
             let (ticks, last) = ticks(most);
-            assert!(last >= most && (2..=6).contains(&ticks.len()), "{most}: {ticks:?}");
+            assert!(
+                last >= most && (2..=6).contains(&ticks.len()),
+                "{most}: {ticks:?}"
+            );
         }
     }
 
     #[test]
     fn bars_limits_and_titles_are_drawn() {
-        let bar = |at, value| Bar { at, value, tone: "plain", title: format!("<{at}>") };
+        let bar = |at, value| Bar {
+            at,
+            value,
+            tone: "plain",
+            title: format!("<{at}>"),
+        };
         let format = |v: f64| format!("{v}");
-        let chart = BarChart { x_title: "step", bars: vec![bar(0, 3.0), bar(2, 1.0)], limits: vec![(2.0, "two".into())], format: &format };
+        let chart = BarChart {
+            x_title: "step",
+            bars: vec![bar(0, 3.0), bar(2, 1.0)],
+            limits: vec![(2.0, "two".into())],
+            format: &format,
+        };
         let svg = chart.svg();
-        assert_eq!((svg.matches("<rect").count(), svg.matches("class=\"limit\"").count()), (2, 1));
+        assert_eq!(
+            (
+                svg.matches("<rect").count(),
+                svg.matches("class=\"limit\"").count()
+            ),
+            (2, 1)
+        );
         assert!(svg.contains("&lt;2&gt;") && svg.contains(">two<") && !svg.contains("NaN"));
-        let empty = BarChart { x_title: "", bars: vec![], limits: vec![], format: &format };
+        let empty = BarChart {
+            x_title: "",
+            bars: vec![],
+            limits: vec![],
+            format: &format,
+        };
         assert!(empty.svg().ends_with("</svg>"));
     }
 }

@@ -13,39 +13,85 @@ const NOTICEABLE_DB: f64 = 30.0;
 
 /// The page.
 pub fn page(onnx: &Path, artifact: &Path, c: &Comparison) -> String {
-    let subtitle = format!("{} against {}, over {} samples", artifact.display(), onnx.display(), c.samples);
+    let subtitle = format!(
+        "{} against {}, over {} samples",
+        artifact.display(),
+        onnx.display(),
+        c.samples
+    );
     let mut page = Page::new("Layer by layer", &subtitle);
-    let worst = c.worst_first().first().map_or_else(|| "–".to_owned(), |l| format!("{:.1} dB", l.sqnr_db));
-    let last = c.layers.last().map_or_else(|| "–".to_owned(), |l| format!("{:.1} dB", l.sqnr_db));
+    let worst = c
+        .worst_first()
+        .first()
+        .map_or_else(|| "–".to_owned(), |l| format!("{:.1} dB", l.sqnr_db));
+    let last = c
+        .layers
+        .last()
+        .map_or_else(|| "–".to_owned(), |l| format!("{:.1} dB", l.sqnr_db));
     let first = c.first_suspicious();
     page.cards(&[
-        (c.layers.len().to_string(), format!("tensors compared; {} have no float counterpart", c.unmatched)),
+        (
+            c.layers.len().to_string(),
+            format!(
+                "tensors compared; {} have no float counterpart",
+                c.unmatched
+            ),
+        ),
         (last, "at the end of the program".to_owned()),
         (worst, "at the worst tensor".to_owned()),
         (
             first.map_or_else(|| "none".to_owned(), |l| format!("step {}", l.step)),
-            format!("first below {SUSPICIOUS_DB:.0} dB{}", first.map(|l| format!(": {} {}", l.op, l.name)).unwrap_or_default()),
+            format!(
+                "first below {SUSPICIOUS_DB:.0} dB{}",
+                first
+                    .map(|l| format!(": {} {}", l.op, l.name))
+                    .unwrap_or_default()
+            ),
         ),
     ]);
     layers_chart(&mut page, c);
-    page.section("Tensors", "The noisiest first. Clipped: share of float values that the codes can't express.");
-    let header = [">step", "operator", "tensor", "shape", "type", ">SQNR dB", ">cosine", ">max |Δ|", ">clipped"];
+    page.section(
+        "Tensors",
+        "The noisiest first. Clipped: share of float values that the codes can't express.",
+    );
+    let header = [
+        ">step",
+        "operator",
+        "tensor",
+        "shape",
+        "type",
+        ">SQNR dB",
+        ">cosine",
+        ">max |Δ|",
+        ">clipped",
+    ];
     page.table(&header, c.worst_first().into_iter().map(row));
     page.finish()
 }
 
 /// Noise per layer in execution order.
-pub fn layers_chart(page: &mut Page, c: &Comparison) {
-    page.section("Noise along the network", "Signal-to-noise ratio of every tensor, in execution order: more is better.");
+pub(super) fn layers_chart(page: &mut Page, c: &Comparison) {
+    page.section(
+        "Noise along the network",
+        "Signal-to-noise ratio of every tensor, in execution order: more is better.",
+    );
     let bars = c.layers.iter().map(|l| Bar {
         at: l.step,
         value: l.sqnr_db,
         tone: bar_tone(l),
-        title: format!("step {}: {} {}\n{:.1} dB, cosine {:.5}", l.step, l.op, l.name, l.sqnr_db, l.cosine),
+        title: format!(
+            "step {}: {} {}\n{:.1} dB, cosine {:.5}",
+            l.step, l.op, l.name, l.sqnr_db, l.cosine
+        ),
     });
     let format = |v: f64| format!("{v:.0} dB");
     let limits = vec![(SUSPICIOUS_DB, format!("{SUSPICIOUS_DB:.0} dB"))];
-    let chart = BarChart { x_title: "step", bars: bars.collect(), limits, format: &format };
+    let chart = BarChart {
+        x_title: "step",
+        bars: bars.collect(),
+        limits,
+        format: &format,
+    };
     page.chart(&chart, &format!("Below {SUSPICIOUS_DB:.0} dB a layer is suspicious, below {NOTICEABLE_DB:.0} dB it deserves a look."));
 }
 

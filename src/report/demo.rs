@@ -11,13 +11,43 @@ pub fn page(o: &Outcome) -> String {
     let mut page = Page::new("Ampoule demo", subtitle);
     let (float, int8) = (&o.rows[0], &o.rows[o.rows.len() - 1]);
     page.cards(&[
-        (format!("{:.1} %", 100.0 * int8.top1.value()), format!("right in int8; {:.1} % in float", 100.0 * float.top1.value())),
-        (bytes(int8.file_bytes), format!("artifact, {:.1}× smaller", float.file_bytes as f64 / int8.file_bytes.max(1) as f64)),
-        (micros(int8.median_us), format!("per picture on {}, {:.1}× faster", o.isa, float.median_us / int8.median_us.max(1e-3))),
-        (int8.arena_bytes.map_or_else(|| "–".to_owned(), bytes), "working memory in all".to_owned()),
+        (
+            format!("{:.1} %", 100.0 * int8.top1.value()),
+            format!(
+                "right in int8; {:.1} % in float",
+                100.0 * float.top1.value()
+            ),
+        ),
+        (
+            bytes(int8.file_bytes),
+            format!(
+                "artifact, {:.1}× smaller",
+                float.file_bytes as f64 / int8.file_bytes.max(1) as f64
+            ),
+        ),
+        (
+            micros(int8.median_us),
+            format!(
+                "per picture on {}, {:.1}× faster",
+                o.isa,
+                float.median_us / int8.median_us.max(1e-3)
+            ),
+        ),
+        (
+            int8.arena_bytes.map_or_else(|| "–".to_owned(), bytes),
+            "working memory in all".to_owned(),
+        ),
     ]);
     page.section("Float and int8", "The interval is Wilson's, at 95 %. Time is the median of many runs, one thread, preprocessing not included.");
-    let header = ["", ">top-1", ">95 % interval", ">file", ">working memory", ">time", ">faster"];
+    let header = [
+        "",
+        ">top-1",
+        ">95 % interval",
+        ">file",
+        ">working memory",
+        ">time",
+        ">faster",
+    ];
     page.table(&header, o.rows.iter().map(|r| row(r, float)));
     compare::layers_chart(&mut page, &o.comparison);
     quantize::memory_chart(&mut page, &o.details);
@@ -34,7 +64,9 @@ fn row(r: &Row, float: &Row) -> Vec<Cell> {
         format!("{:.1} %", 100.0 * r.top1.value()).into(),
         format!("{:.1} – {:.1} %", 100.0 * lo, 100.0 * hi).into(),
         bytes(r.file_bytes).into(),
-        r.arena_bytes.map_or_else(|| "not known".to_owned(), bytes).into(),
+        r.arena_bytes
+            .map_or_else(|| "not known".to_owned(), bytes)
+            .into(),
         micros(r.median_us).into(),
         format!("{:.1}×", float.median_us / r.median_us.max(1e-3)).into(),
     ]
@@ -45,11 +77,27 @@ fn time_chart(page: &mut Page, o: &Outcome) {
         at: s.index,
         value: s.median_us,
         tone: "plain",
-        title: format!("step {}: {} {}\n{}\n{}, {:.1} %", s.index, s.op, s.name, shape(&s.output), micros(s.median_us), 100.0 * s.share),
+        title: format!(
+            "step {}: {} {}\n{}\n{}, {:.1} %",
+            s.index,
+            s.op,
+            s.name,
+            shape(&s.output),
+            micros(s.median_us),
+            100.0 * s.share
+        ),
     });
     let format = |v: f64| format!("{v} µs");
-    let chart = BarChart { x_title: "step", bars: bars.collect(), limits: Vec::new(), format: &format };
-    page.section("Time per step", "Median over many runs of the int8 artifact.");
+    let chart = BarChart {
+        x_title: "step",
+        bars: bars.collect(),
+        limits: Vec::new(),
+        format: &format,
+    };
+    page.section(
+        "Time per step",
+        "Median over many runs of the int8 artifact.",
+    );
     page.chart(&chart, &format!("One thread, instruction set {}.", o.isa));
 }
 
@@ -61,9 +109,16 @@ fn selftest(page: &mut Page, o: &Outcome) {
             (true, Some(n)) => Cell::toned(format!("{n} golden vectors equal"), "good"),
             (true, None) => Cell::toned("different", "bad"),
         };
-        vec![t.isa.into(), verdict, t.hash.clone().unwrap_or_default().into()]
+        vec![
+            t.isa.into(),
+            verdict,
+            t.hash.clone().unwrap_or_default().into(),
+        ]
     });
-    page.table(&["instruction set", "golden vectors", "hash of the outputs"], rows);
+    page.table(
+        &["instruction set", "golden vectors", "hash of the outputs"],
+        rows,
+    );
 }
 
 fn gallery(page: &mut Page, pictures: &[Picture]) {
@@ -72,8 +127,15 @@ fn gallery(page: &mut Page, pictures: &[Picture]) {
     page.raw("<div class=\"gallery\">\n");
     for p in pictures {
         let answer = |name: &str, class: &str| {
-            let (mark, tone) = if class == p.truth { ("✓", "good") } else { ("✗", "bad") };
-            format!("{name}: <span class=\"{tone}\">{} {mark}</span>", escape(class))
+            let (mark, tone) = if class == p.truth {
+                ("✓", "good")
+            } else {
+                ("✗", "bad")
+            };
+            format!(
+                "{name}: <span class=\"{tone}\">{} {mark}</span>",
+                escape(class)
+            )
         };
         page.raw(&format!(
             "<figure><img alt=\"\" src=\"data:image/jpeg;base64,{}\"><figcaption><b>{}</b><br>{}<br>{}</figcaption></figure>\n",

@@ -22,28 +22,46 @@ struct Page {
 impl Page {
     /// A page with a heading and a line below it.
     fn new(title: &str, subtitle: &str) -> Self {
-        let body = format!("<h1>{}</h1>\n<p class=\"soft\">{}</p>\n", escape(title), escape(subtitle));
-        Page { title: title.to_owned(), body }
+        let body = format!(
+            "<h1>{}</h1>\n<p class=\"soft\">{}</p>\n",
+            escape(title),
+            escape(subtitle)
+        );
+        Page {
+            title: title.to_owned(),
+            body,
+        }
     }
 
     /// Key figures: value and what it is.
     fn cards(&mut self, cards: &[(String, String)]) {
         self.body += "<ul class=\"cards\">\n";
         for (value, what) in cards {
-            self.push(format_args!("<li><b>{}</b><span>{}</span></li>\n", escape(value), escape(what)));
+            self.push(format_args!(
+                "<li><b>{}</b><span>{}</span></li>\n",
+                escape(value),
+                escape(what)
+            ));
         }
         self.body += "</ul>\n";
     }
 
     /// A heading with a paragraph.
     fn section(&mut self, heading: &str, text: &str) {
-        self.push(format_args!("<h2>{}</h2>\n<p class=\"soft\">{}</p>\n", escape(heading), escape(text)));
+        self.push(format_args!(
+            "<h2>{}</h2>\n<p class=\"soft\">{}</p>\n",
+            escape(heading),
+            escape(text)
+        ));
     }
 
     /// A chart with a caption.
     fn chart(&mut self, chart: &BarChart<'_>, caption: &str) {
         let svg = chart.svg();
-        self.push(format_args!("<figure class=\"chart\">{svg}<figcaption>{}</figcaption></figure>\n", escape(caption)));
+        self.push(format_args!(
+            "<figure class=\"chart\">{svg}<figcaption>{}</figcaption></figure>\n",
+            escape(caption)
+        ));
     }
 
     /// A table. A heading that starts with `>` aligns its column to the right.
@@ -52,7 +70,10 @@ impl Page {
         self.body += "<div class=\"scroll\"><table><thead><tr>";
         for (c, name) in header.iter().enumerate() {
             let class = if right(c) { " class=\"right\"" } else { "" };
-            self.push(format_args!("<th{class}>{}</th>", escape(name.trim_start_matches('>'))));
+            self.push(format_args!(
+                "<th{class}>{}</th>",
+                escape(name.trim_start_matches('>'))
+            ));
         }
         self.body += "</tr></thead><tbody>\n";
         for row in rows {
@@ -99,13 +120,19 @@ struct Cell {
 
 impl Cell {
     fn toned(text: impl Into<String>, tone: &'static str) -> Self {
-        Cell { text: text.into(), tone }
+        Cell {
+            text: text.into(),
+            tone,
+        }
     }
 }
 
 impl<T: Into<String>> From<T> for Cell {
     fn from(text: T) -> Self {
-        Cell { text: text.into(), tone: "" }
+        Cell {
+            text: text.into(),
+            tone: "",
+        }
     }
 }
 
@@ -132,10 +159,17 @@ mod tests {
     #[test]
     fn names_can_not_break_the_page() {
         let mut page = Page::new("<script>", "a & b");
-        page.table(&["x", ">y"], [vec!["<b>".into(), Cell::toned("\"1\"", "bad")]]);
+        page.table(
+            &["x", ">y"],
+            [vec!["<b>".into(), Cell::toned("\"1\"", "bad")]],
+        );
         let html = page.finish();
         assert!(!html.contains("<script>") && !html.contains("<b>"));
-        assert!(html.contains("&lt;script&gt;") && html.contains("a &amp; b") && html.contains("&quot;1&quot;"));
+        assert!(
+            html.contains("&lt;script&gt;")
+                && html.contains("a &amp; b")
+                && html.contains("&quot;1&quot;")
+        );
         assert!(html.contains("<td class=\"right bad\">"));
     }
 }

@@ -19,7 +19,10 @@ impl Lcg {
 
     /// Roughly normal, unit variance.
     pub fn normal(&mut self) -> f32 {
-        (0..6).map(|_| self.next() as f32 / (1 << 24) as f32 - 0.5).sum::<f32>() * 1.414
+        (0..6)
+            .map(|_| self.next() as f32 / (1 << 24) as f32 - 0.5)
+            .sum::<f32>()
+            * 1.414
     }
 
     pub fn values(&mut self, n: usize, scale: f32) -> Vec<f32> {
@@ -35,7 +38,11 @@ pub struct Builder {
 
 impl Builder {
     pub fn new(seed: u32) -> Self {
-        Builder { graph: Graph::default(), rng: Lcg(seed), count: 0 }
+        Builder {
+            graph: Graph::default(),
+            rng: Lcg(seed),
+            count: 0,
+        }
     }
 
     fn name(&mut self, what: &str) -> String {
@@ -48,7 +55,14 @@ impl Builder {
         self.graph.push(&name, op, inputs).unwrap()
     }
 
-    pub fn conv(&mut self, x: ValueId, out: usize, window: Window, groups: usize, activation: Option<UnaryKind>) -> ValueId {
+    pub fn conv(
+        &mut self,
+        x: ValueId,
+        out: usize,
+        window: Window,
+        groups: usize,
+        activation: Option<UnaryKind>,
+    ) -> ValueId {
         self.conv_with(x, out, window, groups, activation, None)
     }
 
@@ -64,12 +78,21 @@ impl Builder {
         let c = self.graph.shape(x)[3];
         let [kh, kw] = window.kernel.map(usize::from);
         let fan = (kh * kw * c / groups) as f32;
-        let w = self.rng.values(out * kh * kw * c / groups, 1.4 / fan.sqrt());
+        let w = self
+            .rng
+            .values(out * kh * kw * c / groups, 1.4 / fan.sqrt());
         let b = self.rng.values(out, 0.2);
         let (wn, bn) = (self.name("w"), self.name("b"));
-        let w = self.graph.constant_value(&wn, &[out, kh, kw, c / groups], w);
+        let w = self
+            .graph
+            .constant_value(&wn, &[out, kh, kw, c / groups], w);
         let b = self.graph.constant_value(&bn, &[out], b);
-        let op = Op::Conv { window, groups, residual: residual.is_some(), activation };
+        let op = Op::Conv {
+            window,
+            groups,
+            residual: residual.is_some(),
+            activation,
+        };
         let inputs: Vec<_> = [x, w, b].into_iter().chain(residual).collect();
         self.push("conv", op, &inputs)
     }
@@ -81,18 +104,41 @@ impl Builder {
         let (wn, bn) = (self.name("w"), self.name("b"));
         let w = self.graph.constant_value(&wn, &[out, c], w);
         let b = self.graph.constant_value(&bn, &[out], b);
-        self.push("linear", Op::Linear { residual: false, activation: None }, &[x, w, b])
+        self.push(
+            "linear",
+            Op::Linear {
+                residual: false,
+                activation: None,
+            },
+            &[x, w, b],
+        )
     }
 
     pub fn samples(&mut self, n: usize) -> Vec<Vec<Vec<f32>>> {
-        let shapes: Vec<usize> =
-            self.graph.inputs.iter().map(|p| self.graph.shape(p.value).iter().product()).collect();
-        (0..n).map(|_| shapes.iter().map(|&len| self.rng.values(len, 1.0)).collect()).collect()
+        let shapes: Vec<usize> = self
+            .graph
+            .inputs
+            .iter()
+            .map(|p| self.graph.shape(p.value).iter().product())
+            .collect();
+        (0..n)
+            .map(|_| {
+                shapes
+                    .iter()
+                    .map(|&len| self.rng.values(len, 1.0))
+                    .collect()
+            })
+            .collect()
     }
 }
 
 pub fn window(kernel: u16, stride: u16, pad: [u16; 4]) -> Window {
-    Window { kernel: [kernel; 2], stride: [stride; 2], dilation: [1; 2], pad }
+    Window {
+        kernel: [kernel; 2],
+        stride: [stride; 2],
+        dilation: [1; 2],
+        pad,
+    }
 }
 
 /// A net that uses every int8 operator: inverted residuals with asymmetric pads, squeeze and
@@ -105,15 +151,54 @@ pub fn zoo_net(seed: u32) -> Builder {
     let e = b.conv(x, 40, Window::POINT, 1, Some(UnaryKind::HardSwish));
     let d = b.conv(e, 40, window(3, 1, [1; 4]), 40, Some(UnaryKind::Silu));
     // Squeeze and excitation.
-    let s = b.push("mean", Op::Reduce { kind: ReduceKind::Mean, axes: vec![1, 2] }, &[d]);
+    let s = b.push(
+        "mean",
+        Op::Reduce {
+            kind: ReduceKind::Mean,
+            axes: vec![1, 2],
+        },
+        &[d],
+    );
     let s = b.conv(s, 8, Window::POINT, 1, Some(UnaryKind::Relu));
     let s = b.conv(s, 40, Window::POINT, 1, Some(UnaryKind::Sigmoid));
-    let g = b.push("gate", Op::Binary { kind: BinaryKind::Mul, activation: None }, &[d, s]);
+    let g = b.push(
+        "gate",
+        Op::Binary {
+            kind: BinaryKind::Mul,
+            activation: None,
+        },
+        &[d, s],
+    );
     let x = b.conv_with(g, 16, Window::POINT, 1, None, Some(x));
     // Branches.
-    let p = b.push("pool", Op::Pool { kind: PoolKind::Max, window: window(2, 2, [0; 4]), include_pad: false }, &[x]);
-    let a = b.push("avg", Op::Pool { kind: PoolKind::Average, window: window(3, 2, [1; 4]), include_pad: false }, &[x]);
-    let a = b.push("cut", Op::Slice { axis: 2, start: 0, len: 5, step: 1 }, &[a]);
+    let p = b.push(
+        "pool",
+        Op::Pool {
+            kind: PoolKind::Max,
+            window: window(2, 2, [0; 4]),
+            include_pad: false,
+        },
+        &[x],
+    );
+    let a = b.push(
+        "avg",
+        Op::Pool {
+            kind: PoolKind::Average,
+            window: window(3, 2, [1; 4]),
+            include_pad: false,
+        },
+        &[x],
+    );
+    let a = b.push(
+        "cut",
+        Op::Slice {
+            axis: 2,
+            start: 0,
+            len: 5,
+            step: 1,
+        },
+        &[a],
+    );
     let c = b.push("concat", Op::Concat { axis: 3 }, &[p, a]);
     let c = b.conv(c, 24, window(5, 2, [2; 4]), 1, Some(UnaryKind::Relu));
     let up = Op::Resize {
@@ -122,10 +207,25 @@ pub fn zoo_net(seed: u32) -> Builder {
         coordinates: ResizeCoordinates::HalfPixel,
     };
     let u = b.push("up", up, &[c]);
-    let q = b.push("pad", Op::Pad { before: vec![0, 1, 0, 0], after: vec![0, 0, 1, 0], value: 0.0 }, &[u]);
+    let q = b.push(
+        "pad",
+        Op::Pad {
+            before: vec![0, 1, 0, 0],
+            after: vec![0, 0, 1, 0],
+            value: 0.0,
+        },
+        &[u],
+    );
     let t = b.push("tanh", Op::Unary(UnaryKind::Tanh), &[q]);
     let dw = b.conv(t, 24, window(5, 1, [2; 4]), 24, None);
-    let m = b.push("mean", Op::Reduce { kind: ReduceKind::Mean, axes: vec![1, 2] }, &[dw]);
+    let m = b.push(
+        "mean",
+        Op::Reduce {
+            kind: ReduceKind::Mean,
+            axes: vec![1, 2],
+        },
+        &[dw],
+    );
     let f = b.push("flat", Op::Reshape(vec![1, 24]), &[m]);
     let l = b.linear(f, 10);
     let y = b.push("softmax", Op::Softmax { log: false }, &[l]);

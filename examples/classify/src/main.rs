@@ -27,7 +27,12 @@ fn classify(model: &Path, photos: &Path) -> Result<(), ClassifyError> {
     let mut images = set.images();
     for sample in images.by_ref() {
         if let Some(best) = classifier.classify(&sample.image.view()?)?.top(1).first() {
-            println!("{:5.1} %  {:20}  {}", 100.0 * best.probability, best.label, sample.path.display());
+            println!(
+                "{:5.1} %  {:20}  {}",
+                100.0 * best.probability,
+                best.label,
+                sample.path.display()
+            );
         }
     }
     for skipped in &images.report().skipped {

@@ -90,7 +90,9 @@ pub enum CompareError {
     #[error("the artifact has no names to match layers by; quantize without --strip")]
     NoNames,
     /// The two share no tensor.
-    #[error("no tensor of the artifact has the name and shape of one in the model; was it made from this model?")]
+    #[error(
+        "no tensor of the artifact has the name and shape of one in the model; was it made from this model?"
+    )]
     NothingInCommon,
 }
 
@@ -114,8 +116,14 @@ pub fn compare(
     }
     let mut layers: Vec<Option<Accumulated>> = names.iter().map(|_| None).collect();
     for index in 0..samples.len() {
-        let inputs = samples.sample(index).map_err(|message| CompareError::Sample { index, message })?;
-        let mut wanted: HashMap<&str, Vec<f32>> = names.iter().flatten().map(|n| (n.as_str(), Vec::new())).collect();
+        let inputs = samples
+            .sample(index)
+            .map_err(|message| CompareError::Sample { index, message })?;
+        let mut wanted: HashMap<&str, Vec<f32>> = names
+            .iter()
+            .flatten()
+            .map(|n| (n.as_str(), Vec::new()))
+            .collect();
         float.run_observed(&inputs, |o| {
             let name = float_names.get(o.index).and_then(Option::as_deref);
             if let Some(values) = name.and_then(|n| wanted.get_mut(n)) {
@@ -127,7 +135,10 @@ pub fn compare(
         let mut outcome = Ok(());
         sealed.run_observed(&inputs, |o| {
             let Some(name) = &names[o.index] else { return };
-            let Some(expected) = wanted.get(name.as_str()).filter(|v| v.len() == o.tensor.shape.elements()) else {
+            let Some(expected) = wanted
+                .get(name.as_str())
+                .filter(|v| v.len() == o.tensor.shape.elements())
+            else {
                 return;
             };
             got.resize(expected.len(), 0.0);
@@ -149,7 +160,11 @@ pub fn compare(
         return Err(CompareError::NothingInCommon);
     }
     let unmatched = names.iter().flatten().count() - matched.len();
-    Ok(Comparison { samples: samples.len(), layers: matched, unmatched })
+    Ok(Comparison {
+        samples: samples.len(),
+        layers: matched,
+        unmatched,
+    })
 }
 
 /// For each step the name of the tensor it completes.
@@ -164,7 +179,11 @@ fn completed_tensors(artifact: &Artifact<'_>) -> Vec<Option<String>> {
         let name = artifact.tensor_name(id).filter(|n| !n.is_empty())?;
         (last.get(&id) == Some(&i) && seen.insert(name)).then(|| name.to_owned())
     };
-    outputs.iter().enumerate().map(|(i, &id)| name_of(i, id)).collect()
+    outputs
+        .iter()
+        .enumerate()
+        .map(|(i, &id)| name_of(i, id))
+        .collect()
 }
 
 /// One tensor over the samples.
@@ -186,11 +205,19 @@ impl Accumulated {
             I16 => (real(-32767.5), real(32767.5)),
             _ => (f32::NEG_INFINITY, f32::INFINITY),
         };
-        Accumulated { op: step.name(), tensor, extent, difference: Difference::default(), clipped: 0 }
+        Accumulated {
+            op: step.name(),
+            tensor,
+            extent,
+            difference: Difference::default(),
+            clipped: 0,
+        }
     }
 
     fn add(&mut self, expected: &[f32], got: &[f32]) -> Result<(), MetricError> {
-        let outside = expected.iter().filter(|&&e| e < self.extent.0 || e > self.extent.1);
+        let outside = expected
+            .iter()
+            .filter(|&&e| e < self.extent.0 || e > self.extent.1);
         self.clipped += outside.count() as u64;
         self.difference.update(expected, got)
     }
@@ -222,16 +249,37 @@ mod tests {
     fn graph() -> Graph {
         let mut g = Graph::default();
         let x = g.input("x", &[1, 8]);
-        let w = g.constant_value("w", &[4, 8], (0..32).map(|i| ((i * 7 % 11) as f32 - 5.0) / 5.0).collect());
+        let w = g.constant_value(
+            "w",
+            &[4, 8],
+            (0..32).map(|i| ((i * 7 % 11) as f32 - 5.0) / 5.0).collect(),
+        );
         let b = g.constant_value("b", &[4], vec![0.1; 4]);
-        let y = g.push("fc", Op::Linear { residual: false, activation: None }, &[x, w, b]).unwrap();
+        let y = g
+            .push(
+                "fc",
+                Op::Linear {
+                    residual: false,
+                    activation: None,
+                },
+                &[x, w, b],
+            )
+            .unwrap();
         let y = g.push("act", Op::Unary(UnaryKind::Sigmoid), &[y]).unwrap();
         g.output("y", y);
         g
     }
 
     fn samples() -> Vec<Vec<Vec<f32>>> {
-        (0..6).map(|s| vec![(0..8).map(|i| ((s * 8 + i) * 5 % 13) as f32 / 6.0 - 1.0).collect()]).collect()
+        (0..6)
+            .map(|s| {
+                vec![
+                    (0..8)
+                        .map(|i| ((s * 8 + i) * 5 % 13) as f32 / 6.0 - 1.0)
+                        .collect(),
+                ]
+            })
+            .collect()
     }
 
     #[test]
@@ -243,28 +291,43 @@ mod tests {
         assert_eq!((int8.samples, seen.get()), (6, 6));
         assert!(!int8.layers.is_empty());
         for layer in &int8.layers {
-            assert!((25.0..90.0).contains(&layer.sqnr_db) && layer.cosine > 0.99, "{layer:?}");
+            assert!(
+                (25.0..90.0).contains(&layer.sqnr_db) && layer.cosine > 0.99,
+                "{layer:?}"
+            );
             assert!(layer.clipped < 0.05);
         }
         assert!(int8.first_suspicious().is_none());
         let float = Model::float(&done.graph).unwrap();
         let same = compare(&done.graph, &float, &samples(), &|_| ()).unwrap();
-        assert!(same.layers.iter().all(|l| l.sqnr_db == EQUAL_DB && l.max_abs == 0.0));
+        assert!(
+            same.layers
+                .iter()
+                .all(|l| l.sqnr_db == EQUAL_DB && l.max_abs == 0.0)
+        );
     }
 
     #[test]
     fn artifacts_without_names_or_of_another_model_are_refused() {
-        let stripped = QuantizeOptions { strip_names: true, ..QuantizeOptions::default() };
+        let stripped = QuantizeOptions {
+            strip_names: true,
+            ..QuantizeOptions::default()
+        };
         let done = quantize(graph(), &samples(), &stripped, &Silent).unwrap();
         let model = Model::from_bytes(done.compiled.bytes).unwrap();
         let refused = compare(&done.graph, &model, &samples(), &|_| ());
         assert!(matches!(refused, Err(CompareError::NoNames)));
         let mut other = Graph::default();
         let x = other.input("x", &[1, 8]);
-        let y = other.push("other", Op::Unary(UnaryKind::Relu), &[x]).unwrap();
+        let y = other
+            .push("other", Op::Unary(UnaryKind::Relu), &[x])
+            .unwrap();
         other.output("z", y);
         let done = quantize(graph(), &samples(), &QuantizeOptions::default(), &Silent).unwrap();
         let model = Model::from_bytes(done.compiled.bytes).unwrap();
-        assert!(matches!(compare(&other, &model, &samples(), &|_| ()), Err(CompareError::NothingInCommon)));
+        assert!(matches!(
+            compare(&other, &model, &samples(), &|_| ()),
+            Err(CompareError::NothingInCommon)
+        ));
     }
 }

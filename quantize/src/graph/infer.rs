@@ -3,12 +3,22 @@
 use super::{Graph, GraphError, Op, ValueId};
 
 /// The shape of `op` applied to `inputs`, or what is wrong with them.
-pub fn infer_shape(graph: &Graph, node: &str, op: &Op, inputs: &[ValueId]) -> Result<Vec<usize>, GraphError> {
+pub fn infer_shape(
+    graph: &Graph,
+    node: &str,
+    op: &Op,
+    inputs: &[ValueId],
+) -> Result<Vec<usize>, GraphError> {
     let arity = |expected: usize| {
         if inputs.len() == expected {
             return Ok(());
         }
-        Err(GraphError::Arity { node: node.to_owned(), op: op.name(), expected, got: inputs.len() })
+        Err(GraphError::Arity {
+            node: node.to_owned(),
+            op: op.name(),
+            expected,
+            got: inputs.len(),
+        })
     };
     let fail = |what: String| GraphError::Shape {
         node: node.to_owned(),
@@ -16,28 +26,61 @@ pub fn infer_shape(graph: &Graph, node: &str, op: &Op, inputs: &[ValueId]) -> Re
         what,
         shapes: inputs.iter().map(|&v| graph.shape(v).to_vec()).collect(),
     };
-    let check = |ok: bool, what: &str| if ok { Ok(()) } else { Err(fail(what.to_owned())) };
+    let check = |ok: bool, what: &str| {
+        if ok {
+            Ok(())
+        } else {
+            Err(fail(what.to_owned()))
+        }
+    };
     let shape = |i: usize| graph.shape(inputs[i]);
     match op {
-        Op::Conv { window, groups, residual, .. } => {
+        Op::Conv {
+            window,
+            groups,
+            residual,
+            ..
+        } => {
             arity(3 + usize::from(*residual))?;
             let (x, w, b) = (shape(0), shape(1), shape(2));
-            check(x.len() == 4 && w.len() == 4 && *groups > 0, "needs rank 4 operands and a group")?;
-            check(w[1..3] == [window.kernel[0] as usize, window.kernel[1] as usize], "kernel size differs from the window")?;
-            check(x[3] == w[3] * groups && w[0] % groups == 0 && b == [w[0]], "channels, groups and bias disagree")?;
-            let h = window.output(0, x[1]).ok_or_else(|| fail(format!("window {window:?} does not fit")))?;
-            let wd = window.output(1, x[2]).ok_or_else(|| fail(format!("window {window:?} does not fit")))?;
+            check(
+                x.len() == 4 && w.len() == 4 && *groups > 0,
+                "needs rank 4 operands and a group",
+            )?;
+            check(
+                w[1..3] == [window.kernel[0] as usize, window.kernel[1] as usize],
+                "kernel size differs from the window",
+            )?;
+            check(
+                x[3] == w[3] * groups && w[0] % groups == 0 && b == [w[0]],
+                "channels, groups and bias disagree",
+            )?;
+            let h = window
+                .output(0, x[1])
+                .ok_or_else(|| fail(format!("window {window:?} does not fit")))?;
+            let wd = window
+                .output(1, x[2])
+                .ok_or_else(|| fail(format!("window {window:?} does not fit")))?;
             let out = vec![x[0], h, wd, w[0]];
-            check(!residual || shape(3) == out, "the residual's shape differs from the result's")?;
+            check(
+                !residual || shape(3) == out,
+                "the residual's shape differs from the result's",
+            )?;
             Ok(out)
         }
         Op::Linear { residual, .. } => {
             arity(3 + usize::from(*residual))?;
             let (x, w, b) = (shape(0), shape(1), shape(2));
-            check(w.len() == 2 && x.last() == Some(&w[1]) && b == [w[0]], "channels and bias disagree")?;
+            check(
+                w.len() == 2 && x.last() == Some(&w[1]) && b == [w[0]],
+                "channels and bias disagree",
+            )?;
             let mut out = x.to_vec();
             *out.last_mut().expect("checked above") = w[0];
-            check(!residual || shape(3) == out, "the residual's shape differs from the result's")?;
+            check(
+                !residual || shape(3) == out,
+                "the residual's shape differs from the result's",
+            )?;
             Ok(out)
         }
         Op::MatMul => {
@@ -46,7 +89,8 @@ pub fn infer_shape(graph: &Graph, node: &str, op: &Op, inputs: &[ValueId]) -> Re
             check(a.len() >= 2 && b.len() >= 2, "needs rank 2 or more")?;
             let (ra, rb) = (a.len(), b.len());
             check(a[ra - 1] == b[rb - 2], "inner dimensions differ")?;
-            let mut out = broadcast(&a[..ra - 2], &b[..rb - 2]).ok_or_else(|| fail("leading dimensions differ".into()))?;
+            let mut out = broadcast(&a[..ra - 2], &b[..rb - 2])
+                .ok_or_else(|| fail("leading dimensions differ".into()))?;
             out.extend([a[ra - 2], b[rb - 1]]);
             Ok(out)
         }
@@ -66,15 +110,22 @@ pub fn infer_shape(graph: &Graph, node: &str, op: &Op, inputs: &[ValueId]) -> Re
         Op::LayerNorm { .. } => {
             arity(3)?;
             let c = shape(0).last().copied();
-            check(c.is_some() && shape(1).last().copied() == c && shape(2).last().copied() == c, "channels differ")?;
+            check(
+                c.is_some() && shape(1).last().copied() == c && shape(2).last().copied() == c,
+                "channels differ",
+            )?;
             Ok(shape(0).to_vec())
         }
         Op::Pool { window, .. } => {
             arity(1)?;
             let x = shape(0);
             check(x.len() == 4, "needs rank 4")?;
-            let h = window.output(0, x[1]).ok_or_else(|| fail(format!("window {window:?} does not fit")))?;
-            let w = window.output(1, x[2]).ok_or_else(|| fail(format!("window {window:?} does not fit")))?;
+            let h = window
+                .output(0, x[1])
+                .ok_or_else(|| fail(format!("window {window:?} does not fit")))?;
+            let w = window
+                .output(1, x[2])
+                .ok_or_else(|| fail(format!("window {window:?} does not fit")))?;
             Ok(vec![x[0], h, w, x[3]])
         }
         Op::Reduce { axes, .. } => {
@@ -87,7 +138,10 @@ pub fn infer_shape(graph: &Graph, node: &str, op: &Op, inputs: &[ValueId]) -> Re
         }
         Op::Reshape(to) => {
             arity(1)?;
-            check(to.iter().product::<usize>() == shape(0).iter().product::<usize>(), "element counts differ")?;
+            check(
+                to.iter().product::<usize>() == shape(0).iter().product::<usize>(),
+                "element counts differ",
+            )?;
             Ok(to.clone())
         }
         Op::Transpose(perm) => {
@@ -95,15 +149,28 @@ pub fn infer_shape(graph: &Graph, node: &str, op: &Op, inputs: &[ValueId]) -> Re
             let x = shape(0);
             let mut sorted = perm.clone();
             sorted.sort_unstable();
-            check(sorted.iter().copied().eq(0..x.len()), "not a permutation of the axes")?;
+            check(
+                sorted.iter().copied().eq(0..x.len()),
+                "not a permutation of the axes",
+            )?;
             Ok(perm.iter().map(|&p| x[p]).collect())
         }
-        Op::Slice { axis, start, len, step } => {
+        Op::Slice {
+            axis,
+            start,
+            len,
+            step,
+        } => {
             arity(1)?;
             let mut out = shape(0).to_vec();
-            let size = *out.get(*axis).ok_or_else(|| fail(format!("no axis {axis}")))? as isize;
+            let size = *out
+                .get(*axis)
+                .ok_or_else(|| fail(format!("no axis {axis}")))? as isize;
             let last = *start as isize + (*len as isize - 1) * step;
-            check(*len > 0 && (*start as isize) < size && last >= 0 && last < size, "indices out of range")?;
+            check(
+                *len > 0 && (*start as isize) < size && last >= 0 && last < size,
+                "indices out of range",
+            )?;
             out[*axis] = *len;
             Ok(out)
         }
@@ -114,7 +181,11 @@ pub fn infer_shape(graph: &Graph, node: &str, op: &Op, inputs: &[ValueId]) -> Re
             out[*axis] = 0;
             for i in 0..inputs.len() {
                 let s = shape(i);
-                let same = s.len() == out.len() && s.iter().zip(&out).enumerate().all(|(d, (a, b))| d == *axis || a == b);
+                let same = s.len() == out.len()
+                    && s.iter()
+                        .zip(&out)
+                        .enumerate()
+                        .all(|(d, (a, b))| d == *axis || a == b);
                 check(same, "other dimensions differ")?;
                 out[*axis] += s[*axis];
             }
@@ -123,18 +194,30 @@ pub fn infer_shape(graph: &Graph, node: &str, op: &Op, inputs: &[ValueId]) -> Re
         Op::Pad { before, after, .. } => {
             arity(1)?;
             let x = shape(0);
-            check(before.len() == x.len() && after.len() == x.len(), "one pair of pads per dimension")?;
-            Ok(x.iter().zip(before.iter().zip(after)).map(|(d, (b, a))| d + b + a).collect())
+            check(
+                before.len() == x.len() && after.len() == x.len(),
+                "one pair of pads per dimension",
+            )?;
+            Ok(x.iter()
+                .zip(before.iter().zip(after))
+                .map(|(d, (b, a))| d + b + a)
+                .collect())
         }
         Op::Broadcast(to) => {
             arity(1)?;
-            check(broadcast(shape(0), to).as_ref() == Some(to), "does not broadcast to that shape")?;
+            check(
+                broadcast(shape(0), to).as_ref() == Some(to),
+                "does not broadcast to that shape",
+            )?;
             Ok(to.clone())
         }
         Op::Resize { size, .. } => {
             arity(1)?;
             let x = shape(0);
-            check(x.len() == 4 && size[0] > 0 && size[1] > 0, "needs rank 4 and a size")?;
+            check(
+                x.len() == 4 && size[0] > 0 && size[1] > 0,
+                "needs rank 4 and a size",
+            )?;
             Ok(vec![x[0], size[0], size[1], x[3]])
         }
     }
@@ -143,7 +226,13 @@ pub fn infer_shape(graph: &Graph, node: &str, op: &Op, inputs: &[ValueId]) -> Re
 /// The common shape of two right-aligned shapes, sizes equal or 1.
 pub(crate) fn broadcast(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
     let rank = a.len().max(b.len());
-    let at = |s: &[usize], i: usize| if i + s.len() < rank { 1 } else { s[i + s.len() - rank] };
+    let at = |s: &[usize], i: usize| {
+        if i + s.len() < rank {
+            1
+        } else {
+            s[i + s.len() - rank]
+        }
+    };
     (0..rank)
         .map(|i| match (at(a, i), at(b, i)) {
             (x, y) if x == y => Some(x),

@@ -15,8 +15,8 @@ use std::sync::Arc;
 
 pub(crate) use infer::broadcast;
 pub use infer::infer_shape;
-pub(crate) use permute::{compose, inverse, is_identity, permute};
 pub use op::{Activation, Op, ReduceKind, ResizeCoordinates, ResizeMode};
+pub(crate) use permute::{compose, inverse, is_identity, permute};
 pub use validate::GraphError;
 
 /// Index of a [`Value`] in [`Graph::values`].
@@ -105,21 +105,33 @@ impl Graph {
     /// Adds a value without producer.
     pub fn add_value(&mut self, name: &str, shape: &[usize], data: Option<Vec<f32>>) -> ValueId {
         let id = ValueId(self.values.len() as u32);
-        self.values.push(Value { name: name.to_owned(), shape: shape.to_vec(), data: data.map(Arc::new) });
+        self.values.push(Value {
+            name: name.to_owned(),
+            shape: shape.to_vec(),
+            data: data.map(Arc::new),
+        });
         id
     }
 
     /// Adds an input in the graph's own layout.
     pub fn input(&mut self, name: &str, shape: &[usize]) -> ValueId {
         let value = self.add_value(name, shape, None);
-        self.inputs.push(Port { name: name.to_owned(), value, layout: (0..shape.len()).collect() });
+        self.inputs.push(Port {
+            name: name.to_owned(),
+            value,
+            layout: (0..shape.len()).collect(),
+        });
         value
     }
 
     /// Declares an output in the graph's own layout.
     pub fn output(&mut self, name: &str, value: ValueId) {
         let layout = (0..self.shape(value).len()).collect();
-        self.outputs.push(Port { name: name.to_owned(), value, layout });
+        self.outputs.push(Port {
+            name: name.to_owned(),
+            value,
+            layout,
+        });
     }
 
     /// Adds a constant; `data.len()` must be the product of `shape`.
@@ -132,13 +144,22 @@ impl Graph {
     pub fn push(&mut self, name: &str, op: Op, inputs: &[ValueId]) -> Result<ValueId, GraphError> {
         let shape = infer_shape(self, name, &op, inputs)?;
         let output = self.add_value(name, &shape, None);
-        self.nodes.push(Node { name: name.to_owned(), op, inputs: inputs.to_vec(), output });
+        self.nodes.push(Node {
+            name: name.to_owned(),
+            op,
+            inputs: inputs.to_vec(),
+            output,
+        });
         Ok(output)
     }
 
     /// For each value the index of the node that produces it.
     pub fn producers(&self) -> HashMap<ValueId, usize> {
-        self.nodes.iter().enumerate().map(|(i, n)| (n.output, i)).collect()
+        self.nodes
+            .iter()
+            .enumerate()
+            .map(|(i, n)| (n.output, i))
+            .collect()
     }
 
     /// For each value the indices of the nodes that read it, in order.
@@ -174,6 +195,9 @@ impl Graph {
     pub fn parameters(&self) -> u64 {
         let mut seen = std::collections::HashSet::new();
         let read = self.nodes.iter().flat_map(|n| &n.inputs);
-        read.filter(|v| seen.insert(**v)).filter_map(|v| self.constant(*v)).map(|d| d.len() as u64).sum()
+        read.filter(|v| seen.insert(**v))
+            .filter_map(|v| self.constant(*v))
+            .map(|d| d.len() as u64)
+            .sum()
     }
 }

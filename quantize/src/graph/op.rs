@@ -159,10 +159,22 @@ impl Op {
             Op::Binary { kind, .. } => kind.name(),
             Op::Unary(kind) => kind.name(),
             Op::Pool { kind, .. } => kind.name(),
-            Op::Reduce { kind: ReduceKind::Mean, .. } => "ReduceMean",
-            Op::Reduce { kind: ReduceKind::Sum, .. } => "ReduceSum",
-            Op::Reduce { kind: ReduceKind::Max, .. } => "ReduceMax",
-            Op::Reduce { kind: ReduceKind::Min, .. } => "ReduceMin",
+            Op::Reduce {
+                kind: ReduceKind::Mean,
+                ..
+            } => "ReduceMean",
+            Op::Reduce {
+                kind: ReduceKind::Sum,
+                ..
+            } => "ReduceSum",
+            Op::Reduce {
+                kind: ReduceKind::Max,
+                ..
+            } => "ReduceMax",
+            Op::Reduce {
+                kind: ReduceKind::Min,
+                ..
+            } => "ReduceMin",
             Op::Softmax { log: false } => "Softmax",
             Op::Softmax { log: true } => "LogSoftmax",
             Op::LayerNorm { .. } => "LayerNorm",
@@ -179,7 +191,9 @@ impl Op {
     /// The activation fused behind the operator.
     pub fn activation(&self) -> Activation {
         match self {
-            Op::Conv { activation, .. } | Op::Linear { activation, .. } | Op::Binary { activation, .. } => *activation,
+            Op::Conv { activation, .. }
+            | Op::Linear { activation, .. }
+            | Op::Binary { activation, .. } => *activation,
             _ => None,
         }
     }
@@ -187,7 +201,9 @@ impl Op {
     /// The slot of the fused activation, where the operator has one.
     pub fn activation_mut(&mut self) -> Option<&mut Activation> {
         match self {
-            Op::Conv { activation, .. } | Op::Linear { activation, .. } | Op::Binary { activation, .. } => Some(activation),
+            Op::Conv { activation, .. }
+            | Op::Linear { activation, .. }
+            | Op::Binary { activation, .. } => Some(activation),
             _ => None,
         }
     }

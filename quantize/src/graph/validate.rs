@@ -53,20 +53,38 @@ impl Graph {
         let mut known: HashSet<_> = self.inputs.iter().map(|p| p.value).collect();
         let is_constant = |v| self.constant(v).is_some();
         for node in &self.nodes {
-            if let Some(v) = node.inputs.iter().find(|v| !known.contains(v) && !is_constant(**v)) {
-                return Err(GraphError::Order { node: node.name.clone(), value: self.value(*v).name.clone() });
+            if let Some(v) = node
+                .inputs
+                .iter()
+                .find(|v| !known.contains(v) && !is_constant(**v))
+            {
+                return Err(GraphError::Order {
+                    node: node.name.clone(),
+                    value: self.value(*v).name.clone(),
+                });
             }
             let shape = infer_shape(self, &node.name, &node.op, &node.inputs)?;
             if shape != self.shape(node.output) || !known.insert(node.output) {
                 return Err(GraphError::Shape {
                     node: node.name.clone(),
                     op: node.op.name(),
-                    what: format!("result {shape:?} does not match value {:?}", self.shape(node.output)),
-                    shapes: node.inputs.iter().map(|&v| self.shape(v).to_vec()).collect(),
+                    what: format!(
+                        "result {shape:?} does not match value {:?}",
+                        self.shape(node.output)
+                    ),
+                    shapes: node
+                        .inputs
+                        .iter()
+                        .map(|&v| self.shape(v).to_vec())
+                        .collect(),
                 });
             }
         }
-        match self.outputs.iter().find(|p| !known.contains(&p.value) && !is_constant(p.value)) {
+        match self
+            .outputs
+            .iter()
+            .find(|p| !known.contains(&p.value) && !is_constant(p.value))
+        {
             Some(port) => Err(GraphError::NoProducer(port.name.clone())),
             None => Ok(()),
         }

@@ -17,7 +17,11 @@ const MAX_DEPTH: usize = 8;
 
 /// Version of the operator set; refuses models that tract must not see.
 pub(super) fn check(model: &ModelProto, folder: Option<&Path>) -> Result<i64, Problem> {
-    let opset = model.opset_import.iter().find(|o| is_onnx(&o.domain)).map_or(0, |o| o.version);
+    let opset = model
+        .opset_import
+        .iter()
+        .find(|o| is_onnx(&o.domain))
+        .map_or(0, |o| o.version);
     let Some(graph) = &model.graph else {
         return Err(Problem::NotOnnx("it has no graph".into()));
     };
@@ -29,9 +33,14 @@ pub(super) fn check(model: &ModelProto, folder: Option<&Path>) -> Result<i64, Pr
 }
 
 /// Refuses operators that `known` does not have, or that belong to a quantised model.
-pub(super) fn check_operators(graph: &GraphProto, known: impl Fn(&str) -> bool) -> Result<(), Problem> {
+pub(super) fn check_operators(
+    graph: &GraphProto,
+    known: impl Fn(&str) -> bool,
+) -> Result<(), Problem> {
     for node in &graph.node {
-        let quantised = node.op_type.contains("QuantizeLinear") || node.op_type.starts_with("QLinear") || node.op_type.ends_with("Integer");
+        let quantised = node.op_type.contains("QuantizeLinear")
+            || node.op_type.starts_with("QLinear")
+            || node.op_type.ends_with("Integer");
         let what = if quantised {
             "the model is quantised already; import its float original"
         } else if !is_onnx(&node.domain) && node.domain != "com.microsoft" {
@@ -41,15 +50,31 @@ pub(super) fn check_operators(graph: &GraphProto, known: impl Fn(&str) -> bool) 
         } else {
             continue;
         };
-        let operator = if is_onnx(&node.domain) { node.op_type.clone() } else { format!("{}.{}", node.domain, node.op_type) };
-        let shapes = node.input.iter().map(|name| declared_shape(graph, name)).collect();
-        return Err(Problem::Unsupported { node: name_of(node), operator, what: what.into(), shapes });
+        let operator = if is_onnx(&node.domain) {
+            node.op_type.clone()
+        } else {
+            format!("{}.{}", node.domain, node.op_type)
+        };
+        let shapes = node
+            .input
+            .iter()
+            .map(|name| declared_shape(graph, name))
+            .collect();
+        return Err(Problem::Unsupported {
+            node: name_of(node),
+            operator,
+            what: what.into(),
+            shapes,
+        });
     }
     Ok(())
 }
 
 fn name_of(node: &NodeProto) -> String {
-    let named = [&node.name].into_iter().chain(&node.output).find(|n| !n.is_empty());
+    let named = [&node.name]
+        .into_iter()
+        .chain(&node.output)
+        .find(|n| !n.is_empty());
     named.unwrap_or(&node.op_type).clone()
 }
 
@@ -58,8 +83,15 @@ fn declared_shape(graph: &GraphProto, name: &str) -> String {
     if let Some(tensor) = graph.initializer.iter().find(|t| t.name == name) {
         return format!("{:?}", tensor.dims);
     }
-    let declared = graph.input.iter().chain(&graph.value_info).chain(&graph.output).find(|v| v.name == name);
-    declared.and_then(|v| inputs::dimensions(&v.r#type)).map_or_else(|| "?".into(), inputs::show)
+    let declared = graph
+        .input
+        .iter()
+        .chain(&graph.value_info)
+        .chain(&graph.output)
+        .find(|v| v.name == name);
+    declared
+        .and_then(|v| inputs::dimensions(&v.r#type))
+        .map_or_else(|| "?".into(), inputs::show)
 }
 
 /// Whether a domain name means the standard operators.
@@ -69,10 +101,14 @@ pub(super) fn is_onnx(domain: &str) -> bool {
 
 fn check_graph(graph: &GraphProto, folder: Option<&Path>, depth: usize) -> Result<(), Problem> {
     if depth > MAX_DEPTH {
-        return Err(invalid(format!("subgraphs are nested more than {MAX_DEPTH} deep")));
+        return Err(invalid(format!(
+            "subgraphs are nested more than {MAX_DEPTH} deep"
+        )));
     }
     if !graph.sparse_initializer.is_empty() {
-        return Err(invalid("sparse initializers are not supported; export dense weights".into()));
+        return Err(invalid(
+            "sparse initializers are not supported; export dense weights".into(),
+        ));
     }
     for tensor in &graph.initializer {
         check_tensor(tensor, folder)?;
@@ -86,7 +122,12 @@ fn check_graph(graph: &GraphProto, folder: Option<&Path>, depth: usize) -> Resul
     check_growth(graph)
 }
 
-fn check_attribute(node: &NodeProto, attribute: &AttributeProto, folder: Option<&Path>, depth: usize) -> Result<(), Problem> {
+fn check_attribute(
+    node: &NodeProto,
+    attribute: &AttributeProto,
+    folder: Option<&Path>,
+    depth: usize,
+) -> Result<(), Problem> {
     for tensor in attribute.t.iter().chain(&attribute.tensors) {
         check_tensor(tensor, folder)?;
     }
@@ -94,7 +135,10 @@ fn check_attribute(node: &NodeProto, attribute: &AttributeProto, folder: Option<
         check_graph(graph, folder, depth + 1)?;
     }
     if attribute.sparse_tensor.is_some() || !attribute.sparse_tensors.is_empty() {
-        return Err(invalid(format!("node `{}` holds a sparse tensor; export it dense", node.name)));
+        return Err(invalid(format!(
+            "node `{}` holds a sparse tensor; export it dense",
+            node.name
+        )));
     }
     Ok(())
 }
@@ -108,16 +152,27 @@ fn check_names(graph: &GraphProto, depth: usize) -> Result<(), Problem> {
     }
     unique.clear();
     if let Some(twice) = graph.initializer.iter().find(|i| !unique.insert(&*i.name)) {
-        return Err(invalid(format!("two initializers are named `{}`", twice.name)));
+        return Err(invalid(format!(
+            "two initializers are named `{}`",
+            twice.name
+        )));
     }
     known.extend(unique);
-    for output in graph.node.iter().flat_map(|n| &n.output).filter(|o| !o.is_empty()) {
+    for output in graph
+        .node
+        .iter()
+        .flat_map(|n| &n.output)
+        .filter(|o| !o.is_empty())
+    {
         if !known.insert(output) {
             return Err(invalid(format!("value `{output}` is produced twice")));
         }
     }
     match graph.output.iter().find(|o| !known.contains(&*o.name)) {
-        Some(output) if depth == 0 => Err(invalid(format!("output `{}` is never produced", output.name))),
+        Some(output) if depth == 0 => Err(invalid(format!(
+            "output `{}` is never produced",
+            output.name
+        ))),
         _ if depth == 0 && graph.output.is_empty() => Err(invalid("it has no output".into())),
         _ => Ok(()),
     }
@@ -126,12 +181,20 @@ fn check_names(graph: &GraphProto, depth: usize) -> Result<(), Problem> {
 /// Operators that make a large tensor of a small one are bounded where their size is in the file; tract
 /// evaluates constants while it infers shapes.
 fn check_growth(graph: &GraphProto) -> Result<(), Problem> {
-    let constants = graph.node.iter().filter(|n| n.op_type == "Constant").filter_map(|n| {
-        let value = n.attribute.iter().find_map(|a| a.t.as_ref())?;
-        Some((n.output.first()?.as_str(), value))
-    });
-    let known: HashMap<&str, &TensorProto> =
-        graph.initializer.iter().map(|t| (t.name.as_str(), t)).chain(constants).collect();
+    let constants = graph
+        .node
+        .iter()
+        .filter(|n| n.op_type == "Constant")
+        .filter_map(|n| {
+            let value = n.attribute.iter().find_map(|a| a.t.as_ref())?;
+            Some((n.output.first()?.as_str(), value))
+        });
+    let known: HashMap<&str, &TensorProto> = graph
+        .initializer
+        .iter()
+        .map(|t| (t.name.as_str(), t))
+        .chain(constants)
+        .collect();
     for node in &graph.node {
         let operand = match &*node.op_type {
             "ConstantOfShape" => 0,
@@ -140,11 +203,23 @@ fn check_growth(graph: &GraphProto) -> Result<(), Problem> {
             "Resize" => 3,
             _ => continue,
         };
-        let Some(sizes) = node.input.get(operand).and_then(|name| known.get(name.as_str())) else { continue };
+        let Some(sizes) = node
+            .input
+            .get(operand)
+            .and_then(|name| known.get(name.as_str()))
+        else {
+            continue;
+        };
         let sizes = integers(sizes);
-        let whole = sizes.iter().try_fold(1u64, |p, &s| p.checked_mul(s.unsigned_abs().max(1)));
+        let whole = sizes
+            .iter()
+            .try_fold(1u64, |p, &s| p.checked_mul(s.unsigned_abs().max(1)));
         if whole.is_none_or(|w| w > MAX_BYTES / 4) {
-            return Err(Problem::Tensor { tensor: node.output.first().cloned().unwrap_or_default(), dims: sizes, what: "is larger than 2 GiB".into() });
+            return Err(Problem::Tensor {
+                tensor: node.output.first().cloned().unwrap_or_default(),
+                dims: sizes,
+                what: "is larger than 2 GiB".into(),
+            });
         }
     }
     Ok(())
@@ -158,17 +233,28 @@ fn integers(tensor: &TensorProto) -> Vec<i64> {
             let (words, _) = tensor.raw_data.as_chunks::<8>();
             words.iter().map(|w| i64::from_le_bytes(*w)).collect()
         }
-        Ok(DataType::Int32) if !tensor.int32_data.is_empty() => tensor.int32_data.iter().map(|&i| i.into()).collect(),
+        Ok(DataType::Int32) if !tensor.int32_data.is_empty() => {
+            tensor.int32_data.iter().map(|&i| i.into()).collect()
+        }
         Ok(DataType::Int32) => {
             let (words, _) = tensor.raw_data.as_chunks::<4>();
-            words.iter().map(|w| i32::from_le_bytes(*w).into()).collect()
+            words
+                .iter()
+                .map(|w| i32::from_le_bytes(*w).into())
+                .collect()
         }
         _ => Vec::new(),
     }
 }
 
 fn check_tensor(tensor: &TensorProto, folder: Option<&Path>) -> Result<(), Problem> {
-    let fail = |what: String| Err(Problem::Tensor { tensor: tensor.name.clone(), dims: tensor.dims.clone(), what });
+    let fail = |what: String| {
+        Err(Problem::Tensor {
+            tensor: tensor.name.clone(),
+            dims: tensor.dims.clone(),
+            what,
+        })
+    };
     let Ok(kind) = DataType::try_from(tensor.data_type) else {
         return fail(format!("has unknown element type {}", tensor.data_type));
     };
@@ -177,7 +263,11 @@ fn check_tensor(tensor: &TensorProto, folder: Option<&Path>) -> Result<(), Probl
         DataType::Double | DataType::Int64 | DataType::Uint64 => 8,
         DataType::Float16 | DataType::Int16 | DataType::Uint16 => 2,
         DataType::Uint8 | DataType::Int8 | DataType::Bool => 1,
-        _ => return fail(format!("has element type {kind:?}, which is not supported; export floats as f32")),
+        _ => {
+            return fail(format!(
+                "has element type {kind:?}, which is not supported; export floats as f32"
+            ));
+        }
     };
     let mut elements = 1u64;
     for &d in &tensor.dims {
@@ -202,19 +292,42 @@ fn check_tensor(tensor: &TensorProto, folder: Option<&Path>) -> Result<(), Probl
     if !tensor.raw_data.is_empty() && typed > 0 {
         return fail("has its data twice".into());
     }
-    let complete = if tensor.raw_data.is_empty() { typed as u64 == elements } else { tensor.raw_data.len() as u64 == bytes };
-    if complete { Ok(()) } else { fail(format!("needs {bytes} bytes of data and has {}", tensor.raw_data.len().max(typed * size as usize))) }
+    let complete = if tensor.raw_data.is_empty() {
+        typed as u64 == elements
+    } else {
+        tensor.raw_data.len() as u64 == bytes
+    };
+    if complete {
+        Ok(())
+    } else {
+        fail(format!(
+            "needs {bytes} bytes of data and has {}",
+            tensor.raw_data.len().max(typed * size as usize)
+        ))
+    }
 }
 
 /// External data must be a plain file below the model's folder, reached without `..`, absolute paths or
 /// links, and hold the bytes. Nothing of it is read here.
 fn check_external(tensor: &TensorProto, bytes: u64, folder: Option<&Path>) -> Result<(), Problem> {
-    let entry = |key: &str| tensor.external_data.iter().find(|e| e.key == key).map(|e| e.value.as_str());
+    let entry = |key: &str| {
+        tensor
+            .external_data
+            .iter()
+            .find(|e| e.key == key)
+            .map(|e| e.value.as_str())
+    };
     let location = entry("location").unwrap_or_default();
     let fail = |what: &str| {
-        Err(Problem::ExternalData { tensor: tensor.name.clone(), location: location.to_owned(), what: what.to_owned() })
+        Err(Problem::ExternalData {
+            tensor: tensor.name.clone(),
+            location: location.to_owned(),
+            what: what.to_owned(),
+        })
     };
-    let Some(folder) = folder else { return fail("a model in memory has no folder; load it from its path") };
+    let Some(folder) = folder else {
+        return fail("a model in memory has no folder; load it from its path");
+    };
     let path = Path::new(location);
     if location.is_empty() || !path.components().all(|c| matches!(c, Component::Normal(_))) {
         return fail("must be a relative path inside the model's folder");
@@ -224,7 +337,9 @@ fn check_external(tensor: &TensorProto, bytes: u64, folder: Option<&Path>) -> Re
     for part in path.components() {
         full.push(part);
         match std::fs::symlink_metadata(&full) {
-            Ok(meta) if meta.is_symlink() => return fail("is a link, which is refused; put the file itself there"),
+            Ok(meta) if meta.is_symlink() => {
+                return fail("is a link, which is refused; put the file itself there");
+            }
             Ok(meta) => length = if meta.is_file() { meta.len() } else { 0 },
             Err(error) => return fail(&error.to_string()),
         }
@@ -234,14 +349,21 @@ fn check_external(tensor: &TensorProto, bytes: u64, folder: Option<&Path>) -> Re
         return fail("offset or length is not a number");
     };
     if size != bytes {
-        return fail(&format!("the tensor needs {bytes} bytes and {size} are given"));
+        return fail(&format!(
+            "the tensor needs {bytes} bytes and {size} are given"
+        ));
     }
     if offset.checked_add(size).is_none_or(|end| end > length) {
-        return fail(&format!("bytes {offset} to {offset}+{size} are outside the file, which has {length}"));
+        return fail(&format!(
+            "bytes {offset} to {offset}+{size} are outside the file, which has {length}"
+        ));
     }
     Ok(())
 }
 
 fn invalid(what: String) -> Problem {
-    Problem::Invalid { stage: "checking", what }
+    Problem::Invalid {
+        stage: "checking",
+        what,
+    }
 }

@@ -61,7 +61,9 @@ pub enum Problem {
         what: String,
     },
     /// An input with dimensions that nothing fixes.
-    #[error("input `{input}` has shape {shape}: give its size, for example `--input-shape {input}:1,3,224,224`")]
+    #[error(
+        "input `{input}` has shape {shape}: give its size, for example `--input-shape {input}:1,3,224,224`"
+    )]
     DynamicShape {
         /// Name of the input.
         input: String,
@@ -79,7 +81,9 @@ pub enum Problem {
         what: String,
     },
     /// An operator, or a use of it, that has no counterpart.
-    #[error("node `{node}`: operator {operator} is not supported: {what}; operand shapes {shapes:?}")]
+    #[error(
+        "node `{node}`: operator {operator} is not supported: {what}; operand shapes {shapes:?}"
+    )]
     Unsupported {
         /// Name of the node.
         node: String,
@@ -105,6 +109,9 @@ pub enum Problem {
 
 impl Problem {
     pub(crate) fn of(self, file: &str) -> ImportError {
-        ImportError { file: file.to_owned(), problem: Box::new(self) }
+        ImportError {
+            file: file.to_owned(),
+            problem: Box::new(self),
+        }
     }
 }

@@ -17,13 +17,21 @@ thread_local! {
 }
 
 /// Runs `f`, turning a panic and tract's error into a [`Problem`].
-pub(super) fn guarded<T>(stage: &'static str, f: impl FnOnce() -> Result<T, Problem>) -> Result<T, Problem> {
+pub(super) fn guarded<T>(
+    stage: &'static str,
+    f: impl FnOnce() -> Result<T, Problem>,
+) -> Result<T, Problem> {
     install_hook();
     let before = QUIET.replace(true);
     // The closure's captures are dropped or owned by the caller's error path; none is used after a panic.
     let result = catch_unwind(AssertUnwindSafe(f));
     QUIET.set(before);
-    result.unwrap_or_else(|panic| Err(Problem::Invalid { stage, what: message(&*panic) }))
+    result.unwrap_or_else(|panic| {
+        Err(Problem::Invalid {
+            stage,
+            what: message(&*panic),
+        })
+    })
 }
 
 /// Wraps the process's panic hook once, so that panics inside [`guarded`] print nothing and all others
@@ -41,6 +49,9 @@ fn install_hook() {
 }
 
 fn message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    let text = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     text.unwrap_or("the parser gave up").to_owned()
 }

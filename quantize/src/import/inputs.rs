@@ -13,42 +13,89 @@ use super::error::Problem;
 ///
 /// A dimension with a name has one size everywhere in the inputs. Shapes that the file declares for other
 /// values are dropped: they may be stale, and inference finds them again.
-pub(super) fn fix_shapes(graph: &mut GraphProto, given: &HashMap<String, Vec<usize>>) -> Result<(), Problem> {
+pub(super) fn fix_shapes(
+    graph: &mut GraphProto,
+    given: &HashMap<String, Vec<usize>>,
+) -> Result<(), Problem> {
     let constants: HashSet<String> = graph.initializer.iter().map(|t| t.name.clone()).collect();
-    if let Some((input, shape)) = given.iter().find(|(name, _)| !graph.input.iter().any(|i| i.name == **name)) {
-        let known: Vec<&str> = graph.input.iter().map(|i| &*i.name).filter(|n| !constants.contains(*n)).collect();
-        return Err(wrong(input, shape, format!("the model has no such input, only {known:?}")));
+    if let Some((input, shape)) = given
+        .iter()
+        .find(|(name, _)| !graph.input.iter().any(|i| i.name == **name))
+    {
+        let known: Vec<&str> = graph
+            .input
+            .iter()
+            .map(|i| &*i.name)
+            .filter(|n| !constants.contains(*n))
+            .collect();
+        return Err(wrong(
+            input,
+            shape,
+            format!("the model has no such input, only {known:?}"),
+        ));
     }
     let mut sizes: HashMap<String, i64> = HashMap::new();
     for input in graph.input.iter().filter(|i| !constants.contains(&i.name)) {
         let dims = dimensions(&input.r#type).unwrap_or_default();
         if let Some(shape) = given.get(&input.name) {
             bind_given(&input.name, dims, shape, &mut sizes)?;
-        } else if let Some(Dimension { value: Some(Value::DimParam(batch)), .. }) = dims.first() {
+        } else if let Some(Dimension {
+            value: Some(Value::DimParam(batch)),
+            ..
+        }) = dims.first()
+        {
             sizes.entry(batch.clone()).or_insert(1);
         }
     }
-    for input in graph.input.iter_mut().filter(|i| !constants.contains(&i.name)) {
+    for input in graph
+        .input
+        .iter_mut()
+        .filter(|i| !constants.contains(&i.name))
+    {
         let name = input.name.clone();
-        let Some(type_proto::Value::TensorType(tensor)) = input.r#type.as_mut().and_then(|t| t.value.as_mut()) else {
+        let Some(type_proto::Value::TensorType(tensor)) =
+            input.r#type.as_mut().and_then(|t| t.value.as_mut())
+        else {
             return Err(invalid(format!("input `{name}` is not a tensor")));
         };
         if DataType::try_from(tensor.elem_type) != Ok(DataType::Float) {
-            let kind = DataType::try_from(tensor.elem_type).map_or("of unknown type".into(), |k| format!("{k:?}"));
-            return Err(invalid(format!("input `{name}` is {kind}; only f32 inputs are supported")));
+            let kind = DataType::try_from(tensor.elem_type)
+                .map_or("of unknown type".into(), |k| format!("{k:?}"));
+            return Err(invalid(format!(
+                "input `{name}` is {kind}; only f32 inputs are supported"
+            )));
         }
         let Some(shape) = &mut tensor.shape else {
-            return Err(Problem::DynamicShape { input: name, shape: "of unknown rank".into() });
+            return Err(Problem::DynamicShape {
+                input: name,
+                shape: "of unknown rank".into(),
+            });
         };
         let fixed: Option<Vec<i64>> = match given.get(&name) {
             Some(shape) => Some(shape.iter().map(|&d| d as i64).collect()),
-            None => shape.dim.iter().enumerate().map(|(axis, d)| size(axis, d, &sizes)).collect(),
+            None => shape
+                .dim
+                .iter()
+                .enumerate()
+                .map(|(axis, d)| size(axis, d, &sizes))
+                .collect(),
         };
         let Some(fixed) = fixed else {
-            return Err(Problem::DynamicShape { input: name, shape: show(&shape.dim) });
+            return Err(Problem::DynamicShape {
+                input: name,
+                shape: show(&shape.dim),
+            });
         };
-        if fixed.iter().try_fold(1i64, |p, &d| p.checked_mul(d)).is_none_or(|n| n > 1 << 29) {
-            return Err(Problem::Tensor { tensor: name, dims: fixed, what: "is larger than 2 GiB".into() });
+        if fixed
+            .iter()
+            .try_fold(1i64, |p, &d| p.checked_mul(d))
+            .is_none_or(|n| n > 1 << 29)
+        {
+            return Err(Problem::Tensor {
+                tensor: name,
+                dims: fixed,
+                what: "is larger than 2 GiB".into(),
+            });
         }
         for (d, size) in shape.dim.iter_mut().zip(fixed) {
             d.value = Some(Value::DimValue(size));
@@ -59,18 +106,35 @@ pub(super) fn fix_shapes(graph: &mut GraphProto, given: &HashMap<String, Vec<usi
 }
 
 /// Binds dimension names to the sizes of a given shape.
-fn bind_given(input: &str, dims: &[Dimension], shape: &[usize], sizes: &mut HashMap<String, i64>) -> Result<(), Problem> {
+fn bind_given(
+    input: &str,
+    dims: &[Dimension],
+    shape: &[usize],
+    sizes: &mut HashMap<String, i64>,
+) -> Result<(), Problem> {
     if dims.len() != shape.len() || shape.contains(&0) {
-        return Err(wrong(input, shape, format!("the model declares {}", show(dims))));
+        return Err(wrong(
+            input,
+            shape,
+            format!("the model declares {}", show(dims)),
+        ));
     }
     for (axis, (d, &size)) in dims.iter().zip(shape).enumerate() {
         let size = size as i64;
         match &d.value {
             Some(Value::DimParam(name)) if *sizes.entry(name.clone()).or_insert(size) != size => {
-                return Err(wrong(input, shape, format!("dimension `{name}` has another size elsewhere")));
+                return Err(wrong(
+                    input,
+                    shape,
+                    format!("dimension `{name}` has another size elsewhere"),
+                ));
             }
             Some(Value::DimValue(v)) if *v > 0 && *v != size && axis > 0 => {
-                return Err(wrong(input, shape, format!("the model declares {}", show(dims))));
+                return Err(wrong(
+                    input,
+                    shape,
+                    format!("the model declares {}", show(dims)),
+                ));
             }
             _ => {}
         }
@@ -111,7 +175,12 @@ pub(super) fn unique_names(graph: &mut GraphProto) {
     taken.extend(graph.input.iter().map(|i| i.name.clone()));
     for node in &mut graph.node {
         if node.name.is_empty() {
-            node.name = node.output.iter().find(|o| !o.is_empty()).unwrap_or(&node.op_type).clone();
+            node.name = node
+                .output
+                .iter()
+                .find(|o| !o.is_empty())
+                .unwrap_or(&node.op_type)
+                .clone();
         }
         let base = node.name.clone();
         for n in 1.. {
@@ -124,9 +193,16 @@ pub(super) fn unique_names(graph: &mut GraphProto) {
 }
 
 fn wrong(input: &str, given: &[usize], what: String) -> Problem {
-    Problem::InputShape { input: input.to_owned(), given: given.to_vec(), what }
+    Problem::InputShape {
+        input: input.to_owned(),
+        given: given.to_vec(),
+        what,
+    }
 }
 
 fn invalid(what: String) -> Problem {
-    Problem::Invalid { stage: "reading inputs", what }
+    Problem::Invalid {
+        stage: "reading inputs",
+        what,
+    }
 }

@@ -42,14 +42,26 @@ impl Nodes {
 
 impl Source {
     /// Parses and checks a model. `folder` is where its external weights may be.
-    pub fn parse(bytes: &[u8], folder: Option<&Path>, shapes: &HashMap<String, Vec<usize>>) -> Result<Source, Problem> {
+    pub fn parse(
+        bytes: &[u8],
+        folder: Option<&Path>,
+        shapes: &HashMap<String, Vec<usize>>,
+    ) -> Result<Source, Problem> {
         if bytes.is_empty() {
             return Err(Problem::NotOnnx("the file is empty".into()));
         }
         let mut proto = guarded("parsing", || {
-            onnx().proto_model_for_read(&mut &*bytes).map_err(|e| Problem::NotOnnx(e.to_string()))
+            onnx()
+                .proto_model_for_read(&mut &*bytes)
+                .map_err(|e| Problem::NotOnnx(e.to_string()))
         })?;
-        let folder = folder.map(|f| if f.as_os_str().is_empty() { PathBuf::from(".") } else { f.to_path_buf() });
+        let folder = folder.map(|f| {
+            if f.as_os_str().is_empty() {
+                PathBuf::from(".")
+            } else {
+                f.to_path_buf()
+            }
+        });
         let opset = check::check(&proto, folder.as_deref())?;
         let Some(graph) = &mut proto.graph else {
             return Err(Problem::NotOnnx("it has no graph".into()));
@@ -59,7 +71,12 @@ impl Source {
         inputs::fix_shapes(graph, shapes)?;
         inputs::unique_names(graph);
         let nodes = Nodes::of(graph);
-        Ok(Source { proto, opset, nodes, folder })
+        Ok(Source {
+            proto,
+            opset,
+            nodes,
+            folder,
+        })
     }
 
     /// Infers shapes and types and folds constants, keeping activations whole for lowering.
@@ -69,7 +86,9 @@ impl Source {
         let inferred = self.infer(framework)?;
         guarded("inferring shapes", || {
             let mut model = inferred.into_typed().map_err(invalid("inferring shapes"))?;
-            Optimizer::prop_consts().optimize(&mut model).map_err(invalid("folding constants"))?;
+            Optimizer::prop_consts()
+                .optimize(&mut model)
+                .map_err(invalid("folding constants"))?;
             Ok(model)
         })
     }
@@ -77,21 +96,34 @@ impl Source {
     /// The model as tract runs it, for the oracle.
     pub fn optimised(&self) -> Result<TypedModel, Problem> {
         let inferred = self.infer(onnx())?;
-        guarded("optimising", || inferred.into_optimized().map_err(invalid("optimising")))
+        guarded("optimising", || {
+            inferred.into_optimized().map_err(invalid("optimising"))
+        })
     }
 
-    fn infer(&self, framework: tract_onnx::Onnx) -> Result<tract_onnx::tract_hir::infer::InferenceModel, Problem> {
+    fn infer(
+        &self,
+        framework: tract_onnx::Onnx,
+    ) -> Result<tract_onnx::tract_hir::infer::InferenceModel, Problem> {
         let folder = self.folder.as_deref().and_then(Path::to_str);
         guarded("translating operators", || {
-            let parsed = framework.parse(&self.proto, folder).map_err(invalid("translating operators"))?;
+            let parsed = framework
+                .parse(&self.proto, folder)
+                .map_err(invalid("translating operators"))?;
             match &*parsed.unresolved_inputs {
                 [] => Ok(parsed.model),
-                names => Err(Problem::Invalid { stage: "translating operators", what: format!("nothing produces {names:?}") }),
+                names => Err(Problem::Invalid {
+                    stage: "translating operators",
+                    what: format!("nothing produces {names:?}"),
+                }),
             }
         })
     }
 }
 
 fn invalid(stage: &'static str) -> impl Fn(TractError) -> Problem {
-    move |error| Problem::Invalid { stage, what: format!("{error:#}") }
+    move |error| Problem::Invalid {
+        stage,
+        what: format!("{error:#}"),
+    }
 }

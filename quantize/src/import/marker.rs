@@ -51,7 +51,9 @@ pub(super) fn register(operators: &mut OnnxOpRegister) {
     operators.insert("Mish", |_, _| unary(UnaryKind::Mish));
     operators.insert("QuickGelu", quick_gelu);
     operators.insert("Gelu", gelu);
-    operators.insert("Celu", |_, n| Ok((expand(Celu(float(n, "alpha", 1.0)?)), vec![])));
+    operators.insert("Celu", |_, n| {
+        Ok((expand(Celu(float(n, "alpha", 1.0)?)), vec![]))
+    });
     operators.insert("PRelu", |_, _| Ok((expand(PRelu), vec![])));
 }
 
@@ -68,11 +70,21 @@ impl Expansion for Whole {
         self.0.name().into()
     }
 
-    fn rules<'r, 'p: 'r, 's: 'r>(&'s self, s: &mut Solver<'r>, i: &'p [TensorProxy], o: &'p [TensorProxy]) -> InferenceResult {
+    fn rules<'r, 'p: 'r, 's: 'r>(
+        &'s self,
+        s: &mut Solver<'r>,
+        i: &'p [TensorProxy],
+        o: &'p [TensorProxy],
+    ) -> InferenceResult {
         elementwise_rules(s, i, o)
     }
 
-    fn wire(&self, name: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
+    fn wire(
+        &self,
+        name: &str,
+        model: &mut TypedModel,
+        inputs: &[OutletId],
+    ) -> TractResult<TVec<OutletId>> {
         model.wire_node(name, Marker(self.0), &inputs[..1])
     }
 }
@@ -85,7 +97,10 @@ const SELU_ALPHA: f32 = 1.673_263_2;
 const SELU_GAMMA: f32 = 1.050_701;
 
 fn selu(_: &ParsingContext<'_>, node: &NodeProto) -> Built {
-    let (alpha, gamma) = (float(node, "alpha", SELU_ALPHA)?, float(node, "gamma", SELU_GAMMA)?);
+    let (alpha, gamma) = (
+        float(node, "alpha", SELU_ALPHA)?,
+        float(node, "gamma", SELU_GAMMA)?,
+    );
     if (alpha - SELU_ALPHA).abs() < 1e-5 && (gamma - SELU_GAMMA).abs() < 1e-5 {
         return unary(UnaryKind::Selu);
     }
@@ -99,13 +114,22 @@ fn hard_sigmoid(_: &ParsingContext<'_>, node: &NodeProto) -> Built {
 
 fn quick_gelu(_: &ParsingContext<'_>, node: &NodeProto) -> Built {
     let alpha = float(node, "alpha", 1.702)?;
-    ensure!((alpha - 1.702).abs() < 1e-4, "QuickGelu with alpha {alpha}: only 1.702 is supported");
+    ensure!(
+        (alpha - 1.702).abs() < 1e-4,
+        "QuickGelu with alpha {alpha}: only 1.702 is supported"
+    );
     unary(UnaryKind::QuickGelu)
 }
 
 fn gelu(_: &ParsingContext<'_>, node: &NodeProto) -> Built {
-    let approximate = node.get_attr_opt::<String>("approximate")?.unwrap_or_default();
-    unary(if approximate == "tanh" { UnaryKind::GeluTanh } else { UnaryKind::GeluErf })
+    let approximate = node
+        .get_attr_opt::<String>("approximate")?
+        .unwrap_or_default();
+    unary(if approximate == "tanh" {
+        UnaryKind::GeluTanh
+    } else {
+        UnaryKind::GeluErf
+    })
 }
 
 fn elementwise_rules<'r, 'p: 'r>(
@@ -140,14 +164,30 @@ impl Expansion for Celu {
         "Celu".into()
     }
 
-    fn rules<'r, 'p: 'r, 's: 'r>(&'s self, s: &mut Solver<'r>, i: &'p [TensorProxy], o: &'p [TensorProxy]) -> InferenceResult {
+    fn rules<'r, 'p: 'r, 's: 'r>(
+        &'s self,
+        s: &mut Solver<'r>,
+        i: &'p [TensorProxy],
+        o: &'p [TensorProxy],
+    ) -> InferenceResult {
         elementwise_rules(s, i, o)
     }
 
-    fn wire(&self, name: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
+    fn wire(
+        &self,
+        name: &str,
+        model: &mut TypedModel,
+        inputs: &[OutletId],
+    ) -> TractResult<TVec<OutletId>> {
         let x = wire_with_number(model, format!("{name}.shrink"), div(), inputs[0], self.0)?;
         let x = model.wire_node(name, Marker(UnaryKind::Elu(1.0)), &[x])?[0];
-        Ok(tvec!(wire_with_number(model, format!("{name}.stretch"), mul(), x, self.0)?))
+        Ok(tvec!(wire_with_number(
+            model,
+            format!("{name}.stretch"),
+            mul(),
+            x,
+            self.0
+        )?))
     }
 }
 
@@ -163,13 +203,29 @@ impl Expansion for ScaledElu {
         "Selu".into()
     }
 
-    fn rules<'r, 'p: 'r, 's: 'r>(&'s self, s: &mut Solver<'r>, i: &'p [TensorProxy], o: &'p [TensorProxy]) -> InferenceResult {
+    fn rules<'r, 'p: 'r, 's: 'r>(
+        &'s self,
+        s: &mut Solver<'r>,
+        i: &'p [TensorProxy],
+        o: &'p [TensorProxy],
+    ) -> InferenceResult {
         elementwise_rules(s, i, o)
     }
 
-    fn wire(&self, name: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
+    fn wire(
+        &self,
+        name: &str,
+        model: &mut TypedModel,
+        inputs: &[OutletId],
+    ) -> TractResult<TVec<OutletId>> {
         let x = model.wire_node(name, Marker(UnaryKind::Elu(self.alpha)), inputs)?[0];
-        Ok(tvec!(wire_with_number(model, format!("{name}.gamma"), mul(), x, self.gamma)?))
+        Ok(tvec!(wire_with_number(
+            model,
+            format!("{name}.gamma"),
+            mul(),
+            x,
+            self.gamma
+        )?))
     }
 }
 
@@ -182,20 +238,40 @@ impl Expansion for PRelu {
         "PRelu".into()
     }
 
-    fn rules<'r, 'p: 'r, 's: 'r>(&'s self, s: &mut Solver<'r>, i: &'p [TensorProxy], o: &'p [TensorProxy]) -> InferenceResult {
+    fn rules<'r, 'p: 'r, 's: 'r>(
+        &'s self,
+        s: &mut Solver<'r>,
+        i: &'p [TensorProxy],
+        o: &'p [TensorProxy],
+    ) -> InferenceResult {
         check_input_arity(i, 2)?;
         elementwise_rules(s, i, o)
     }
 
-    fn wire(&self, name: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
+    fn wire(
+        &self,
+        name: &str,
+        model: &mut TypedModel,
+        inputs: &[OutletId],
+    ) -> TractResult<TVec<OutletId>> {
         let (x, slope) = (inputs[0], inputs[1]);
-        if let Some(alpha) = model.outlet_fact(slope)?.konst.as_ref().filter(|k| k.len() == 1) {
-            let alpha = alpha.cast_to::<f32>()?.try_as_plain_ram()?.as_slice::<f32>()?[0];
+        if let Some(alpha) = model
+            .outlet_fact(slope)?
+            .konst
+            .as_ref()
+            .filter(|k| k.len() == 1)
+        {
+            let alpha = alpha
+                .cast_to::<f32>()?
+                .try_as_plain_ram()?
+                .as_slice::<f32>()?[0];
             return model.wire_node(name, Marker(UnaryKind::LeakyRelu(alpha)), &[x]);
         }
-        let positive = model.wire_node(format!("{name}.positive"), Marker(UnaryKind::Relu), &[x])?[0];
+        let positive =
+            model.wire_node(format!("{name}.positive"), Marker(UnaryKind::Relu), &[x])?[0];
         let negative = model.wire_node(format!("{name}.negative"), sub(), &[x, positive])?[0];
-        let sloped = wire_with_rank_broadcast(format!("{name}.slope"), model, mul(), &[negative, slope])?[0];
+        let sloped =
+            wire_with_rank_broadcast(format!("{name}.slope"), model, mul(), &[negative, slope])?[0];
         model.wire_node(name, add(), &[positive, sloped])
     }
 }

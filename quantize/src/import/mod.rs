@@ -60,10 +60,24 @@ pub fn onnx_bytes(bytes: &[u8], options: &ImportOptions) -> Result<Imported, Imp
     import(bytes, None, options).map_err(|p| p.of("model in memory"))
 }
 
-fn import(bytes: &[u8], folder: Option<&Path>, options: &ImportOptions) -> Result<Imported, Problem> {
+fn import(
+    bytes: &[u8],
+    folder: Option<&Path>,
+    options: &ImportOptions,
+) -> Result<Imported, Problem> {
     let source = Source::parse(bytes, folder, &options.input_shapes)?;
     let model = source.typed()?;
     let (graph, warnings) = guard::guarded("lowering", || lower::lower(&model, &source.nodes))?;
-    let producer = format!("{} {}", source.proto.producer_name, source.proto.producer_version).trim().to_owned();
-    Ok(Imported { graph, opset: source.opset, producer, warnings })
+    let producer = format!(
+        "{} {}",
+        source.proto.producer_name, source.proto.producer_version
+    )
+    .trim()
+    .to_owned();
+    Ok(Imported {
+        graph,
+        opset: source.opset,
+        producer,
+        warnings,
+    })
 }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use tract_onnx::prelude::*;
 
+use super::ImportOptions;
 use super::error::{ImportError, Problem};
 use super::guard::guarded;
 use super::load::Source;
-use super::ImportOptions;
 
 /// A tensor as the ONNX file has it: shape and row-major data.
 pub type OracleTensor = (Vec<usize>, Vec<f32>);
@@ -28,7 +28,10 @@ impl Oracle {
     }
 
     /// Loads a model with options.
-    pub fn load_with(path: impl AsRef<Path>, options: &ImportOptions) -> Result<Oracle, ImportError> {
+    pub fn load_with(
+        path: impl AsRef<Path>,
+        options: &ImportOptions,
+    ) -> Result<Oracle, ImportError> {
         let path = path.as_ref();
         let file = path.display().to_string();
         let bytes = std::fs::read(path).map_err(|e| Problem::from(e).of(&file))?;
@@ -40,18 +43,30 @@ impl Oracle {
         Oracle::build(bytes, None, options, "model in memory".into())
     }
 
-    fn build(bytes: &[u8], folder: Option<&Path>, options: &ImportOptions, file: String) -> Result<Oracle, ImportError> {
+    fn build(
+        bytes: &[u8],
+        folder: Option<&Path>,
+        options: &ImportOptions,
+        file: String,
+    ) -> Result<Oracle, ImportError> {
         let load = || {
             let source = Source::parse(bytes, folder, &options.input_shapes)?;
             let model = source.optimised()?;
             let name = |o: &OutletId| model.node(o.node).name.clone();
             let inputs = model.inputs.iter().map(name).collect();
             let outputs = source.nodes.outputs;
-            let model = guarded("planning", || model.into_runnable().map_err(|e| problem("planning", e)))?;
+            let model = guarded("planning", || {
+                model.into_runnable().map_err(|e| problem("planning", e))
+            })?;
             Ok((model, inputs, outputs))
         };
         let (model, inputs, outputs) = load().map_err(|p: Problem| p.of(&file))?;
-        Ok(Oracle { file, model, inputs, outputs })
+        Ok(Oracle {
+            file,
+            model,
+            inputs,
+            outputs,
+        })
     }
 
     /// Names of the inputs, in the order that [`Oracle::run`] takes them.
@@ -71,17 +86,28 @@ impl Oracle {
                 .iter()
                 .map(|(shape, data)| Ok(Tensor::from_shape(shape, data)?.into_tvalue()))
                 .collect::<TractResult<TVec<TValue>>>()?;
-            self.model.run(tensors)?.iter().map(|t| tensor(t)).collect::<TractResult<Vec<OracleTensor>>>()
+            self.model
+                .run(tensors)?
+                .iter()
+                .map(|t| tensor(t))
+                .collect::<TractResult<Vec<OracleTensor>>>()
         };
-        guarded("running", || run().map_err(|e| problem("running", e))).map_err(|p| p.of(&self.file))
+        guarded("running", || run().map_err(|e| problem("running", e)))
+            .map_err(|p| p.of(&self.file))
     }
 }
 
 fn tensor(t: &Tensor) -> TractResult<OracleTensor> {
     let floats = t.cast_to::<f32>()?;
-    Ok((t.shape().to_vec(), floats.try_as_plain_ram()?.as_slice::<f32>()?.to_vec()))
+    Ok((
+        t.shape().to_vec(),
+        floats.try_as_plain_ram()?.as_slice::<f32>()?.to_vec(),
+    ))
 }
 
 fn problem(stage: &'static str, error: TractError) -> Problem {
-    Problem::Invalid { stage, what: format!("{error:#}") }
+    Problem::Invalid {
+        stage,
+        what: format!("{error:#}"),
+    }
 }

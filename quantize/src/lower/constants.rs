@@ -10,11 +10,17 @@ use crate::program::{Stage, VirtualTensor};
 
 impl Lowering<'_> {
     /// A constant as an operand of an element-wise step.
-    pub(super) fn constant_operand(&mut self, value: ValueId, dtype: DType) -> Result<TensorId, LowerError> {
+    pub(super) fn constant_operand(
+        &mut self,
+        value: ValueId,
+        dtype: DType,
+    ) -> Result<TensorId, LowerError> {
         let v = self.graph.value(value);
         let data = v.data.as_ref().map(|d| d.as_slice()).unwrap_or_default();
-        let shape = Shape::new(&v.shape)
-            .ok_or_else(|| LowerError::Shape { name: v.name.clone(), shape: v.shape.clone() })?;
+        let shape = Shape::new(&v.shape).ok_or_else(|| LowerError::Shape {
+            name: v.name.clone(),
+            shape: v.shape.clone(),
+        })?;
         let (blob, scale, zero_point) = match dtype {
             DType::I8 => {
                 let (lo, hi) = bounds(data);
@@ -27,7 +33,10 @@ impl Lowering<'_> {
                 let scale = QParams::symmetric_i16(hi.max(-lo)).scale;
                 let codes: Vec<u8> = data
                     .iter()
-                    .flat_map(|&x| ((x / scale).round_ties_even().clamp(-32767.0, 32767.0) as i16).to_le_bytes())
+                    .flat_map(|&x| {
+                        ((x / scale).round_ties_even().clamp(-32767.0, 32767.0) as i16)
+                            .to_le_bytes()
+                    })
                     .collect();
                 (self.program.constants.add(&codes), scale, 0)
             }
@@ -49,7 +58,8 @@ impl Lowering<'_> {
 
 /// Smallest and largest value, 0 included.
 fn bounds(data: &[f32]) -> (f32, f32) {
-    data.iter().fold((0.0, 0.0), |(lo, hi), &x| (lo.min(x), hi.max(x)))
+    data.iter()
+        .fold((0.0, 0.0), |(lo, hi), &x| (lo.min(x), hi.max(x)))
 }
 
 /// Pads a per-channel vector with zeros to a whole number of blocks.
@@ -75,7 +85,11 @@ pub(super) fn packed_f32(channels: usize, depth: usize, weights: &[f32]) -> Vec<
         for k in 0..depth {
             out.extend((0..shape.block_width(block)).map(|lane| {
                 let n = block * WIDTH + lane;
-                if n < channels { weights[n * depth + k] } else { 0.0 }
+                if n < channels {
+                    weights[n * depth + k]
+                } else {
+                    0.0
+                }
             }));
         }
     }

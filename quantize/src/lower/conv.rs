@@ -38,7 +38,11 @@ impl Lowering<'_> {
     pub(super) fn conv(&mut self, node: &Node, dtype: DType) -> Result<(), LowerError> {
         let form = self.form(node)?;
         let x = self.operand(node.inputs[0], dtype)?;
-        let residual = if form.residual { Some(self.operand(node.inputs[3], dtype)?) } else { None };
+        let residual = if form.residual {
+            Some(self.operand(node.inputs[3], dtype)?)
+        } else {
+            None
+        };
         let weights = self.constant_data(node, 1)?;
         let bias = self.constant_data(node, 2)?;
         let scratch = self.scratch(&form, dtype, &node.name);
@@ -47,20 +51,45 @@ impl Lowering<'_> {
             _ => self.integer_conv(node, &form, dtype, x, residual)?,
         };
         let conv = Conv { scratch, ..conv };
-        let step = if form.depthwise { Step::Depthwise(conv) } else { Step::Conv(conv) };
-        self.program.push(&node.name, self.graph.node_macs(node), step);
+        let step = if form.depthwise {
+            Step::Depthwise(conv)
+        } else {
+            Step::Conv(conv)
+        };
+        self.program
+            .push(&node.name, self.graph.node_macs(node), step);
         self.float_activation(node, form.activation, dtype)
     }
 
     fn form(&self, node: &Node) -> Result<Form, LowerError> {
         let w = self.graph.shape(node.inputs[1]);
         Ok(match node.op {
-            Op::Conv { window, groups, residual, activation } => {
+            Op::Conv {
+                window,
+                groups,
+                residual,
+                activation,
+            } => {
                 let depthwise = groups > 1 && w[3] == 1 && w[0] == groups;
-                let depth = if depthwise { window.taps() } else { window.taps() * w[3] * groups };
-                Form { window, residual, activation, channels: w[0], depth, depthwise, groups }
+                let depth = if depthwise {
+                    window.taps()
+                } else {
+                    window.taps() * w[3] * groups
+                };
+                Form {
+                    window,
+                    residual,
+                    activation,
+                    channels: w[0],
+                    depth,
+                    depthwise,
+                    groups,
+                }
             }
-            Op::Linear { residual, activation } => Form {
+            Op::Linear {
+                residual,
+                activation,
+            } => Form {
                 window: Window::POINT,
                 residual,
                 activation,
@@ -74,11 +103,14 @@ impl Lowering<'_> {
     }
 
     fn constant_data(&self, node: &Node, operand: usize) -> Result<Vec<f32>, LowerError> {
-        self.graph.constant(node.inputs[operand]).map(|d| d.to_vec()).ok_or_else(|| LowerError::NotConstant {
-            node: node.name.clone(),
-            op: node.op.name(),
-            operand,
-        })
+        self.graph
+            .constant(node.inputs[operand])
+            .map(|d| d.to_vec())
+            .ok_or_else(|| LowerError::NotConstant {
+                node: node.name.clone(),
+                op: node.op.name(),
+                operand,
+            })
     }
 
     /// Working memory for windows that need patches gathered.
@@ -116,9 +148,18 @@ impl Lowering<'_> {
         // Depthwise filters are tiny; halving them gains nothing.
         let half = self.options.float_weights == FloatWeights::F16 && !form.depthwise;
         let (bytes, weight_type): (Vec<u8>, _) = if half {
-            (values.iter().flat_map(|&v| half::f16::from_f32(v).to_le_bytes()).collect(), DType::F16)
+            (
+                values
+                    .iter()
+                    .flat_map(|&v| half::f16::from_f32(v).to_le_bytes())
+                    .collect(),
+                DType::F16,
+            )
         } else {
-            (values.iter().flat_map(|v| v.to_le_bytes()).collect(), DType::F32)
+            (
+                values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+                DType::F32,
+            )
         };
         let constants = &mut self.program.constants;
         Ok(Conv {
@@ -147,19 +188,30 @@ impl Lowering<'_> {
         x: TensorId,
         residual: Option<TensorId>,
     ) -> Result<Conv, LowerError> {
-        let scheme = self.scheme.ok_or_else(|| LowerError::NotCalibrated(node.name.clone()))?;
+        let scheme = self
+            .scheme
+            .ok_or_else(|| LowerError::NotCalibrated(node.name.clone()))?;
         let missing = || LowerError::NotCalibrated(node.name.clone());
-        let NodeWeights { codes, scales, bias } = scheme.weights.get(&self.node).ok_or_else(missing)?;
+        let NodeWeights {
+            codes,
+            scales,
+            bias,
+        } = scheme.weights.get(&self.node).ok_or_else(missing)?;
         let target = self.target(node, form.activation, dtype)?;
         let table = self.activation_table(node, form.activation, dtype, &target)?;
         let (x_scale, x_zero) = {
             let t = self.program.tensor(x);
             (t.scale, t.zero_point)
         };
-        let rows: Vec<i8> =
-            if form.depthwise { codes.clone() } else { dense(codes, form) };
-        let sums: Vec<i32> =
-            rows.chunks_exact(form.depth).map(|row| row.iter().map(|&w| i32::from(w)).sum()).collect();
+        let rows: Vec<i8> = if form.depthwise {
+            codes.clone()
+        } else {
+            dense(codes, form)
+        };
+        let sums: Vec<i32> = rows
+            .chunks_exact(form.depth)
+            .map(|row| row.iter().map(|&w| i32::from(w)).sum())
+            .collect();
         let integer_bias: Vec<i32> = bias
             .iter()
             .zip(scales)
@@ -167,7 +219,9 @@ impl Lowering<'_> {
             .map(|((&b, &s), &sum)| {
                 let real = f64::from(b) / (f64::from(x_scale) * f64::from(s));
                 // Half of the range the verifier allows; the zero-point term takes the rest.
-                let code = real.round_ties_even().clamp(-f64::from(1 << 29), f64::from(1 << 29)) as i32;
+                let code =
+                    real.round_ties_even()
+                        .clamp(-f64::from(1 << 29), f64::from(1 << 29)) as i32;
                 code - x_zero * sum
             })
             .collect();
@@ -176,7 +230,10 @@ impl Lowering<'_> {
             .map(|&s| (f64::from(x_scale) * f64::from(s) / f64::from(target.scale)) as f32)
             .collect();
         let packed = if form.depthwise {
-            transposed(&rows, form.channels).into_iter().map(|c| c as u8).collect()
+            transposed(&rows, form.channels)
+                .into_iter()
+                .map(|c| c as u8)
+                .collect()
         } else {
             packed_i8(form.channels, form.depth, &rows)
         };
@@ -207,13 +264,22 @@ impl Lowering<'_> {
     ///
     /// A clamp-like activation is fused. Another one is a table (int8) or a step of its own (float):
     /// then the product's codes are those of the value before the activation.
-    pub(super) fn target(&mut self, node: &Node, activation: Activation, dtype: DType) -> Result<Target, LowerError> {
+    pub(super) fn target(
+        &mut self,
+        node: &Node,
+        activation: Activation,
+        dtype: DType,
+    ) -> Result<Target, LowerError> {
         let range = match activation {
             None => Some((f32::NEG_INFINITY, f32::INFINITY)),
             Some(a) => clamp_of(a),
         };
         let fused_table = range.is_none() && dtype == DType::I8;
-        let stage = if range.is_some() || fused_table { Stage::Post } else { Stage::Pre };
+        let stage = if range.is_some() || fused_table {
+            Stage::Post
+        } else {
+            Stage::Pre
+        };
         let y = self.result(node.output, stage, dtype)?;
         let (scale, zero) = if fused_table {
             self.parameters(node.output, Stage::Pre, dtype)?
@@ -227,11 +293,23 @@ impl Lowering<'_> {
             if v.is_infinite() { limit } else { c }
         };
         let (lo, hi) = match dtype {
-            DType::I8 => (code(lo, -128.0).clamp(-128.0, 127.0), code(hi, 127.0).clamp(-128.0, 127.0)),
-            DType::I16 => (code(lo, -32767.0).clamp(-32767.0, 32767.0), code(hi, 32767.0).clamp(-32767.0, 32767.0)),
+            DType::I8 => (
+                code(lo, -128.0).clamp(-128.0, 127.0),
+                code(hi, 127.0).clamp(-128.0, 127.0),
+            ),
+            DType::I16 => (
+                code(lo, -32767.0).clamp(-32767.0, 32767.0),
+                code(hi, 32767.0).clamp(-32767.0, 32767.0),
+            ),
             _ => (lo, hi),
         };
-        Ok(Target { y, lo, hi, zero, scale })
+        Ok(Target {
+            y,
+            lo,
+            hi,
+            zero,
+            scale,
+        })
     }
 
     /// The table of an activation that is no clamp.
@@ -252,11 +330,25 @@ impl Lowering<'_> {
     }
 
     /// The separate activation step of float products.
-    pub(super) fn float_activation(&mut self, node: &Node, activation: Activation, dtype: DType) -> Result<(), LowerError> {
-        let Some(kind) = activation.filter(|&a| dtype == DType::F32 && clamp_of(a).is_none()) else { return Ok(()) };
-        let x = self.find(node.output, Stage::Pre, dtype).ok_or_else(|| LowerError::NoProducer(node.name.clone()))?;
+    pub(super) fn float_activation(
+        &mut self,
+        node: &Node,
+        activation: Activation,
+        dtype: DType,
+    ) -> Result<(), LowerError> {
+        let Some(kind) = activation.filter(|&a| dtype == DType::F32 && clamp_of(a).is_none())
+        else {
+            return Ok(());
+        };
+        let x = self
+            .find(node.output, Stage::Pre, dtype)
+            .ok_or_else(|| LowerError::NoProducer(node.name.clone()))?;
         let y = self.result(node.output, Stage::Post, dtype)?;
-        self.program.push(&format!("{}:{}", node.name, kind.name()), 0, Step::Unary { x, y, kind });
+        self.program.push(
+            &format!("{}:{}", node.name, kind.name()),
+            0,
+            Step::Unary { x, y, kind },
+        );
         Ok(())
     }
 }
@@ -273,7 +365,9 @@ pub(crate) fn clamp_of(kind: UnaryKind) -> Option<(f32, f32)> {
 /// Weights `[channel][tap]` as `[tap][channel]`.
 fn transposed<T: Copy>(rows: &[T], channels: usize) -> Vec<T> {
     let taps = rows.len() / channels;
-    (0..taps).flat_map(|t| (0..channels).map(move |c| rows[c * taps + t])).collect()
+    (0..taps)
+        .flat_map(|t| (0..channels).map(move |c| rows[c * taps + t]))
+        .collect()
 }
 
 /// Grouped weights `[n][tap][c / groups]` as dense rows `[n][tap][c]` with zeros outside the group.

@@ -19,40 +19,71 @@ impl Lowering<'_> {
             let x = self.same_parameters(node, input, y, dtype)?;
             let shape = self.graph.shape(input).to_vec();
             let strides = contiguous(&shape);
-            parts.push((x, match &node.op {
-                Op::Reshape(_) => whole(shape.iter().product()),
-                Op::Transpose(perm) => {
-                    let moved: Vec<i64> = perm.iter().map(|&p| strides[p]).collect();
-                    strided(&out_shape, 0, &moved, 0, &out_strides)
-                }
-                Op::Slice { axis, start, step, .. } => {
-                    let mut moved = strides.clone();
-                    moved[*axis] *= *step as i64;
-                    strided(&out_shape, *start as i64 * strides[*axis], &moved, 0, &out_strides)
-                }
-                Op::Concat { axis } => {
-                    let before: usize = node.inputs[..i].iter().map(|&v| self.graph.shape(v)[*axis]).sum();
-                    strided(&shape, 0, &strides, before as i64 * out_strides[*axis], &out_strides)
-                }
-                Op::Pad { before, .. } => {
-                    let start = before.iter().zip(&out_strides).map(|(&b, &s)| b as i64 * s).sum();
-                    strided(&shape, 0, &strides, start, &out_strides)
-                }
-                _ => {
-                    let lead = out_shape.len() - shape.len();
-                    let repeated: Vec<i64> = (0..out_shape.len())
-                        .map(|d| if d < lead || shape[d - lead] == 1 { 0 } else { strides[d - lead] })
-                        .collect();
-                    strided(&out_shape, 0, &repeated, 0, &out_strides)
-                }
-            }));
+            parts.push((
+                x,
+                match &node.op {
+                    Op::Reshape(_) => whole(shape.iter().product()),
+                    Op::Transpose(perm) => {
+                        let moved: Vec<i64> = perm.iter().map(|&p| strides[p]).collect();
+                        strided(&out_shape, 0, &moved, 0, &out_strides)
+                    }
+                    Op::Slice {
+                        axis, start, step, ..
+                    } => {
+                        let mut moved = strides.clone();
+                        moved[*axis] *= *step as i64;
+                        strided(
+                            &out_shape,
+                            *start as i64 * strides[*axis],
+                            &moved,
+                            0,
+                            &out_strides,
+                        )
+                    }
+                    Op::Concat { axis } => {
+                        let before: usize = node.inputs[..i]
+                            .iter()
+                            .map(|&v| self.graph.shape(v)[*axis])
+                            .sum();
+                        strided(
+                            &shape,
+                            0,
+                            &strides,
+                            before as i64 * out_strides[*axis],
+                            &out_strides,
+                        )
+                    }
+                    Op::Pad { before, .. } => {
+                        let start = before
+                            .iter()
+                            .zip(&out_strides)
+                            .map(|(&b, &s)| b as i64 * s)
+                            .sum();
+                        strided(&shape, 0, &strides, start, &out_strides)
+                    }
+                    _ => {
+                        let lead = out_shape.len() - shape.len();
+                        let repeated: Vec<i64> = (0..out_shape.len())
+                            .map(|d| {
+                                if d < lead || shape[d - lead] == 1 {
+                                    0
+                                } else {
+                                    strides[d - lead]
+                                }
+                            })
+                            .collect();
+                        strided(&out_shape, 0, &repeated, 0, &out_strides)
+                    }
+                },
+            ));
         }
         if let Op::Pad { value, .. } = node.op {
             let bits = match dtype {
                 DType::F32 => value.to_bits(),
                 _ => self.program.tensor(y).zero_point as u32,
             };
-            self.program.push(&format!("{}:fill", node.name), 0, Step::Fill { y, bits });
+            self.program
+                .push(&format!("{}:fill", node.name), 0, Step::Fill { y, bits });
         }
         for (x, map) in parts {
             self.program.push(&node.name, 0, Step::Copy { x, y, map });
@@ -79,7 +110,11 @@ impl Lowering<'_> {
         rescaled.origin = None;
         rescaled.constant = None;
         let to = self.program.add_tensor(rescaled);
-        self.program.push(&format!("{}:rescale", node.name), 0, Step::Convert { x, y: to });
+        self.program.push(
+            &format!("{}:rescale", node.name),
+            0,
+            Step::Convert { x, y: to },
+        );
         Ok(to)
     }
 }

@@ -13,7 +13,9 @@ use crate::program::Stage;
 
 impl Lowering<'_> {
     pub(super) fn binary(&mut self, node: &Node, dtype: DType) -> Result<(), LowerError> {
-        let Op::Binary { kind, activation } = node.op else { return Ok(()) };
+        let Op::Binary { kind, activation } = node.op else {
+            return Ok(());
+        };
         let a = self.operand(node.inputs[0], dtype)?;
         let b = self.operand(node.inputs[1], dtype)?;
         let target = self.target(node, activation, dtype)?;
@@ -33,13 +35,22 @@ impl Lowering<'_> {
         self.float_activation(node, activation, dtype)
     }
 
-    pub(super) fn unary(&mut self, node: &Node, kind: UnaryKind, dtype: DType) -> Result<(), LowerError> {
+    pub(super) fn unary(
+        &mut self,
+        node: &Node,
+        kind: UnaryKind,
+        dtype: DType,
+    ) -> Result<(), LowerError> {
         let x = self.operand(node.inputs[0], dtype)?;
         let y = self.result(node.output, Stage::Post, dtype)?;
         let step = if dtype == DType::I8 {
             let (from, to) = (self.program.tensor(x), self.program.tensor(y));
             let (from, to) = ((from.scale, from.zero_point), (to.scale, to.zero_point));
-            Step::Table { x, y, table: self.table(kind, from, to) }
+            Step::Table {
+                x,
+                y,
+                table: self.table(kind, from, to),
+            }
         } else {
             Step::Unary { x, y, kind }
         };
@@ -55,22 +66,45 @@ impl Lowering<'_> {
                 let y = f64::from(kind.eval(x as f32));
                 let code = (y / f64::from(to.0)).round_ties_even() + f64::from(to.1);
                 // A function that is undefined at some code (a logarithm below 0) gives 0.0 there.
-                if code.is_nan() { to.1 as u8 } else { code.clamp(-128.0, 127.0) as i8 as u8 }
+                if code.is_nan() {
+                    to.1 as u8
+                } else {
+                    code.clamp(-128.0, 127.0) as i8 as u8
+                }
             })
             .collect();
         self.program.constants.add(&codes)
     }
 
     pub(super) fn pool(&mut self, node: &Node, dtype: DType) -> Result<(), LowerError> {
-        let Op::Pool { kind, window, include_pad } = node.op else { return Ok(()) };
+        let Op::Pool {
+            kind,
+            window,
+            include_pad,
+        } = node.op
+        else {
+            return Ok(());
+        };
         let x = self.operand(node.inputs[0], dtype)?;
         let y = self.result(node.output, Stage::Post, dtype)?;
-        self.program.push(&node.name, 0, Step::Pool { x, y, kind, window, include_pad });
+        self.program.push(
+            &node.name,
+            0,
+            Step::Pool {
+                x,
+                y,
+                kind,
+                window,
+                include_pad,
+            },
+        );
         Ok(())
     }
 
     pub(super) fn reduce(&mut self, node: &Node, dtype: DType) -> Result<(), LowerError> {
-        let Op::Reduce { kind, axes } = &node.op else { return Ok(()) };
+        let Op::Reduce { kind, axes } = &node.op else {
+            return Ok(());
+        };
         let x = self.operand(node.inputs[0], dtype)?;
         let y = self.result(node.output, Stage::Post, dtype)?;
         let kind = match kind {
@@ -80,36 +114,58 @@ impl Lowering<'_> {
             ReduceKind::Min => StepReduce::Min,
         };
         let axes = axes.iter().fold(0u8, |mask, &a| mask | 1 << a);
-        self.program.push(&node.name, 0, Step::Reduce { x, y, kind, axes });
+        self.program
+            .push(&node.name, 0, Step::Reduce { x, y, kind, axes });
         Ok(())
     }
 
-    pub(super) fn softmax(&mut self, node: &Node, log: bool, dtype: DType) -> Result<(), LowerError> {
+    pub(super) fn softmax(
+        &mut self,
+        node: &Node,
+        log: bool,
+        dtype: DType,
+    ) -> Result<(), LowerError> {
         let x = self.operand(node.inputs[0], dtype)?;
         let y = self.result(node.output, Stage::Post, dtype)?;
         let table = (dtype == DType::I8).then(|| {
-            let bytes: Vec<u8> =
-                softmax_table(self.program.tensor(x).scale).iter().flat_map(|e| e.to_le_bytes()).collect();
+            let bytes: Vec<u8> = softmax_table(self.program.tensor(x).scale)
+                .iter()
+                .flat_map(|e| e.to_le_bytes())
+                .collect();
             self.program.constants.add(&bytes)
         });
-        self.program.push(&node.name, 0, Step::Softmax { x, y, log, table });
+        self.program
+            .push(&node.name, 0, Step::Softmax { x, y, log, table });
         Ok(())
     }
 
     pub(super) fn layer_norm(&mut self, node: &Node, epsilon: f32) -> Result<(), LowerError> {
         let x = self.operand(node.inputs[0], DType::F32)?;
         let constant = |operand: usize| {
-            self.graph.constant(node.inputs[operand]).cloned().ok_or_else(|| LowerError::NotConstant {
-                node: node.name.clone(),
-                op: node.op.name(),
-                operand,
-            })
+            self.graph
+                .constant(node.inputs[operand])
+                .cloned()
+                .ok_or_else(|| LowerError::NotConstant {
+                    node: node.name.clone(),
+                    op: node.op.name(),
+                    operand,
+                })
         };
         let (gain, offset) = (constant(1)?, constant(2)?);
         let y = self.result(node.output, Stage::Post, DType::F32)?;
         let gain = self.program.constants.add_f32(&gain);
         let offset = self.program.constants.add_f32(&offset);
-        self.program.push(&node.name, 0, Step::LayerNorm { x, y, gain, offset, epsilon });
+        self.program.push(
+            &node.name,
+            0,
+            Step::LayerNorm {
+                x,
+                y,
+                gain,
+                offset,
+                epsilon,
+            },
+        );
         Ok(())
     }
 
@@ -117,12 +173,21 @@ impl Lowering<'_> {
         let a = self.operand(node.inputs[0], DType::F32)?;
         let b = self.operand(node.inputs[1], DType::F32)?;
         let y = self.result(node.output, Stage::Post, DType::F32)?;
-        self.program.push(&node.name, self.graph.node_macs(node), Step::MatMul { a, b, y });
+        self.program.push(
+            &node.name,
+            self.graph.node_macs(node),
+            Step::MatMul { a, b, y },
+        );
         Ok(())
     }
 
     pub(super) fn resize(&mut self, node: &Node, dtype: DType) -> Result<(), LowerError> {
-        let Op::Resize { mode, coordinates, .. } = node.op else { return Ok(()) };
+        let Op::Resize {
+            mode, coordinates, ..
+        } = node.op
+        else {
+            return Ok(());
+        };
         let x = self.operand(node.inputs[0], dtype)?;
         let y = self.result(node.output, Stage::Post, dtype)?;
         let interpolation = match mode {
@@ -135,8 +200,16 @@ impl Lowering<'_> {
             ResizeCoordinates::AlignCorners => Coordinates::AlignCorners,
             ResizeCoordinates::Asymmetric => Coordinates::Asymmetric,
         };
-        self.program.push(&node.name, 0, Step::Resize { x, y, interpolation, coordinates });
+        self.program.push(
+            &node.name,
+            0,
+            Step::Resize {
+                x,
+                y,
+                interpolation,
+                coordinates,
+            },
+        );
         Ok(())
     }
 }
-

@@ -41,7 +41,10 @@ pub struct LowerOptions {
 
 impl Default for LowerOptions {
     fn default() -> Self {
-        LowerOptions { float_weights: FloatWeights::F32, panel_rows: 32 }
+        LowerOptions {
+            float_weights: FloatWeights::F32,
+            panel_rows: 32,
+        }
     }
 }
 
@@ -50,7 +53,9 @@ impl Default for LowerOptions {
 #[non_exhaustive]
 pub enum LowerError {
     /// More dimensions or elements than the format allows.
-    #[error("tensor `{name}` has shape {shape:?}; the format allows 6 dimensions and 2^31 elements")]
+    #[error(
+        "tensor `{name}` has shape {shape:?}; the format allows 6 dimensions and 2^31 elements"
+    )]
     Shape {
         /// Tensor name.
         name: String,
@@ -83,9 +88,19 @@ pub enum LowerError {
 /// # Errors
 ///
 /// [`LowerError`], naming the node or value.
-pub fn lower(graph: &Graph, scheme: Option<&Scheme>, options: &LowerOptions) -> Result<Program, LowerError> {
-    let mut lowering =
-        Lowering { graph, scheme, options, program: Program::default(), tensors: HashMap::new(), node: 0 };
+pub fn lower(
+    graph: &Graph,
+    scheme: Option<&Scheme>,
+    options: &LowerOptions,
+) -> Result<Program, LowerError> {
+    let mut lowering = Lowering {
+        graph,
+        scheme,
+        options,
+        program: Program::default(),
+        tensors: HashMap::new(),
+        node: 0,
+    };
     lowering.inputs()?;
     for (index, node) in graph.nodes.iter().enumerate() {
         lowering.node = index;
@@ -110,9 +125,17 @@ struct Lowering<'g> {
 impl Lowering<'_> {
     fn inputs(&mut self) -> Result<(), LowerError> {
         for port in &self.graph.inputs {
-            let dtype = if self.scheme.is_some() { DType::I8 } else { DType::F32 };
+            let dtype = if self.scheme.is_some() {
+                DType::I8
+            } else {
+                DType::F32
+            };
             let tensor = self.result(port.value, Stage::Post, dtype)?;
-            self.program.inputs.push(ProgramPort { name: port.name.clone(), tensor, layout: port.layout.clone() });
+            self.program.inputs.push(ProgramPort {
+                name: port.name.clone(),
+                tensor,
+                layout: port.layout.clone(),
+            });
         }
         Ok(())
     }
@@ -122,13 +145,25 @@ impl Lowering<'_> {
             if self.graph.constant(port.value).is_some() {
                 return Err(LowerError::ConstantOutput(port.name.clone()));
             }
-            let found = [DType::I8, DType::I16, DType::F32].into_iter().find_map(|d| self.find(port.value, Stage::Post, d));
+            let found = [DType::I8, DType::I16, DType::F32]
+                .into_iter()
+                .find_map(|d| self.find(port.value, Stage::Post, d));
             let mut tensor = found.ok_or_else(|| LowerError::NoProducer(port.name.clone()))?;
-            let taken = |t| self.program.outputs.iter().chain(&self.program.inputs).any(|p| p.tensor == t);
+            let taken = |t| {
+                self.program
+                    .outputs
+                    .iter()
+                    .chain(&self.program.inputs)
+                    .any(|p| p.tensor == t)
+            };
             if taken(tensor) {
                 tensor = self.copy_of(tensor, &port.name);
             }
-            self.program.outputs.push(ProgramPort { name: port.name.clone(), tensor, layout: port.layout.clone() });
+            self.program.outputs.push(ProgramPort {
+                name: port.name.clone(),
+                tensor,
+                layout: port.layout.clone(),
+            });
         }
         Ok(())
     }
@@ -139,7 +174,15 @@ impl Lowering<'_> {
         copy.name = name.to_owned();
         let elements = copy.shape.elements();
         let y = self.program.add_tensor(copy);
-        self.program.push(name, 0, Step::Copy { x: tensor, y, map: data::whole(elements) });
+        self.program.push(
+            name,
+            0,
+            Step::Copy {
+                x: tensor,
+                y,
+                map: data::whole(elements),
+            },
+        );
         y
     }
 
@@ -166,8 +209,14 @@ impl Lowering<'_> {
 
     /// The type the node runs in; records an island when that is not int8.
     fn choose_type(&mut self, node: &Node) -> DType {
-        let Some(scheme) = self.scheme else { return DType::F32 };
-        let wanted = scheme.precision.get(self.node).copied().unwrap_or(Precision::I8);
+        let Some(scheme) = self.scheme else {
+            return DType::F32;
+        };
+        let wanted = scheme
+            .precision
+            .get(self.node)
+            .copied()
+            .unwrap_or(Precision::I8);
         let (dtype, reason) = match wanted {
             Precision::I8 => match no_i8_kernel(self.graph, node) {
                 None => return DType::I8,
@@ -187,35 +236,62 @@ impl Lowering<'_> {
     }
 
     fn reason(&self) -> String {
-        let given = self.scheme.and_then(|s| s.reasons.get(self.node).cloned().flatten());
+        let given = self
+            .scheme
+            .and_then(|s| s.reasons.get(self.node).cloned().flatten());
         given.unwrap_or_else(|| "chosen by the scheme".to_owned())
     }
 
     /// A new tensor for a value.
-    fn result(&mut self, value: ValueId, stage: Stage, dtype: DType) -> Result<TensorId, LowerError> {
+    fn result(
+        &mut self,
+        value: ValueId,
+        stage: Stage,
+        dtype: DType,
+    ) -> Result<TensorId, LowerError> {
         let v = self.graph.value(value);
-        let shape = Shape::new(&v.shape)
-            .ok_or_else(|| LowerError::Shape { name: v.name.clone(), shape: v.shape.clone() })?;
+        let shape = Shape::new(&v.shape).ok_or_else(|| LowerError::Shape {
+            name: v.name.clone(),
+            shape: v.shape.clone(),
+        })?;
         let (scale, zero_point) = self.parameters(value, stage, dtype)?;
         let name = match stage {
             Stage::Post => v.name.clone(),
             Stage::Pre => format!("{}:before-activation", v.name),
         };
-        let tensor =
-            VirtualTensor { name, dtype, shape, scale, zero_point, constant: None, origin: Some((value, stage)) };
+        let tensor = VirtualTensor {
+            name,
+            dtype,
+            shape,
+            scale,
+            zero_point,
+            constant: None,
+            origin: Some((value, stage)),
+        };
         let id = self.program.add_tensor(tensor);
         self.tensors.insert((value, stage, dtype), id);
         Ok(id)
     }
 
     /// Scale and zero point of a value in a type.
-    fn parameters(&self, value: ValueId, stage: Stage, dtype: DType) -> Result<(f32, i32), LowerError> {
+    fn parameters(
+        &self,
+        value: ValueId,
+        stage: Stage,
+        dtype: DType,
+    ) -> Result<(f32, i32), LowerError> {
         let missing = || LowerError::NotCalibrated(self.graph.value(value).name.clone());
         match (dtype, self.scheme) {
-            (DType::I8, Some(s)) => {
-                s.values.get(&(value, stage)).map(|q| (q.scale, q.zero_point)).ok_or_else(missing)
-            }
-            (DType::I16, Some(s)) => s.wide.get(&(value, stage)).map(|&scale| (scale, 0)).ok_or_else(missing),
+            (DType::I8, Some(s)) => s
+                .values
+                .get(&(value, stage))
+                .map(|q| (q.scale, q.zero_point))
+                .ok_or_else(missing),
+            (DType::I16, Some(s)) => s
+                .wide
+                .get(&(value, stage))
+                .map(|&scale| (scale, 0))
+                .ok_or_else(missing),
             _ => Ok((1.0, 0)),
         }
     }
@@ -232,8 +308,11 @@ impl Lowering<'_> {
         if self.graph.constant(value).is_some() {
             return self.constant_operand(value, dtype);
         }
-        let source = [DType::I8, DType::I16, DType::F32].into_iter().find_map(|d| self.find(value, Stage::Post, d));
-        let x = source.ok_or_else(|| LowerError::NoProducer(self.graph.value(value).name.clone()))?;
+        let source = [DType::I8, DType::I16, DType::F32]
+            .into_iter()
+            .find_map(|d| self.find(value, Stage::Post, d));
+        let x =
+            source.ok_or_else(|| LowerError::NoProducer(self.graph.value(value).name.clone()))?;
         let y = self.result(value, Stage::Post, dtype)?;
         let name = format!("{}:to-{}", self.graph.value(value).name, dtype.name());
         self.program.push(&name, 0, Step::Convert { x, y });
@@ -249,12 +328,16 @@ pub(crate) fn no_i8_kernel(graph: &Graph, node: &Node) -> Option<&'static str> {
         Op::MatMul => Some("no int8 kernel for a product of two activations"),
         Op::LayerNorm { .. } => Some("no int8 kernel"),
         Op::Softmax { log: true } => Some("no int8 kernel"),
-        Op::Binary { kind: BinaryKind::Add | BinaryKind::Sub | BinaryKind::Mul, .. } => None,
+        Op::Binary {
+            kind: BinaryKind::Add | BinaryKind::Sub | BinaryKind::Mul,
+            ..
+        } => None,
         Op::Binary { .. } => Some("no int8 kernel"),
         Op::Reduce { kind, axes } => {
             let rank = graph.shape(node.inputs[0]).len();
             let spatial = rank == 4 && axes[..] == [1, 2];
-            (*kind != ReduceKind::Mean || !spatial).then_some("int8 reduces only the mean over height and width")
+            (*kind != ReduceKind::Mean || !spatial)
+                .then_some("int8 reduces only the mean over height and width")
         }
         Op::Pad { value, .. } if *value != 0.0 => Some("int8 pads only with zero"),
         _ => None,
@@ -265,11 +348,24 @@ pub(crate) fn no_i8_kernel(graph: &Graph, node: &Node) -> Option<&'static str> {
 pub(crate) fn has_i16_kernel(op: &Op) -> bool {
     use ampoule_runtime::ops::binary::BinaryKind;
     match op {
-        Op::Conv { activation, residual, .. } | Op::Linear { activation, residual } => {
-            !residual && activation.is_none_or(|a| conv::clamp_of(a).is_some())
+        Op::Conv {
+            activation,
+            residual,
+            ..
         }
-        Op::Binary { kind: BinaryKind::Add | BinaryKind::Sub | BinaryKind::Mul, activation } => activation.is_none(),
-        Op::Reshape(_) | Op::Transpose(_) | Op::Slice { .. } | Op::Concat { .. } | Op::Broadcast(_) => true,
+        | Op::Linear {
+            activation,
+            residual,
+        } => !residual && activation.is_none_or(|a| conv::clamp_of(a).is_some()),
+        Op::Binary {
+            kind: BinaryKind::Add | BinaryKind::Sub | BinaryKind::Mul,
+            activation,
+        } => activation.is_none(),
+        Op::Reshape(_)
+        | Op::Transpose(_)
+        | Op::Slice { .. }
+        | Op::Concat { .. }
+        | Op::Broadcast(_) => true,
         _ => false,
     }
 }

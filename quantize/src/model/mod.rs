@@ -51,7 +51,13 @@ impl Model {
     ///
     /// [`ModelError`].
     pub fn float(graph: &Graph) -> Result<Self, ModelError> {
-        let compiled = compile(graph, None, &LowerOptions::default(), &PlanOptions::default(), &Extras::default())?;
+        let compiled = compile(
+            graph,
+            None,
+            &LowerOptions::default(),
+            &PlanOptions::default(),
+            &Extras::default(),
+        )?;
         Self::from_bytes(compiled.bytes)
     }
 
@@ -62,7 +68,9 @@ impl Model {
     /// [`ModelError::Runtime`] when the bytes are refused.
     pub fn from_bytes(bytes: AlignedBytes) -> Result<Self, ModelError> {
         let artifact = Artifact::verify(&bytes)?;
-        let banks = (0..artifact.banks()).map(|b| AlignedBytes::zeroed(artifact.bank_bytes(b))).collect();
+        let banks = (0..artifact.banks())
+            .map(|b| AlignedBytes::zeroed(artifact.bank_bytes(b)))
+            .collect();
         Ok(Model { bytes, banks })
     }
 
@@ -87,7 +95,11 @@ impl Model {
     /// [`ModelError::Runtime`] when the instruction set is not available.
     pub fn session(&mut self, isa: Isa) -> Result<Session<'_, '_>, ModelError> {
         let artifact = Artifact::verify_structure(&self.bytes)?;
-        Ok(Session::with_isa(artifact, self.banks.iter_mut().map(|b| &mut b[..]), isa)?)
+        Ok(Session::with_isa(
+            artifact,
+            self.banks.iter_mut().map(|b| &mut b[..]),
+            isa,
+        )?)
     }
 
     /// A session that splits its work over a pool.
@@ -95,9 +107,16 @@ impl Model {
     /// # Errors
     ///
     /// As [`Model::session`].
-    pub fn session_with_pool<'s>(&'s mut self, isa: Isa, pool: &'s Pool) -> Result<Session<'s, 's>, ModelError> {
+    pub fn session_with_pool<'s>(
+        &'s mut self,
+        isa: Isa,
+        pool: &'s Pool,
+    ) -> Result<Session<'s, 's>, ModelError> {
         let artifact = Artifact::verify_structure(&self.bytes)?;
-        Ok(Session::with_isa(artifact, self.banks.iter_mut().map(|b| &mut b[..]), isa)?.with_pool(pool))
+        Ok(
+            Session::with_isa(artifact, self.banks.iter_mut().map(|b| &mut b[..]), isa)?
+                .with_pool(pool),
+        )
     }
 
     /// Runs once on real values, in the stored layout, and returns every output as real values.
@@ -170,5 +189,9 @@ pub fn compile(
     let program = lower(graph, scheme, lowering)?;
     let plan = plan(&program, planning);
     let bytes = seal(&program, &plan, extras)?;
-    Ok(Compiled { program, plan, bytes })
+    Ok(Compiled {
+        program,
+        plan,
+        bytes,
+    })
 }

@@ -50,7 +50,9 @@ impl Samples for Vec<Vec<Vec<f32>>> {
     }
 
     fn sample(&self, index: usize) -> Result<Vec<Vec<f32>>, String> {
-        self.get(index).cloned().ok_or_else(|| format!("no sample {index}"))
+        self.get(index)
+            .cloned()
+            .ok_or_else(|| format!("no sample {index}"))
     }
 }
 
@@ -101,23 +103,39 @@ pub fn observe(
     if samples.is_empty() {
         return Err(ObserveError::NoSamples);
     }
-    let compiled = compile(graph, None, &LowerOptions::default(), &PlanOptions::default(), &Extras::default())
-        .map_err(ObserveError::Model)?;
+    let compiled = compile(
+        graph,
+        None,
+        &LowerOptions::default(),
+        &PlanOptions::default(),
+        &Extras::default(),
+    )
+    .map_err(ObserveError::Model)?;
     let model = Model::from_bytes(compiled.bytes.clone())?;
     let observed = Observed::new(graph, &compiled.program);
-    let mut lanes: Vec<(Model, Statistics)> = (0..LANES).map(|_| (model.clone(), Statistics::default())).collect();
+    let mut lanes: Vec<(Model, Statistics)> = (0..LANES)
+        .map(|_| (model.clone(), Statistics::default()))
+        .collect();
     for start in (0..samples.len()).step_by(LANES) {
-        lanes.par_iter_mut().enumerate().try_for_each(|(lane, (model, statistics))| {
-            let index = start + lane;
-            if index >= samples.len() {
-                return Ok(());
-            }
-            let inputs = samples.sample(index).map_err(|message| ObserveError::Sample { index, message })?;
-            observed.run(model, &inputs, statistics)
-        })?;
+        lanes
+            .par_iter_mut()
+            .enumerate()
+            .try_for_each(|(lane, (model, statistics))| {
+                let index = start + lane;
+                if index >= samples.len() {
+                    return Ok(());
+                }
+                let inputs = samples
+                    .sample(index)
+                    .map_err(|message| ObserveError::Sample { index, message })?;
+                observed.run(model, &inputs, statistics)
+            })?;
         progress((start + LANES).min(samples.len()));
     }
-    lanes.into_iter().map(|(_, s)| s).try_fold(Statistics::default(), |all, lane| all.merged(graph, lane))
+    lanes
+        .into_iter()
+        .map(|(_, s)| s)
+        .try_fold(Statistics::default(), |all, lane| all.merged(graph, lane))
 }
 
 /// Which results of the program are looked at.
@@ -147,7 +165,10 @@ impl Observed {
                 program.tensors[id].origin.filter(|_| last_writer[id] == i)
             })
             .collect();
-        let products = graph.nodes.iter().filter(|n| matches!(n.op, Op::Conv { .. } | Op::Linear { .. }));
+        let products = graph
+            .nodes
+            .iter()
+            .filter(|n| matches!(n.op, Op::Conv { .. } | Op::Linear { .. }));
         Observed {
             values,
             inputs: graph.inputs.iter().map(|p| p.value).collect(),
@@ -156,13 +177,23 @@ impl Observed {
         }
     }
 
-    fn run(&self, model: &mut Model, inputs: &[Vec<f32>], statistics: &mut Statistics) -> Result<(), ObserveError> {
+    fn run(
+        &self,
+        model: &mut Model,
+        inputs: &[Vec<f32>],
+        statistics: &mut Statistics,
+    ) -> Result<(), ObserveError> {
         statistics.samples += 1;
         let mut session = model.session(Isa::best())?;
         for (i, values) in inputs.iter().enumerate() {
             session.write_f32(i, values).map_err(ModelError::Runtime)?;
             if let Some(&value) = self.inputs.get(i) {
-                let channels = session.input(i).map_err(ModelError::Runtime)?.tensor.shape.last();
+                let channels = session
+                    .input(i)
+                    .map_err(ModelError::Runtime)?
+                    .tensor
+                    .shape
+                    .last();
                 self.record(statistics, (value, Stage::Post), channels, values)?;
             }
         }
@@ -193,7 +224,11 @@ impl Observed {
             return Ok(());
         }
         let name = &self.names[key.0.0 as usize];
-        statistics.channels.entry(key.0).or_insert_with(|| ChannelStats::new(channels)).update(name, values)
+        statistics
+            .channels
+            .entry(key.0)
+            .or_insert_with(|| ChannelStats::new(channels))
+            .update(name, values)
     }
 }
 

@@ -17,23 +17,44 @@ fn backwards(edit: &mut Edit<'_>, node: &Node) -> Verdict {
         Some(found) => found,
         None => match binary(node) {
             // `c − x` is an addition to the negated layer.
-            Some((BinaryKind::Sub, c, x)) if edit.constant(c).is_some() && edit.shape(x) == edit.shape(node.output) => (BinaryKind::Sub, x, c),
+            Some((BinaryKind::Sub, c, x))
+                if edit.constant(c).is_some() && edit.shape(x) == edit.shape(node.output) =>
+            {
+                (BinaryKind::Sub, x, c)
+            }
             _ => return Ok(None),
         },
     };
-    let Some(layer) = edit.producer(x).filter(|n| is_plain_layer(n)).cloned() else { return Ok(None) };
+    let Some(layer) = edit.producer(x).filter(|n| is_plain_layer(n)).cloned() else {
+        return Ok(None);
+    };
     let channels = edit.len(layer.inputs[2]);
-    let (true, Some(c)) = (edit.is_private(x), per_channel(edit, c, channels)) else { return Ok(None) };
+    let (true, Some(c)) = (edit.is_private(x), per_channel(edit, c, channels)) else {
+        return Ok(None);
+    };
     let (scale, offset) = match kind {
         BinaryKind::Mul => (c, vec![0.0; channels]),
         BinaryKind::Add => (vec![1.0; channels], c),
         BinaryKind::Sub => (vec![-1.0; channels], c),
         _ => return Ok(None),
     };
-    let (Some(w), Some(b)) = (edit.constant(layer.inputs[1]), edit.constant(layer.inputs[2])) else { return Ok(None) };
+    let (Some(w), Some(b)) = (
+        edit.constant(layer.inputs[1]),
+        edit.constant(layer.inputs[2]),
+    ) else {
+        return Ok(None);
+    };
     let row = w.len() / channels;
-    let weights = w.iter().enumerate().map(|(i, w)| w * scale[i / row]).collect();
-    let bias = b.iter().zip(scale.iter().zip(&offset)).map(|(b, (s, o))| b * s + o).collect();
+    let weights = w
+        .iter()
+        .enumerate()
+        .map(|(i, w)| w * scale[i / row])
+        .collect();
+    let bias = b
+        .iter()
+        .zip(scale.iter().zip(&offset))
+        .map(|(b, (s, o))| b * s + o)
+        .collect();
     let (w, b) = parameters(edit, &layer, weights, bias);
     if let Some(layer) = edit.producer_mut(x) {
         (layer.inputs[1], layer.inputs[2]) = (w, b);
@@ -49,19 +70,38 @@ fn forwards(edit: &mut Edit<'_>, node: &Node) -> Verdict {
         _ => return Ok(None),
     };
     let x = node.inputs[0];
-    let Some((kind, y, c)) = edit.producer(x).and_then(|n| with_constant(edit, n)) else { return Ok(None) };
+    let Some((kind, y, c)) = edit.producer(x).and_then(|n| with_constant(edit, n)) else {
+        return Ok(None);
+    };
     let channels = edit.shape(x).last().copied().unwrap_or(0);
-    let (true, Some(c)) = (edit.is_private(x), per_channel(edit, c, channels)) else { return Ok(None) };
-    let (Some(w), Some(b)) = (edit.constant(node.inputs[1]), edit.constant(node.inputs[2])) else { return Ok(None) };
+    let (true, Some(c)) = (edit.is_private(x), per_channel(edit, c, channels)) else {
+        return Ok(None);
+    };
+    let (Some(w), Some(b)) = (edit.constant(node.inputs[1]), edit.constant(node.inputs[2])) else {
+        return Ok(None);
+    };
     let (outputs, per_group) = (b.len(), channels / groups);
     let row = w.len() / outputs;
     // Channel of the operand that weight `i` multiplies.
     let channel = |i: usize| (i / row) / (outputs / groups) * per_group + i % per_group;
     let (weights, bias): (Vec<f32>, Vec<f32>) = match kind {
-        BinaryKind::Mul => (w.iter().enumerate().map(|(i, w)| w * c[channel(i)]).collect(), b.to_vec()),
+        BinaryKind::Mul => (
+            w.iter()
+                .enumerate()
+                .map(|(i, w)| w * c[channel(i)])
+                .collect(),
+            b.to_vec(),
+        ),
         BinaryKind::Add if !padded => {
-            let shift = |o: usize| (o * row..(o + 1) * row).map(|i| w[i] * c[channel(i)]).sum::<f32>();
-            (w.to_vec(), b.iter().enumerate().map(|(o, b)| b + shift(o)).collect())
+            let shift = |o: usize| {
+                (o * row..(o + 1) * row)
+                    .map(|i| w[i] * c[channel(i)])
+                    .sum::<f32>()
+            };
+            (
+                w.to_vec(),
+                b.iter().enumerate().map(|(o, b)| b + shift(o)).collect(),
+            )
         }
         _ => return Ok(None),
     };
@@ -73,11 +113,21 @@ fn forwards(edit: &mut Edit<'_>, node: &Node) -> Verdict {
 
 /// Whether a node is a layer whose result nothing has been done to yet.
 fn is_plain_layer(node: &Node) -> bool {
-    let residual = matches!(node.op, Op::Conv { residual: true, .. } | Op::Linear { residual: true, .. });
-    matches!(node.op, Op::Conv { .. } | Op::Linear { .. }) && node.op.activation().is_none() && !residual
+    let residual = matches!(
+        node.op,
+        Op::Conv { residual: true, .. } | Op::Linear { residual: true, .. }
+    );
+    matches!(node.op, Op::Conv { .. } | Op::Linear { .. })
+        && node.op.activation().is_none()
+        && !residual
 }
 
-fn parameters(edit: &mut Edit<'_>, layer: &Node, weights: Vec<f32>, bias: Vec<f32>) -> (ValueId, ValueId) {
+fn parameters(
+    edit: &mut Edit<'_>,
+    layer: &Node,
+    weights: Vec<f32>,
+    bias: Vec<f32>,
+) -> (ValueId, ValueId) {
     let shape = edit.shape(layer.inputs[1]).to_vec();
     let w = edit.constant_value(&format!("{}.weight", layer.name), &shape, weights);
     let b = edit.constant_value(&format!("{}.bias", layer.name), &[bias.len()], bias);

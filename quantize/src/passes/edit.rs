@@ -23,13 +23,26 @@ pub(super) type Verdict = Result<Option<ValueId>, GraphError>;
 
 /// Applies `rule` to each node once, in order, and drops what it leaves unused. Gives the number of
 /// changes.
-pub(super) fn sweep(graph: &mut Graph, rule: impl Fn(&mut Edit<'_>, &Node) -> Verdict) -> Result<usize, GraphError> {
+pub(super) fn sweep(
+    graph: &mut Graph,
+    rule: impl Fn(&mut Edit<'_>, &Node) -> Verdict,
+) -> Result<usize, GraphError> {
     let nodes = std::mem::take(&mut graph.nodes);
     let mut uses = HashMap::new();
-    for &v in nodes.iter().flat_map(|n| &n.inputs).chain(graph.outputs.iter().map(|p| &p.value)) {
+    for &v in nodes
+        .iter()
+        .flat_map(|n| &n.inputs)
+        .chain(graph.outputs.iter().map(|p| &p.value))
+    {
         *uses.entry(v).or_insert(0) += 1;
     }
-    let mut edit = Edit { graph, producers: HashMap::new(), uses, replaced: HashMap::new(), changes: 0 };
+    let mut edit = Edit {
+        graph,
+        producers: HashMap::new(),
+        uses,
+        replaced: HashMap::new(),
+        changes: 0,
+    };
     for mut node in nodes {
         for v in &mut node.inputs {
             *v = edit.current(*v);
@@ -99,7 +112,9 @@ impl Edit<'_> {
 
     /// Takes the node that produces `v` to the end of the nodes so far, after anything it is to read.
     pub fn postpone(&mut self, v: ValueId) {
-        let Some(&at) = self.producers.get(&v) else { return };
+        let Some(&at) = self.producers.get(&v) else {
+            return;
+        };
         let node = self.graph.nodes.remove(at);
         self.graph.nodes.push(node);
         for index in self.producers.values_mut().filter(|i| **i > at) {
@@ -119,7 +134,12 @@ impl Edit<'_> {
     }
 
     fn replace(&mut self, node: &Node, value: ValueId) {
-        debug_assert_eq!(self.shape(node.output), self.shape(value), "replacement of {}", node.name);
+        debug_assert_eq!(
+            self.shape(node.output),
+            self.shape(value),
+            "replacement of {}",
+            node.name
+        );
         for v in &node.inputs {
             if let Some(n) = self.uses.get_mut(v) {
                 *n -= 1;

@@ -11,7 +11,9 @@ pub fn run(graph: &mut Graph) -> Result<usize, GraphError> {
         if node.inputs.iter().any(|&v| edit.constant(v).is_none()) {
             return Ok(None);
         }
-        let Some(data) = evaluate(edit, node) else { return Ok(None) };
+        let Some(data) = evaluate(edit, node) else {
+            return Ok(None);
+        };
         let shape = edit.shape(node.output).to_vec();
         Ok(Some(edit.constant_value(&node.name, &shape, data)))
     })
@@ -29,15 +31,31 @@ fn evaluate(edit: &Edit<'_>, node: &Node) -> Option<Vec<f32>> {
         Op::Unary(kind) => Some(x.iter().map(|&x| kind.eval(x)).collect()),
         Op::Binary { kind, activation } => {
             let other = node.inputs[1];
-            let (a, b) = (spread(x, shape, out), spread(edit.constant(other)?, edit.shape(other), out));
+            let (a, b) = (
+                spread(x, shape, out),
+                spread(edit.constant(other)?, edit.shape(other), out),
+            );
             let result = a.iter().zip(&b).map(|(&a, &b)| binary(*kind, a, b));
-            Some(result.map(|y| activation.map_or(y, |k| k.eval(y))).collect())
+            Some(
+                result
+                    .map(|y| activation.map_or(y, |k| k.eval(y)))
+                    .collect(),
+            )
         }
-        Op::Slice { axis, start, step, len } => {
+        Op::Slice {
+            axis,
+            start,
+            step,
+            len,
+        } => {
             let inner: usize = shape[axis + 1..].iter().product();
             let block = shape[*axis] * inner;
             let index = |i: usize| (*start as isize + i as isize * step) as usize * inner;
-            let one = |block: &[f32]| (0..*len).flat_map(|i| block[index(i)..][..inner].to_vec()).collect::<Vec<_>>();
+            let one = |block: &[f32]| {
+                (0..*len)
+                    .flat_map(|i| block[index(i)..][..inner].to_vec())
+                    .collect::<Vec<_>>()
+            };
             Some(x.chunks(block).flat_map(one).collect())
         }
         Op::Concat { axis } => {
@@ -65,7 +83,10 @@ fn spread(x: &[f32], shape: &[usize], out: &[usize]) -> Vec<f32> {
     for axis in (0..out.len()).rev() {
         if current[axis] != out[axis] {
             let inner: usize = current[axis + 1..].iter().product();
-            data = data.chunks(inner).flat_map(|block| block.repeat(out[axis])).collect();
+            data = data
+                .chunks(inner)
+                .flat_map(|block| block.repeat(out[axis]))
+                .collect();
             current[axis] = out[axis];
         }
     }

@@ -36,7 +36,8 @@ pub const REWRITES: [(&str, Pass); 8] = [
 ];
 
 /// Passes that fuse what the rewrites leave, once each in this order.
-pub const FUSIONS: [(&str, Pass); 2] = [("activation", activation::run), ("residual", residual::run)];
+pub const FUSIONS: [(&str, Pass); 2] =
+    [("activation", activation::run), ("residual", residual::run)];
 
 /// Most rounds of [`REWRITES`]; graphs settle in a few.
 const MAX_ROUNDS: usize = 32;
@@ -45,7 +46,10 @@ const MAX_ROUNDS: usize = 32;
 pub type Check<'c, E> = &'c mut dyn FnMut(&str, &Graph) -> Result<(), E>;
 
 /// Runs all passes. `check` sees the graph after each pass that changed it and may stop the pipeline.
-pub fn optimise<E: From<GraphError>>(graph: &mut Graph, mut check: Option<Check<'_, E>>) -> Result<(), E> {
+pub fn optimise<E: From<GraphError>>(
+    graph: &mut Graph,
+    mut check: Option<Check<'_, E>>,
+) -> Result<(), E> {
     let mut apply = |name: &str, pass: Pass, graph: &mut Graph| -> Result<usize, E> {
         let changes = pass(graph)?;
         if let (true, Some(check)) = (changes > 0, &mut check) {

@@ -91,7 +91,9 @@ pub enum QuantizeError {
     #[error(transparent)]
     Graph(#[from] GraphError),
     /// A pass changed what the graph computes.
-    #[error("pass `{pass}` changed output `{output}` by {difference:.2e} relative to its largest value")]
+    #[error(
+        "pass `{pass}` changed output `{output}` by {difference:.2e} relative to its largest value"
+    )]
     Parity {
         /// Pass.
         pass: String,
@@ -110,7 +112,9 @@ pub enum QuantizeError {
     #[error(transparent)]
     Model(#[from] ModelError),
     /// No mix of precisions keeps the accuracy.
-    #[error("even with every layer widened the loss is {reached:.2} points, more than --max-drop {wanted:.2}")]
+    #[error(
+        "even with every layer widened the loss is {reached:.2} points, more than --max-drop {wanted:.2}"
+    )]
     MaxDrop {
         /// Loss reached.
         reached: f64,
@@ -174,13 +178,24 @@ pub fn quantize(
     progress.end();
     let mut scheme = build(&graph, &statistics, &scheme_options(&graph, options))?;
     let sensitivity = match options.max_drop {
-        Some(max_drop) => {
-            Some(sensitivity::widen(&graph, &mut scheme, samples, max_drop, &options.lowering, progress)?)
-        }
+        Some(max_drop) => Some(sensitivity::widen(
+            &graph,
+            &mut scheme,
+            samples,
+            max_drop,
+            &options.lowering,
+            progress,
+        )?),
         None => None,
     };
     let compiled = seal_all(&graph, &scheme, &statistics, options)?;
-    Ok(Quantized { compiled, graph, scheme, statistics, sensitivity })
+    Ok(Quantized {
+        compiled,
+        graph,
+        scheme,
+        statistics,
+        sensitivity,
+    })
 }
 
 /// Optimises a graph the way [`quantize`] does. Debug builds check after every pass that the graph still
@@ -227,7 +242,13 @@ pub fn seal_float(graph: &Graph, options: &QuantizeOptions) -> Result<Compiled, 
         strip_names: options.strip_names,
         ..Extras::default()
     };
-    Ok(compile(graph, None, &options.lowering, &PlanOptions::default(), &extras)?)
+    Ok(compile(
+        graph,
+        None,
+        &options.lowering,
+        &PlanOptions::default(),
+        &extras,
+    )?)
 }
 
 fn scheme_options(graph: &Graph, options: &QuantizeOptions) -> SchemeOptions {
@@ -246,7 +267,10 @@ fn scheme_options(graph: &Graph, options: &QuantizeOptions) -> SchemeOptions {
 /// The values that 8-bit pixels can become.
 fn pixel_range(p: &Preprocess) -> Range {
     let ends = (0..3).flat_map(|c| [0.0, 255.0].map(|u: f32| (u * p.scale - p.mean[c]) / p.std[c]));
-    ends.fold(Range { lo: 0.0, hi: 0.0 }, |r, v| Range { lo: r.lo.min(v), hi: r.hi.max(v) })
+    ends.fold(Range { lo: 0.0, hi: 0.0 }, |r, v| Range {
+        lo: r.lo.min(v),
+        hi: r.hi.max(v),
+    })
 }
 
 /// Seals twice: the golden vectors inside are made by running the artifact without them.
@@ -257,7 +281,13 @@ fn seal_all(
     options: &QuantizeOptions,
 ) -> Result<Compiled, QuantizeError> {
     let planning = PlanOptions::default();
-    let draft = compile(graph, Some(scheme), &options.lowering, &planning, &Extras::default())?;
+    let draft = compile(
+        graph,
+        Some(scheme),
+        &options.lowering,
+        &planning,
+        &Extras::default(),
+    )?;
     let meta = Meta {
         producer: concat!("ampoule ", env!("CARGO_PKG_VERSION")).to_owned(),
         calibration_samples: statistics.samples,

@@ -36,11 +36,20 @@ impl Parity {
     pub(super) fn check(&self, pass: &str, graph: &Graph) -> Result<(), QuantizeError> {
         let now = run(graph, &self.inputs)?;
         for ((port, before), after) in graph.outputs.iter().zip(&self.outputs).zip(&now) {
-            let largest = before.iter().fold(1e-6f64, |m, &v| m.max(f64::from(v.abs())));
-            let worst = before.iter().zip(after).fold(0f64, |m, (&a, &b)| m.max(f64::from((a - b).abs())));
+            let largest = before
+                .iter()
+                .fold(1e-6f64, |m, &v| m.max(f64::from(v.abs())));
+            let worst = before
+                .iter()
+                .zip(after)
+                .fold(0f64, |m, (&a, &b)| m.max(f64::from((a - b).abs())));
             let difference = worst / largest;
             if before.len() != after.len() || difference > TOLERANCE {
-                return Err(QuantizeError::Parity { pass: pass.to_owned(), output: port.name.clone(), difference });
+                return Err(QuantizeError::Parity {
+                    pass: pass.to_owned(),
+                    output: port.name.clone(),
+                    difference,
+                });
             }
         }
         Ok(())

@@ -67,12 +67,19 @@ pub(super) fn widen(
     progress: &dyn Progress,
 ) -> Result<SensitivityReport, QuantizeError> {
     let oracle = Oracle::new(graph, samples)?;
-    let measure = |scheme: &Scheme, count: usize| oracle.compare(graph, scheme, samples, lowering, count);
+    let measure =
+        |scheme: &Scheme, count: usize| oracle.compare(graph, scheme, samples, lowering, count);
     let before = measure(scheme, samples.len())?;
     if before.loss() <= max_drop {
-        return Ok(SensitivityReport { before, after: before, layers: Vec::new() });
+        return Ok(SensitivityReport {
+            before,
+            after: before,
+            layers: Vec::new(),
+        });
     }
-    let candidates: Vec<usize> = (0..graph.nodes.len()).filter(|&i| is_candidate(&graph.nodes[i].op)).collect();
+    let candidates: Vec<usize> = (0..graph.nodes.len())
+        .filter(|&i| is_candidate(&graph.nodes[i].op))
+        .collect();
     let few = RANKING_SAMPLES.min(samples.len());
     let base = measure(scheme, few)?.sqnr_db;
     progress.begin("sensitivity", candidates.len());
@@ -91,13 +98,18 @@ pub(super) fn widen(
         let upto = (widened * 2).max(1).min(ranked.len());
         for &(node, gain) in &ranked[widened..upto] {
             scheme.precision[node] = wider(&graph.nodes[node].op);
-            scheme.reasons[node] = Some(format!("widening it gains {gain:.2} dB; --max-drop {max_drop}"));
+            scheme.reasons[node] = Some(format!(
+                "widening it gains {gain:.2} dB; --max-drop {max_drop}"
+            ));
         }
         widened = upto;
         after = measure(scheme, samples.len())?;
     }
     if after.loss() > max_drop {
-        return Err(QuantizeError::MaxDrop { reached: after.loss(), wanted: max_drop });
+        return Err(QuantizeError::MaxDrop {
+            reached: after.loss(),
+            wanted: max_drop,
+        });
     }
     let layers = ranked
         .into_iter()
@@ -108,15 +120,31 @@ pub(super) fn widen(
             precision: scheme.precision[node].name().to_owned(),
         })
         .collect();
-    Ok(SensitivityReport { before, after, layers })
+    Ok(SensitivityReport {
+        before,
+        after,
+        layers,
+    })
 }
 
 fn is_candidate(op: &Op) -> bool {
-    matches!(op, Op::Conv { .. } | Op::Linear { .. } | Op::Binary { .. } | Op::Unary(_) | Op::Softmax { .. } | Op::MatMul)
+    matches!(
+        op,
+        Op::Conv { .. }
+            | Op::Linear { .. }
+            | Op::Binary { .. }
+            | Op::Unary(_)
+            | Op::Softmax { .. }
+            | Op::MatMul
+    )
 }
 
 fn wider(op: &Op) -> Precision {
-    if has_i16_kernel(op) { Precision::I16 } else { Precision::F32 }
+    if has_i16_kernel(op) {
+        Precision::I16
+    } else {
+        Precision::F32
+    }
 }
 
 /// The float model's answers.
@@ -127,7 +155,9 @@ struct Oracle {
 impl Oracle {
     fn new(graph: &Graph, samples: &dyn Samples) -> Result<Self, QuantizeError> {
         let mut model = Model::float(graph)?;
-        Ok(Oracle { outputs: answers(&mut model, samples, samples.len())? })
+        Ok(Oracle {
+            outputs: answers(&mut model, samples, samples.len())?,
+        })
     }
 
     fn compare(
@@ -138,13 +168,23 @@ impl Oracle {
         lowering: &LowerOptions,
         count: usize,
     ) -> Result<Quality, QuantizeError> {
-        let compiled = compile(graph, Some(scheme), lowering, &PlanOptions::default(), &Extras::default())?;
+        let compiled = compile(
+            graph,
+            Some(scheme),
+            lowering,
+            &PlanOptions::default(),
+            &Extras::default(),
+        )?;
         let got = answers(&mut Model::from_bytes(compiled.bytes)?, samples, count)?;
         let (mut signal, mut noise, mut same) = (0f64, 0f64, 0usize);
         let (mut labelled, mut right_float, mut right) = (0usize, 0usize, 0usize);
         for (i, (a, b)) in self.outputs.iter().zip(&got).enumerate() {
             signal += a.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>();
-            noise += a.iter().zip(b).map(|(&x, &y)| (f64::from(x) - f64::from(y)).powi(2)).sum::<f64>();
+            noise += a
+                .iter()
+                .zip(b)
+                .map(|(&x, &y)| (f64::from(x) - f64::from(y)).powi(2))
+                .sum::<f64>();
             let (top_float, top) = (argmax(a), argmax(b));
             same += usize::from(top_float == top);
             if let Some(label) = samples.label(i) {
@@ -163,16 +203,25 @@ impl Oracle {
 }
 
 /// The first output for the first `count` samples.
-fn answers(model: &mut Model, samples: &dyn Samples, count: usize) -> Result<Vec<Vec<f32>>, QuantizeError> {
+fn answers(
+    model: &mut Model,
+    samples: &dyn Samples,
+    count: usize,
+) -> Result<Vec<Vec<f32>>, QuantizeError> {
     let mut session = model.session(Isa::best())?;
     (0..count)
         .map(|index| {
-            let inputs = samples.sample(index).map_err(|message| ObserveError::Sample { index, message })?;
+            let inputs = samples
+                .sample(index)
+                .map_err(|message| ObserveError::Sample { index, message })?;
             for (i, values) in inputs.iter().enumerate() {
                 session.write_f32(i, values).map_err(ModelError::Runtime)?;
             }
             session.run().map_err(ModelError::Runtime)?;
-            Ok(outputs_f32(&session)?.into_iter().next().unwrap_or_default())
+            Ok(outputs_f32(&session)?
+                .into_iter()
+                .next()
+                .unwrap_or_default())
         })
         .collect()
 }

@@ -20,15 +20,24 @@ pub fn lifetimes(program: &Program, keep_all: bool) -> Vec<Option<Lifetime>> {
     let end = program.steps.len().saturating_sub(1);
     let mut lives: Vec<Option<Lifetime>> = vec![None; program.tensors.len()];
     let mut touch = |id: TensorId, step: usize| {
-        let life = lives[usize::from(id)].get_or_insert(Lifetime { first: step, last: step });
+        let life = lives[usize::from(id)].get_or_insert(Lifetime {
+            first: step,
+            last: step,
+        });
         life.first = life.first.min(step);
         life.last = life.last.max(step);
     };
     program.inputs.iter().for_each(|p| touch(p.tensor, 0));
     program.outputs.iter().for_each(|p| touch(p.tensor, end));
     for (i, step) in program.steps.iter().enumerate() {
-        step.inputs().into_iter().flatten().for_each(|id| touch(id, i));
-        [Some(step.output()), step.scratch()].into_iter().flatten().for_each(|id| touch(id, i));
+        step.inputs()
+            .into_iter()
+            .flatten()
+            .for_each(|id| touch(id, i));
+        [Some(step.output()), step.scratch()]
+            .into_iter()
+            .flatten()
+            .for_each(|id| touch(id, i));
         if keep_all {
             touch(step.output(), end);
         }
@@ -46,7 +55,11 @@ pub fn lifetimes(program: &Program, keep_all: bool) -> Vec<Option<Lifetime>> {
 
 /// Groups tensors into buffers: a step that may work in place takes over the memory of an operand of
 /// equal size that it is the last to read.
-pub(super) fn buffers(program: &Program, lives: &[Option<Lifetime>], in_place: bool) -> Vec<Buffer> {
+pub(super) fn buffers(
+    program: &Program,
+    lives: &[Option<Lifetime>],
+    in_place: bool,
+) -> Vec<Buffer> {
     let mut owner: Vec<Option<usize>> = vec![None; lives.len()];
     let mut buffers: Vec<Buffer> = Vec::new();
     let mut open = |owner: &mut Vec<Option<usize>>, id: TensorId, life: Lifetime| {
@@ -60,14 +73,19 @@ pub(super) fn buffers(program: &Program, lives: &[Option<Lifetime>], in_place: b
         buffers.len() - 1
     };
     for port in &program.inputs {
-        if let (Some(life), None) = (lives[usize::from(port.tensor)], owner[usize::from(port.tensor)]) {
+        if let (Some(life), None) = (
+            lives[usize::from(port.tensor)],
+            owner[usize::from(port.tensor)],
+        ) {
             open(&mut owner, port.tensor, life);
         }
     }
     let mut merges: Vec<(usize, TensorId, Lifetime)> = Vec::new();
     for (i, step) in program.steps.iter().enumerate() {
         for id in [step.scratch(), Some(step.output())].into_iter().flatten() {
-            let (Some(life), None) = (lives[usize::from(id)], owner[usize::from(id)]) else { continue };
+            let (Some(life), None) = (lives[usize::from(id)], owner[usize::from(id)]) else {
+                continue;
+            };
             let donor = (in_place && id == step.output() && life.first == i)
                 .then(|| donor(program, lives, i, id))
                 .flatten();

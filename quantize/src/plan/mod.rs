@@ -23,7 +23,10 @@ pub struct PlanOptions {
 
 impl Default for PlanOptions {
     fn default() -> Self {
-        PlanOptions { in_place: true, keep_all: false }
+        PlanOptions {
+            in_place: true,
+            keep_all: false,
+        }
     }
 }
 
@@ -61,10 +64,20 @@ pub fn plan(program: &Program, options: &PlanOptions) -> Plan {
     let buffers = lifetimes::buffers(program, &lives, options.in_place && !options.keep_all);
     let steps = program.steps.len().max(1);
     let live_bytes: Vec<usize> = (0..steps)
-        .map(|s| buffers.iter().filter(|b| b.first <= s && s <= b.last).map(|b| b.size).sum())
+        .map(|s| {
+            buffers
+                .iter()
+                .filter(|b| b.first <= s && s <= b.last)
+                .map(|b| b.size)
+                .sum()
+        })
         .collect();
-    let (peak_step, lower_bound) =
-        live_bytes.iter().copied().enumerate().max_by_key(|&(i, n)| (n, usize::MAX - i)).unwrap_or_default();
+    let (peak_step, lower_bound) = live_bytes
+        .iter()
+        .copied()
+        .enumerate()
+        .max_by_key(|&(i, n)| (n, usize::MAX - i))
+        .unwrap_or_default();
     let (offsets, total) = offsets::assign(&buffers, lower_bound);
     let mut places = vec![None; program.tensors.len()];
     for (buffer, offset) in buffers.iter().zip(offsets) {
@@ -78,7 +91,13 @@ pub fn plan(program: &Program, options: &PlanOptions) -> Plan {
             });
         }
     }
-    Plan { places, bank_bytes: vec![total], lower_bound, peak_step, live_bytes }
+    Plan {
+        places,
+        bank_bytes: vec![total],
+        lower_bound,
+        peak_step,
+        live_bytes,
+    }
 }
 
 /// A piece of memory shared by one tensor, or by several that replace each other in place.
@@ -95,7 +114,12 @@ mod tests {
     use super::*;
 
     fn buffer(size: usize, first: usize, last: usize) -> Buffer {
-        Buffer { tensors: vec![], size, first, last }
+        Buffer {
+            tensors: vec![],
+            size,
+            first,
+            last,
+        }
     }
 
     fn check(buffers: &[Buffer], bound: usize) -> usize {
@@ -122,18 +146,35 @@ mod tests {
             let buffers: Vec<Buffer> = (0..1 + next(40))
                 .map(|_| {
                     let first = next(30) as usize;
-                    buffer(64 * (1 + next(100) as usize), first, first + next(6) as usize)
+                    buffer(
+                        64 * (1 + next(100) as usize),
+                        first,
+                        first + next(6) as usize,
+                    )
                 })
                 .collect();
-            let bound =
-                (0..40).map(|s| buffers.iter().filter(|b| b.first <= s && s <= b.last).map(|b| b.size).sum()).max().unwrap();
+            let bound = (0..40)
+                .map(|s| {
+                    buffers
+                        .iter()
+                        .filter(|b| b.first <= s && s <= b.last)
+                        .map(|b| b.size)
+                        .sum()
+                })
+                .max()
+                .unwrap();
             assert!(check(&buffers, bound) <= bound * 3 / 2);
         }
     }
 
     #[test]
     fn a_chain_needs_its_two_largest_neighbours() {
-        let chain = [buffer(640, 0, 0), buffer(1280, 0, 1), buffer(640, 1, 2), buffer(64, 2, 3)];
+        let chain = [
+            buffer(640, 0, 0),
+            buffer(1280, 0, 1),
+            buffer(640, 1, 2),
+            buffer(64, 2, 3),
+        ];
         assert_eq!(check(&chain, 1920), 1920);
     }
 }

@@ -30,7 +30,9 @@ pub(super) fn assign(buffers: &[Buffer], bound: usize) -> (Vec<usize>, usize) {
             best = Some((offsets, total, order));
         }
     }
-    let Some((mut offsets, mut total, mut order)) = best else { return (Vec::new(), 0) };
+    let Some((mut offsets, mut total, mut order)) = best else {
+        return (Vec::new(), 0);
+    };
     let mut state = 0x9e37_79b9u32;
     let mut random = |n: usize| {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

@@ -124,8 +124,12 @@ impl Constants {
         if let Some(&blob) = self.known.get(bytes) {
             return blob;
         }
-        self.bytes.resize(self.bytes.len().next_multiple_of(ALIGN), 0);
-        let blob = Blob { offset: self.bytes.len() as u32, len: bytes.len() as u32 };
+        self.bytes
+            .resize(self.bytes.len().next_multiple_of(ALIGN), 0);
+        let blob = Blob {
+            offset: self.bytes.len() as u32,
+            len: bytes.len() as u32,
+        };
         self.bytes.extend_from_slice(bytes);
         if bytes.len() <= 1 << 16 {
             self.known.insert(bytes.to_vec(), blob);
@@ -135,12 +139,22 @@ impl Constants {
 
     /// Stores 32-bit floats.
     pub fn add_f32(&mut self, values: &[f32]) -> Blob {
-        self.add(&values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>())
+        self.add(
+            &values
+                .iter()
+                .flat_map(|v| v.to_le_bytes())
+                .collect::<Vec<u8>>(),
+        )
     }
 
     /// Stores 32-bit integers.
     pub fn add_i32(&mut self, values: &[i32]) -> Blob {
-        self.add(&values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>())
+        self.add(
+            &values
+                .iter()
+                .flat_map(|v| v.to_le_bytes())
+                .collect::<Vec<u8>>(),
+        )
     }
 
     /// Stores bytes followed by `slack` zeros that count into the blob's length.

@@ -55,7 +55,11 @@ pub enum SchemeError {
 /// # Errors
 ///
 /// [`SchemeError`], naming the tensor or node.
-pub fn build(graph: &Graph, statistics: &Statistics, options: &SchemeOptions) -> Result<Scheme, SchemeError> {
+pub fn build(
+    graph: &Graph,
+    statistics: &Statistics,
+    options: &SchemeOptions,
+) -> Result<Scheme, SchemeError> {
     let mut scheme = Scheme {
         precision: vec![Precision::I8; graph.nodes.len()],
         reasons: vec![None; graph.nodes.len()],
@@ -71,7 +75,12 @@ pub fn build(graph: &Graph, statistics: &Statistics, options: &SchemeOptions) ->
         };
         scheme.values.insert(key, range.params(CodeWidth::I8));
         if let Some(histogram) = statistics.histograms.get(&key) {
-            let wide = select(&graph.value(key.0).name, histogram, RangeMethod::MinMax, CodeWidth::I16)?;
+            let wide = select(
+                &graph.value(key.0).name,
+                histogram,
+                RangeMethod::MinMax,
+                CodeWidth::I16,
+            )?;
             scheme.wide.insert(key, wide.params(CodeWidth::I16).scale);
         }
     }
@@ -93,10 +102,19 @@ fn ranges(
 ) -> Result<BTreeMap<(ValueId, Stage), Range>, SchemeError> {
     let mut out = BTreeMap::new();
     for (&(value, stage), histogram) in &statistics.histograms {
-        let known = options.input_ranges.get(&value).copied().filter(|_| stage == Stage::Post);
+        let known = options
+            .input_ranges
+            .get(&value)
+            .copied()
+            .filter(|_| stage == Stage::Post);
         let range = match known {
             Some(range) => range,
-            None => select(&graph.value(value).name, histogram, options.range, CodeWidth::I8)?,
+            None => select(
+                &graph.value(value).name,
+                histogram,
+                options.range,
+                CodeWidth::I8,
+            )?,
         };
         out.insert((value, stage), range);
     }
@@ -111,28 +129,54 @@ fn node_weights(
     statistics: &Statistics,
     options: &SchemeOptions,
 ) -> Result<NodeWeights, SchemeError> {
-    let constant = |i: usize| graph.constant(node.inputs[i]).ok_or_else(|| SchemeError::NotConstant(node.name.clone()));
+    let constant = |i: usize| {
+        graph
+            .constant(node.inputs[i])
+            .ok_or_else(|| SchemeError::NotConstant(node.name.clone()))
+    };
     let (weights, bias) = (constant(1)?, constant(2)?);
     let shape = graph.shape(node.inputs[1]);
     let input = (node.inputs[0], Stage::Post);
     // The narrowest step the input may get, so that biases fit whatever the node's precision becomes.
-    let step = scheme.wide.get(&input).copied().or_else(|| scheme.values.get(&input).map(|q| q.scale)).unwrap_or(1.0);
-    let floors: Vec<f32> = bias.iter().map(|&b| 2.0 * scale_floor_for_bias(b, step)).collect();
+    let step = scheme
+        .wide
+        .get(&input)
+        .copied()
+        .or_else(|| scheme.values.get(&input).map(|q| q.scale))
+        .unwrap_or(1.0);
+    let floors: Vec<f32> = bias
+        .iter()
+        .map(|&b| 2.0 * scale_floor_for_bias(b, step))
+        .collect();
     let quantised = quantize_weights_above(weights, shape[0], options.weights, &floors)?;
     let mut bias = bias.to_vec();
-    if let (true, Some(stats), Some(geometry)) =
-        (options.bias_correction, statistics.channels.get(&node.inputs[0]), Geometry::of(graph, node))
-    {
+    if let (true, Some(stats), Some(geometry)) = (
+        options.bias_correction,
+        statistics.channels.get(&node.inputs[0]),
+        Geometry::of(graph, node),
+    ) {
         let shift = expected_shift(weights, &quantised.dequantize(), &stats.means(), &geometry)?;
         bias.iter_mut().zip(shift).for_each(|(b, s)| *b -= s);
     }
-    Ok(NodeWeights { codes: quantised.codes, scales: quantised.scales, bias })
+    Ok(NodeWeights {
+        codes: quantised.codes,
+        scales: quantised.scales,
+        bias,
+    })
 }
 
 /// Softmax has a fixed output scale: its values fill [0, 1).
 fn fixed_scales(graph: &Graph, groups: &Groups, scheme: &mut Scheme) {
-    let softmax = QParams { scale: 1.0 / 256.0, zero_point: -128, width: CodeWidth::I8 };
-    for node in graph.nodes.iter().filter(|n| matches!(n.op, Op::Softmax { log: false })) {
+    let softmax = QParams {
+        scale: 1.0 / 256.0,
+        zero_point: -128,
+        width: CodeWidth::I8,
+    };
+    for node in graph
+        .nodes
+        .iter()
+        .filter(|n| matches!(n.op, Op::Softmax { log: false }))
+    {
         let group = groups.find(node.output);
         for (key, params) in &mut scheme.values {
             if key.1 == Stage::Post && groups.find(key.0) == group {
@@ -174,7 +218,10 @@ impl Groups {
                     | Op::Pad { .. }
                     | Op::Broadcast(_)
                     | Op::Resize { .. }
-                    | Op::Pool { kind: PoolKind::Max, .. }
+                    | Op::Pool {
+                        kind: PoolKind::Max,
+                        ..
+                    }
             );
             if moves {
                 for &input in node.inputs.iter().filter(|&&v| graph.constant(v).is_none()) {
@@ -204,7 +251,10 @@ impl Groups {
         for (&(value, stage), range) in ranges {
             if stage == Stage::Post {
                 let hull = out.entry(self.find(value)).or_insert(*range);
-                *hull = Range { lo: hull.lo.min(range.lo), hi: hull.hi.max(range.hi) };
+                *hull = Range {
+                    lo: hull.lo.min(range.lo),
+                    hi: hull.hi.max(range.hi),
+                };
             }
         }
         out

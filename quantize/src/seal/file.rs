@@ -27,7 +27,11 @@ impl AlignedBytes {
     pub fn zeroed(len: usize) -> Self {
         let storage = vec![0; len + ALIGN];
         let start = storage.as_ptr().align_offset(ALIGN).min(ALIGN);
-        AlignedBytes { storage, start, len }
+        AlignedBytes {
+            storage,
+            start,
+            len,
+        }
     }
 
     /// Reads a whole file.
@@ -72,7 +76,10 @@ impl DerefMut for AlignedBytes {
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = temporary_name(path);
     let write = || {
-        let mut file = fs::OpenOptions::new().write(true).create_new(true).open(&temporary)?;
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(&temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&temporary, path)

@@ -3,8 +3,8 @@
 mod file;
 
 use ampoule_runtime::artifact::layout::{
-    ALIGN, HEADER_LEN, IO_RECORD, MAGIC, MAX_BANKS, MAX_TENSORS, SECTION_ENTRY, TENSOR_RECORD, VERSION_MAJOR,
-    VERSION_MINOR, field, section,
+    ALIGN, HEADER_LEN, IO_RECORD, MAGIC, MAX_BANKS, MAX_TENSORS, SECTION_ENTRY, TENSOR_RECORD,
+    VERSION_MAJOR, VERSION_MINOR, field, section,
 };
 use ampoule_runtime::preprocess::Preprocess;
 use ampoule_runtime::{Artifact, CONSTANT_BANK, MAX_RANK};
@@ -62,18 +62,31 @@ pub enum SealError {
 ///
 /// [`SealError`] when a limit of the format is passed.
 pub fn seal(program: &Program, plan: &Plan, extras: &Extras) -> Result<AlignedBytes, SealError> {
-    for (what, got) in [("tensors", program.tensors.len()), ("steps", program.steps.len())] {
+    for (what, got) in [
+        ("tensors", program.tensors.len()),
+        ("steps", program.steps.len()),
+    ] {
         if got > MAX_TENSORS {
-            return Err(SealError::TooMany { what, got, limit: MAX_TENSORS });
+            return Err(SealError::TooMany {
+                what,
+                got,
+                limit: MAX_TENSORS,
+            });
         }
     }
-    let tensors: Vec<u8> =
-        program.tensors.iter().enumerate().flat_map(|(i, t)| tensor_record(t, plan, i)).collect();
+    let tensors: Vec<u8> = program
+        .tensors
+        .iter()
+        .enumerate()
+        .flat_map(|(i, t)| tensor_record(t, plan, i))
+        .collect();
     let mut steps = Vec::new();
     for (i, step) in program.steps.iter().enumerate() {
         steps.extend(postcard::to_stdvec(step).map_err(|e| SealError::Encode(i, e))?);
     }
-    let ios: Vec<u8> = ports(program, &program.inputs, 0).chain(ports(program, &program.outputs, 1)).collect();
+    let ios: Vec<u8> = ports(program, &program.inputs, 0)
+        .chain(ports(program, &program.outputs, 1))
+        .collect();
     let mut sections = vec![
         (section::TENSORS, tensors),
         (section::STEPS, steps),
@@ -113,7 +126,11 @@ fn tensor_record(t: &VirtualTensor, plan: &Plan, index: usize) -> [u8; TENSOR_RE
     r
 }
 
-fn ports<'p>(program: &'p Program, ports: &'p [ProgramPort], direction: u8) -> impl Iterator<Item = u8> + 'p {
+fn ports<'p>(
+    program: &'p Program,
+    ports: &'p [ProgramPort],
+    direction: u8,
+) -> impl Iterator<Item = u8> + 'p {
     ports.iter().flat_map(move |p| {
         let mut r = [0u8; IO_RECORD];
         r[..2].copy_from_slice(&p.tensor.to_le_bytes());
@@ -133,7 +150,10 @@ fn optional_sections(program: &Program, extras: &Extras) -> Result<Vec<(u32, Vec
         out.push((section::PREPROCESS, bytes));
     }
     if !extras.labels.is_empty() {
-        out.push((section::LABELS, one_per_line(extras.labels.iter().map(String::as_str))));
+        out.push((
+            section::LABELS,
+            one_per_line(extras.labels.iter().map(String::as_str)),
+        ));
     }
     if !extras.golden.is_empty() {
         let mut bytes = Vec::new();
@@ -146,7 +166,11 @@ fn optional_sections(program: &Program, extras: &Extras) -> Result<Vec<(u32, Vec
         out.push((section::GOLDEN, bytes));
     }
     if !extras.strip_names {
-        let ports = program.inputs.iter().chain(&program.outputs).map(|p| p.name.as_str());
+        let ports = program
+            .inputs
+            .iter()
+            .chain(&program.outputs)
+            .map(|p| p.name.as_str());
         let names = program.tensors.iter().map(|t| t.name.as_str()).chain(ports);
         out.push((section::NAMES, one_per_line(names)));
     }
@@ -166,7 +190,11 @@ fn one_per_line<'s>(lines: impl Iterator<Item = &'s str>) -> Vec<u8> {
 }
 
 /// Header, section table and aligned sections.
-fn container(program: &Program, plan: &Plan, sections: &[(u32, Vec<u8>)]) -> Result<AlignedBytes, SealError> {
+fn container(
+    program: &Program,
+    plan: &Plan,
+    sections: &[(u32, Vec<u8>)],
+) -> Result<AlignedBytes, SealError> {
     let mut out = vec![0u8; HEADER_LEN + sections.len() * SECTION_ENTRY];
     for (i, (kind, bytes)) in sections.iter().enumerate() {
         out.resize(out.len().next_multiple_of(ALIGN), 0);
@@ -177,13 +205,16 @@ fn container(program: &Program, plan: &Plan, sections: &[(u32, Vec<u8>)]) -> Res
         }
         out.extend(bytes);
     }
-    if u32::try_from(out.len()).is_err() || plan.bank_bytes.iter().any(|&n| u32::try_from(n).is_err()) {
+    if u32::try_from(out.len()).is_err()
+        || plan.bank_bytes.iter().any(|&n| u32::try_from(n).is_err())
+    {
         return Err(SealError::TooLarge(out.len()));
     }
     out[..8].copy_from_slice(&MAGIC);
     out[field::MAJOR..field::MAJOR + 2].copy_from_slice(&VERSION_MAJOR.to_le_bytes());
     out[field::MINOR..field::MINOR + 2].copy_from_slice(&VERSION_MINOR.to_le_bytes());
-    let mut word = |at: usize, value: usize| out[at..at + 4].copy_from_slice(&(value as u32).to_le_bytes());
+    let mut word =
+        |at: usize, value: usize| out[at..at + 4].copy_from_slice(&(value as u32).to_le_bytes());
     for (i, &n) in plan.bank_bytes.iter().take(MAX_BANKS).enumerate() {
         word(field::BANKS + 4 * i, n);
     }

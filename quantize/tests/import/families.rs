@@ -5,19 +5,33 @@ use std::path::Path;
 use ampoule_quantize::graph::{Graph, GraphError};
 use ampoule_quantize::{import, passes};
 
-use crate::fixtures::{data, difference, summary, fixtures, models, noise, run, source_shape};
+use crate::fixtures::{data, difference, fixtures, models, noise, run, source_shape, summary};
 use crate::interpret::interpret;
 
 /// Largest relative difference between the graph and the oracle on noise.
 fn parity(path: &Path, graph: &Graph) -> f32 {
     let oracle = import::Oracle::load(path).unwrap();
-    let shapes: Vec<Vec<usize>> = graph.inputs.iter().map(|p| source_shape(graph, p)).collect();
-    let inputs: Vec<Vec<f32>> = shapes.iter().map(|s| noise(s.iter().product(), 1)).collect();
-    let views: Vec<(&[usize], &[f32])> = shapes.iter().zip(&inputs).map(|(s, d)| (&s[..], &d[..])).collect();
+    let shapes: Vec<Vec<usize>> = graph
+        .inputs
+        .iter()
+        .map(|p| source_shape(graph, p))
+        .collect();
+    let inputs: Vec<Vec<f32>> = shapes
+        .iter()
+        .map(|s| noise(s.iter().product(), 1))
+        .collect();
+    let views: Vec<(&[usize], &[f32])> = shapes
+        .iter()
+        .zip(&inputs)
+        .map(|(s, d)| (&s[..], &d[..]))
+        .collect();
     let expected = oracle.run(&views).unwrap();
     let got = run(graph, interpret, &inputs);
     assert_eq!(got.len(), expected.len());
-    got.iter().zip(&expected).map(|(g, (_, e))| difference(g, e)).fold(0.0, f32::max)
+    got.iter()
+        .zip(&expected)
+        .map(|(g, (_, e))| difference(g, e))
+        .fold(0.0, f32::max)
 }
 
 #[test]
@@ -42,7 +56,11 @@ fn optimised_graphs_match_the_oracle() {
             Ok(())
         };
         passes::optimise::<GraphError>(&mut graph, Some(&mut check)).unwrap();
-        println!("{:40} {before:4} -> {}", path.file_name().unwrap().to_string_lossy(), summary(&graph));
+        println!(
+            "{:40} {before:4} -> {}",
+            path.file_name().unwrap().to_string_lossy(),
+            summary(&graph)
+        );
     }
 }
 

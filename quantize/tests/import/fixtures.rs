@@ -21,8 +21,14 @@ pub fn data() -> Option<PathBuf> {
 
 /// All ONNX files below a folder, sorted.
 pub fn models(folder: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
-    let mut found: Vec<PathBuf> = entries.flatten().map(|e| e.path()).flat_map(|p| if p.is_dir() { models(&p) } else { vec![p] }).collect();
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    let mut found: Vec<PathBuf> = entries
+        .flatten()
+        .map(|e| e.path())
+        .flat_map(|p| if p.is_dir() { models(&p) } else { vec![p] })
+        .collect();
     found.retain(|p| p.extension().is_some_and(|e| e == "onnx"));
     found.sort();
     found
@@ -30,7 +36,10 @@ pub fn models(folder: &Path) -> Vec<PathBuf> {
 
 /// Shape of a port in the source model.
 pub fn source_shape(graph: &Graph, port: &Port) -> Vec<usize> {
-    port.layout.iter().map(|&d| graph.shape(port.value)[d]).collect()
+    port.layout
+        .iter()
+        .map(|&d| graph.shape(port.value)[d])
+        .collect()
 }
 
 /// Runs `graph` on inputs in the source model's layout; gives outputs in that layout.
@@ -41,12 +50,20 @@ pub fn run(graph: &Graph, execute: Executor, inputs: &[Vec<f32>]) -> Vec<Vec<f32
         .zip(inputs)
         .map(|(port, data)| {
             let mut back = vec![0; port.layout.len()];
-            port.layout.iter().enumerate().for_each(|(i, &d)| back[d] = i);
+            port.layout
+                .iter()
+                .enumerate()
+                .for_each(|(i, &d)| back[d] = i);
             permute(data, &source_shape(graph, port), &back)
         })
         .collect();
     let outputs = execute(graph, &stored);
-    graph.outputs.iter().zip(outputs).map(|(port, data)| permute(&data, graph.shape(port.value), &port.layout)).collect()
+    graph
+        .outputs
+        .iter()
+        .zip(outputs)
+        .map(|(port, data)| permute(&data, graph.shape(port.value), &port.layout))
+        .collect()
 }
 
 fn permute(data: &[f32], shape: &[usize], perm: &[usize]) -> Vec<f32> {
@@ -73,7 +90,9 @@ pub fn noise(len: usize, seed: u64) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     (0..len)
         .map(|_| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
         })
         .collect()
@@ -84,7 +103,10 @@ pub fn difference(got: &[f32], expected: &[f32]) -> f32 {
     if got.len() != expected.len() {
         return f32::INFINITY;
     }
-    let top = expected.iter().filter(|x| x.is_finite()).fold(1e-3f32, |m, x| m.max(x.abs()));
+    let top = expected
+        .iter()
+        .filter(|x| x.is_finite())
+        .fold(1e-3f32, |m, x| m.max(x.abs()));
     let one = |(g, e): (&f32, &f32)| match (g.is_nan(), e.is_nan()) {
         (true, true) => 0.0,
         (false, false) if g == e => 0.0,
@@ -98,9 +120,25 @@ pub fn difference(got: &[f32], expected: &[f32]) -> f32 {
 pub fn summary(graph: &Graph) -> String {
     let mut counts = std::collections::BTreeMap::new();
     for node in &graph.nodes {
-        let residual = matches!(node.op, Op::Conv { residual: true, .. } | Op::Linear { residual: true, .. });
-        let activation = node.op.activation().map_or(String::new(), |a| format!("+{a:?}"));
-        *counts.entry(format!("{}{}{activation}", node.op.name(), if residual { "+r" } else { "" })).or_insert(0) += 1;
+        let residual = matches!(
+            node.op,
+            Op::Conv { residual: true, .. } | Op::Linear { residual: true, .. }
+        );
+        let activation = node
+            .op
+            .activation()
+            .map_or(String::new(), |a| format!("+{a:?}"));
+        *counts
+            .entry(format!(
+                "{}{}{activation}",
+                node.op.name(),
+                if residual { "+r" } else { "" }
+            ))
+            .or_insert(0) += 1;
     }
-    counts.iter().map(|(name, n)| format!("{name} {n}")).collect::<Vec<_>>().join(", ")
+    counts
+        .iter()
+        .map(|(name, n)| format!("{name} {n}"))
+        .collect::<Vec<_>>()
+        .join(", ")
 }

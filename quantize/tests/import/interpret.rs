@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use ampoule_quantize::graph::{Graph, Node, Op, ReduceKind, ResizeCoordinates, ResizeMode, ValueId};
+use ampoule_quantize::graph::{
+    Graph, Node, Op, ReduceKind, ResizeCoordinates, ResizeMode, ValueId,
+};
 use ampoule_runtime::ops::Window;
 use ampoule_runtime::ops::binary::BinaryKind;
 use ampoule_runtime::ops::pool::PoolKind;
@@ -16,10 +18,19 @@ pub fn interpret(graph: &Graph, inputs: &[Vec<f32>]) -> Vec<Vec<f32>> {
     }
     for node in &graph.nodes {
         let result = run(graph, node, &|i| read(graph, &values, node.inputs[i]));
-        assert_eq!(result.len(), graph.shape(node.output).iter().product::<usize>(), "{}", node.name);
+        assert_eq!(
+            result.len(),
+            graph.shape(node.output).iter().product::<usize>(),
+            "{}",
+            node.name
+        );
         values.insert(node.output, result);
     }
-    graph.outputs.iter().map(|p| read(graph, &values, p.value).to_vec()).collect()
+    graph
+        .outputs
+        .iter()
+        .map(|p| read(graph, &values, p.value).to_vec())
+        .collect()
 }
 
 fn read<'a>(graph: &'a Graph, values: &'a HashMap<ValueId, Vec<f32>>, v: ValueId) -> &'a [f32] {
@@ -30,20 +41,45 @@ fn run<'a>(graph: &Graph, node: &Node, input: &dyn Fn(usize) -> &'a [f32]) -> Ve
     let shape = |i: usize| graph.shape(node.inputs[i]);
     let out = graph.shape(node.output);
     let mut y = match &node.op {
-        Op::Conv { window, groups, .. } => conv(input(0), shape(0), input(1), shape(1), input(2), window, *groups, out),
+        Op::Conv { window, groups, .. } => conv(
+            input(0),
+            shape(0),
+            input(1),
+            shape(1),
+            input(2),
+            window,
+            *groups,
+            out,
+        ),
         Op::Linear { .. } => linear(input(0), input(1), input(2)),
         Op::MatMul => matmul(input(0), shape(0), input(1), shape(1), out),
         Op::Binary { kind, .. } => {
-            let (a, b) = (spread(input(0), shape(0), out), spread(input(1), shape(1), out));
-            a.iter().zip(&b).map(|(&a, &b)| binary(*kind, a, b)).collect()
+            let (a, b) = (
+                spread(input(0), shape(0), out),
+                spread(input(1), shape(1), out),
+            );
+            a.iter()
+                .zip(&b)
+                .map(|(&a, &b)| binary(*kind, a, b))
+                .collect()
         }
         Op::Unary(kind) => input(0).iter().map(|&x| unary(*kind, x)).collect(),
-        Op::Pool { kind, window, include_pad } => pool(input(0), shape(0), *kind, window, *include_pad, out),
+        Op::Pool {
+            kind,
+            window,
+            include_pad,
+        } => pool(input(0), shape(0), *kind, window, *include_pad, out),
         Op::Reduce { kind, axes } => reduce(input(0), shape(0), *kind, axes, out),
-        Op::Softmax { log } => input(0).chunks(*out.last().unwrap()).flat_map(|row| softmax(row, *log)).collect(),
+        Op::Softmax { log } => input(0)
+            .chunks(*out.last().unwrap())
+            .flat_map(|row| softmax(row, *log))
+            .collect(),
         Op::LayerNorm { epsilon } => {
             let c = *out.last().unwrap();
-            input(0).chunks(c).flat_map(|row| layer_norm(row, input(1), input(2), *epsilon)).collect()
+            input(0)
+                .chunks(c)
+                .flat_map(|row| layer_norm(row, input(1), input(2), *epsilon))
+                .collect()
         }
         Op::Reshape(_) => input(0).to_vec(),
         Op::Transpose(perm) => gather(out, |at| {
@@ -51,7 +87,9 @@ fn run<'a>(graph: &Graph, node: &Node, input: &dyn Fn(usize) -> &'a [f32]) -> Ve
             perm.iter().zip(at).for_each(|(&p, &i)| from[p] = i);
             input(0)[offset(shape(0), &from)]
         }),
-        Op::Slice { axis, start, step, .. } => gather(out, |at| {
+        Op::Slice {
+            axis, start, step, ..
+        } => gather(out, |at| {
             let mut from = at.to_vec();
             from[*axis] = (*start as isize + at[*axis] as isize * step) as usize;
             input(0)[offset(shape(0), &from)]
@@ -75,9 +113,14 @@ fn run<'a>(graph: &Graph, node: &Node, input: &dyn Fn(usize) -> &'a [f32]) -> Ve
             from.map_or(*value, |from| input(0)[offset(shape(0), &from)])
         }),
         Op::Broadcast(_) => spread(input(0), shape(0), out),
-        Op::Resize { mode, coordinates, .. } => resize(input(0), shape(0), *mode, *coordinates, out),
+        Op::Resize {
+            mode, coordinates, ..
+        } => resize(input(0), shape(0), *mode, *coordinates, out),
     };
-    if matches!(node.op, Op::Conv { residual: true, .. } | Op::Linear { residual: true, .. }) {
+    if matches!(
+        node.op,
+        Op::Conv { residual: true, .. } | Op::Linear { residual: true, .. }
+    ) {
         y.iter_mut().zip(input(3)).for_each(|(y, r)| *y += r);
     }
     if let Some(kind) = node.op.activation() {
@@ -86,7 +129,16 @@ fn run<'a>(graph: &Graph, node: &Node, input: &dyn Fn(usize) -> &'a [f32]) -> Ve
     y
 }
 
-fn conv(x: &[f32], xs: &[usize], w: &[f32], ws: &[usize], bias: &[f32], window: &Window, groups: usize, out: &[usize]) -> Vec<f32> {
+fn conv(
+    x: &[f32],
+    xs: &[usize],
+    w: &[f32],
+    ws: &[usize],
+    bias: &[f32],
+    window: &Window,
+    groups: usize,
+    out: &[usize],
+) -> Vec<f32> {
     let (c, per) = (ws[3], ws[0] / groups);
     let mut y = Vec::with_capacity(out.iter().product());
     for n in 0..out[0] {
@@ -97,7 +149,11 @@ fn conv(x: &[f32], xs: &[usize], w: &[f32], ws: &[usize], bias: &[f32], window: 
                     for (kh, kw, ih, iw) in taps(window, xs, oh, ow) {
                         let at = offset(xs, &[n, ih, iw, o / per * c]);
                         let wt = offset(ws, &[o, kh, kw, 0]);
-                        sum += x[at..at + c].iter().zip(&w[wt..wt + c]).map(|(x, w)| x * w).sum::<f32>();
+                        sum += x[at..at + c]
+                            .iter()
+                            .zip(&w[wt..wt + c])
+                            .map(|(x, w)| x * w)
+                            .sum::<f32>();
                     }
                     y.push(sum);
                 }
@@ -112,7 +168,8 @@ fn taps(window: &Window, xs: &[usize], oh: usize, ow: usize) -> Vec<(usize, usiz
     let mut taps = Vec::new();
     let at = |axis: usize, o: usize, k: usize| {
         let i = o * window.stride[axis] as usize + k * window.dilation[axis] as usize;
-        i.checked_sub(window.pad[axis] as usize).filter(|&i| i < xs[1 + axis])
+        i.checked_sub(window.pad[axis] as usize)
+            .filter(|&i| i < xs[1 + axis])
     };
     for kh in 0..window.kernel[0] as usize {
         for kw in 0..window.kernel[1] as usize {
@@ -124,14 +181,27 @@ fn taps(window: &Window, xs: &[usize], oh: usize, ow: usize) -> Vec<(usize, usiz
     taps
 }
 
-fn pool(x: &[f32], xs: &[usize], kind: PoolKind, window: &Window, include_pad: bool, out: &[usize]) -> Vec<f32> {
+fn pool(
+    x: &[f32],
+    xs: &[usize],
+    kind: PoolKind,
+    window: &Window,
+    include_pad: bool,
+    out: &[usize],
+) -> Vec<f32> {
     gather(out, |at| {
         let taps = taps(window, xs, at[1], at[2]);
-        let values = taps.iter().map(|&(_, _, ih, iw)| x[offset(xs, &[at[0], ih, iw, at[3]])]);
+        let values = taps
+            .iter()
+            .map(|&(_, _, ih, iw)| x[offset(xs, &[at[0], ih, iw, at[3]])]);
         match kind {
             PoolKind::Max => values.fold(f32::NEG_INFINITY, f32::max),
             _ => {
-                let count = if include_pad { window.taps() } else { taps.len() };
+                let count = if include_pad {
+                    window.taps()
+                } else {
+                    taps.len()
+                };
                 values.sum::<f32>() / count as f32
             }
         }
@@ -141,7 +211,10 @@ fn pool(x: &[f32], xs: &[usize], kind: PoolKind, window: &Window, include_pad: b
 fn linear(x: &[f32], w: &[f32], bias: &[f32]) -> Vec<f32> {
     let k = w.len() / bias.len();
     let row = |x: &[f32]| -> Vec<f32> {
-        w.chunks(k).zip(bias).map(|(w, b)| b + x.iter().zip(w).map(|(x, w)| x * w).sum::<f32>()).collect()
+        w.chunks(k)
+            .zip(bias)
+            .map(|(w, b)| b + x.iter().zip(w).map(|(x, w)| x * w).sum::<f32>())
+            .collect()
     };
     x.chunks(k).flat_map(row).collect()
 }
@@ -151,11 +224,17 @@ fn matmul(a: &[f32], sa: &[usize], b: &[f32], sb: &[usize], out: &[usize]) -> Ve
     let k = *sa.last().unwrap();
     let lead = |s: &[usize], at: &[usize], tail: [usize; 2]| {
         let skip = r - s.len();
-        let mut index: Vec<usize> = (0..s.len() - 2).map(|i| at[i + skip].min(s[i] - 1)).collect();
+        let mut index: Vec<usize> = (0..s.len() - 2)
+            .map(|i| at[i + skip].min(s[i] - 1))
+            .collect();
         index.extend(tail);
         offset(s, &index)
     };
-    gather(out, |at| (0..k).map(|i| a[lead(sa, at, [at[r - 2], i])] * b[lead(sb, at, [i, at[r - 1]])]).sum())
+    gather(out, |at| {
+        (0..k)
+            .map(|i| a[lead(sa, at, [at[r - 2], i])] * b[lead(sb, at, [i, at[r - 1]])])
+            .sum()
+    })
 }
 
 fn reduce(x: &[f32], xs: &[usize], kind: ReduceKind, axes: &[usize], out: &[usize]) -> Vec<f32> {
@@ -167,7 +246,11 @@ fn reduce(x: &[f32], xs: &[usize], kind: ReduceKind, axes: &[usize], out: &[usiz
     let mut sums = vec![f64::from(start); out.iter().product()];
     let mut at = vec![0; xs.len()];
     for &x in x {
-        let target: Vec<usize> = at.iter().enumerate().map(|(d, &i)| if axes.contains(&d) { 0 } else { i }).collect();
+        let target: Vec<usize> = at
+            .iter()
+            .enumerate()
+            .map(|(d, &i)| if axes.contains(&d) { 0 } else { i })
+            .collect();
         let slot = &mut sums[offset(out, &target)];
         let x = f64::from(x);
         *slot = match kind {
@@ -177,14 +260,26 @@ fn reduce(x: &[f32], xs: &[usize], kind: ReduceKind, axes: &[usize], out: &[usiz
         };
         step(&mut at, xs);
     }
-    let n: usize = if kind == ReduceKind::Mean { axes.iter().map(|&a| xs[a]).product() } else { 1 };
+    let n: usize = if kind == ReduceKind::Mean {
+        axes.iter().map(|&a| xs[a]).product()
+    } else {
+        1
+    };
     sums.iter().map(|s| (s / n as f64) as f32).collect()
 }
 
 fn softmax(row: &[f32], log: bool) -> Vec<f32> {
     let top = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f32 = row.iter().map(|x| (x - top).exp()).sum();
-    row.iter().map(|x| if log { x - top - sum.ln() } else { (x - top).exp() / sum }).collect()
+    row.iter()
+        .map(|x| {
+            if log {
+                x - top - sum.ln()
+            } else {
+                (x - top).exp() / sum
+            }
+        })
+        .collect()
 }
 
 fn layer_norm(row: &[f32], gain: &[f32], offset: &[f32], epsilon: f32) -> Vec<f32> {
@@ -192,10 +287,20 @@ fn layer_norm(row: &[f32], gain: &[f32], offset: &[f32], epsilon: f32) -> Vec<f3
     let mean = row.iter().sum::<f32>() / n;
     let variance = row.iter().map(|x| (x - mean).powi(2)).sum::<f32>() / n;
     let scale = (variance + epsilon).sqrt().recip();
-    row.iter().zip(gain).zip(offset).map(|((x, g), o)| (x - mean) * scale * g + o).collect()
+    row.iter()
+        .zip(gain)
+        .zip(offset)
+        .map(|((x, g), o)| (x - mean) * scale * g + o)
+        .collect()
 }
 
-fn resize(x: &[f32], xs: &[usize], mode: ResizeMode, coordinates: ResizeCoordinates, out: &[usize]) -> Vec<f32> {
+fn resize(
+    x: &[f32],
+    xs: &[usize],
+    mode: ResizeMode,
+    coordinates: ResizeCoordinates,
+    out: &[usize],
+) -> Vec<f32> {
     let position = |o: usize, from: usize, to: usize| {
         let (o, from, to) = (o as f32, from as f32, to as f32);
         match coordinates {
@@ -210,14 +315,21 @@ fn resize(x: &[f32], xs: &[usize], mode: ResizeMode, coordinates: ResizeCoordina
         x[offset(xs, &[n, clamp(h, xs[1]), clamp(w, xs[2]), c])]
     };
     gather(out, |at| {
-        let (h, w) = (position(at[1], xs[1], out[1]), position(at[2], xs[2], out[2]));
+        let (h, w) = (
+            position(at[1], xs[1], out[1]),
+            position(at[2], xs[2], out[2]),
+        );
         match mode {
             ResizeMode::Nearest { floor: true } => pixel(at[0], h.floor(), w.floor(), at[3]),
-            ResizeMode::Nearest { floor: false } => pixel(at[0], (h - 0.5).ceil(), (w - 0.5).ceil(), at[3]),
+            ResizeMode::Nearest { floor: false } => {
+                pixel(at[0], (h - 0.5).ceil(), (w - 0.5).ceil(), at[3])
+            }
             _ => {
                 let (h0, w0) = (h.floor(), w.floor());
                 let (fh, fw) = (h - h0, w - w0);
-                let row = |h: f32| pixel(at[0], h, w0, at[3]) * (1.0 - fw) + pixel(at[0], h, w0 + 1.0, at[3]) * fw;
+                let row = |h: f32| {
+                    pixel(at[0], h, w0, at[3]) * (1.0 - fw) + pixel(at[0], h, w0 + 1.0, at[3]) * fw
+                };
                 row(h0) * (1.0 - fh) + row(h0 + 1.0) * fh
             }
         }
@@ -231,7 +343,11 @@ fn spread(x: &[f32], xs: &[usize], out: &[usize]) -> Vec<f32> {
     }
     let skip = out.len() - xs.len();
     gather(out, |at| {
-        let from: Vec<usize> = xs.iter().zip(&at[skip..]).map(|(&n, &i)| i.min(n - 1)).collect();
+        let from: Vec<usize> = xs
+            .iter()
+            .zip(&at[skip..])
+            .map(|(&n, &i)| i.min(n - 1))
+            .collect();
         x[offset(xs, &from)]
     })
 }
@@ -278,8 +394,20 @@ pub fn unary(kind: UnaryKind, x: f32) -> f32 {
     let softplus = |x: f32| x.max(0.0) + (-x.abs()).exp().ln_1p();
     match kind {
         UnaryKind::Relu => x.max(0.0),
-        UnaryKind::LeakyRelu(a) => if x < 0.0 { a * x } else { x },
-        UnaryKind::Elu(a) => if x < 0.0 { a * x.exp_m1() } else { x },
+        UnaryKind::LeakyRelu(a) => {
+            if x < 0.0 {
+                a * x
+            } else {
+                x
+            }
+        }
+        UnaryKind::Elu(a) => {
+            if x < 0.0 {
+                a * x.exp_m1()
+            } else {
+                x
+            }
+        }
         UnaryKind::Selu => 1.050_701 * if x < 0.0 { 1.673_263_2 * x.exp_m1() } else { x },
         UnaryKind::Sigmoid => sigmoid(x),
         UnaryKind::HardSigmoid(alpha, beta) => (alpha * x + beta).clamp(0.0, 1.0),
@@ -287,7 +415,9 @@ pub fn unary(kind: UnaryKind, x: f32) -> f32 {
         UnaryKind::Silu => x * sigmoid(x),
         UnaryKind::Tanh => x.tanh(),
         UnaryKind::GeluErf => 0.5 * x * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2)),
-        UnaryKind::GeluTanh => 0.5 * x * (1.0 + (0.797_884_56 * (x + 0.044_715 * x * x * x)).tanh()),
+        UnaryKind::GeluTanh => {
+            0.5 * x * (1.0 + (0.797_884_56 * (x + 0.044_715 * x * x * x)).tanh())
+        }
         UnaryKind::QuickGelu => x * sigmoid(1.702 * x),
         UnaryKind::Exp => x.exp(),
         UnaryKind::Log => x.ln(),

@@ -44,55 +44,102 @@ fn check(execute: Executor) {
     let mut failed = BTreeMap::new();
     let cases = cases(&bytes);
     for case in &cases {
-        if std::env::var_os("TRACE").is_some() { println!("{}", case.name); }
+        if std::env::var_os("TRACE").is_some() {
+            println!("{}", case.name);
+        }
         if let Err(reason) = attempt(case, execute) {
             failed.insert(case.name.clone(), reason);
         }
     }
-    println!("{} of {} cases pass", cases.len() - failed.len(), cases.len());
+    println!(
+        "{} of {} cases pass",
+        cases.len() - failed.len(),
+        cases.len()
+    );
     let list = folder.join("not-passed.txt");
     if std::env::var_os("AMPOULE_BLESS").is_some() {
-        let lines: String = failed.iter().map(|(name, reason)| format!("{name}\t{reason}\n")).collect();
+        let lines: String = failed
+            .iter()
+            .map(|(name, reason)| format!("{name}\t{reason}\n"))
+            .collect();
         std::fs::write(&list, format!("# Node cases that are not imported or differ, and why. Written by the test with AMPOULE_BLESS=1.\n{lines}")).unwrap();
     }
     let text = std::fs::read_to_string(&list).unwrap_or_default();
-    let listed: Vec<&str> = text.lines().filter(|l| !l.starts_with('#')).filter_map(|l| l.split('\t').next()).collect();
-    let unlisted: Vec<_> = failed.iter().filter(|(name, _)| !listed.contains(&&***name)).collect();
-    let passing: Vec<_> = listed.iter().filter(|name| !failed.contains_key(**name)).collect();
+    let listed: Vec<&str> = text
+        .lines()
+        .filter(|l| !l.starts_with('#'))
+        .filter_map(|l| l.split('\t').next())
+        .collect();
+    let unlisted: Vec<_> = failed
+        .iter()
+        .filter(|(name, _)| !listed.contains(&&***name))
+        .collect();
+    let passing: Vec<_> = listed
+        .iter()
+        .filter(|name| !failed.contains_key(**name))
+        .collect();
     assert!(unlisted.is_empty(), "cases that should pass: {unlisted:#?}");
-    assert!(passing.is_empty(), "listed cases that pass now, take them off the list: {passing:#?}");
+    assert!(
+        passing.is_empty(),
+        "listed cases that pass now, take them off the list: {passing:#?}"
+    );
 }
 
 /// Imports a case, with float operands as inputs or, if that fails, all but the first as constants, and
 /// compares before and after optimisation.
 fn attempt(case: &Case, execute: Executor) -> Result<(), String> {
-    one(case, execute, usize::MAX).or_else(|first| match case.inputs.iter().filter(|i| i.is_float).count() {
-        0 | 1 => Err(first),
-        _ => one(case, execute, 1),
+    one(case, execute, usize::MAX).or_else(|first| {
+        match case.inputs.iter().filter(|i| i.is_float).count() {
+            0 | 1 => Err(first),
+            _ => one(case, execute, 1),
+        }
     })
 }
 
 fn one(case: &Case, execute: Executor, activations: usize) -> Result<(), String> {
-    let floats: Vec<&Input> = case.inputs.iter().filter(|i| i.is_float).take(activations).collect();
+    let floats: Vec<&Input> = case
+        .inputs
+        .iter()
+        .filter(|i| i.is_float)
+        .take(activations)
+        .collect();
     let mut model = case.model.clone();
-    for input in case.inputs.iter().filter(|i| !floats.iter().any(|f| f.name == i.name)) {
+    for input in case
+        .inputs
+        .iter()
+        .filter(|i| !floats.iter().any(|f| f.name == i.name))
+    {
         // Fields of a repeated message merge, so initializers can be added to the graph at the end.
         let tensor = [&input.encoded[..], &field(8, input.name.as_bytes())].concat();
         model.extend(field(7, &field(5, &tensor)));
     }
-    let mut graph = import::onnx_bytes(&model, &ImportOptions::default()).map_err(|e| e.problem.to_string())?.graph;
+    let mut graph = import::onnx_bytes(&model, &ImportOptions::default())
+        .map_err(|e| e.problem.to_string())?
+        .graph;
     let data: Vec<Vec<f32>> = floats.iter().map(|i| i.data.clone()).collect();
     for stage in ["imported", "optimised"] {
         graph.validate().map_err(|e| e.to_string())?;
-        let lengths: Vec<usize> = graph.inputs.iter().map(|p| source_shape(&graph, p).iter().product()).collect();
+        let lengths: Vec<usize> = graph
+            .inputs
+            .iter()
+            .map(|p| source_shape(&graph, p).iter().product())
+            .collect();
         if lengths != data.iter().map(Vec::len).collect::<Vec<_>>() {
             return Err(format!("{stage}: inputs {lengths:?} differ from the data"));
         }
         let got = run(&graph, execute, &data);
         if got.len() != case.outputs.len() {
-            return Err(format!("{stage}: {} outputs, expected {}", got.len(), case.outputs.len()));
+            return Err(format!(
+                "{stage}: {} outputs, expected {}",
+                got.len(),
+                case.outputs.len()
+            ));
         }
-        let d = got.iter().zip(&case.outputs).map(|(g, e)| difference(g, e)).fold(0.0, f32::max);
+        let d = got
+            .iter()
+            .zip(&case.outputs)
+            .map(|(g, e)| difference(g, e))
+            .fold(0.0, f32::max);
         if d > 1e-4 {
             return Err(format!("{stage}: differs by {d:.0e}"));
         }
@@ -110,17 +157,34 @@ fn cases(mut bytes: &[u8]) -> Vec<Case> {
             let length = number(&mut bytes, 4);
             let model = take(&mut bytes, length).to_vec();
             let names = input_names(&model);
-            let inputs = tensors(&mut bytes).into_iter().zip(names).map(|(t, name)| Input { name, ..t }).collect();
+            let inputs = tensors(&mut bytes)
+                .into_iter()
+                .zip(names)
+                .map(|(t, name)| Input { name, ..t })
+                .collect();
             let outputs = tensors(&mut bytes).into_iter().map(|t| t.data).collect();
-            Case { name, model, inputs, outputs }
+            Case {
+                name,
+                model,
+                inputs,
+                outputs,
+            }
         })
         .collect()
 }
 
 fn input_names(model: &[u8]) -> Vec<String> {
     use tract_onnx::prelude::Framework;
-    let proto = tract_onnx::onnx().proto_model_for_read(&mut &*model).unwrap();
-    proto.graph.unwrap().input.into_iter().map(|i| i.name).collect()
+    let proto = tract_onnx::onnx()
+        .proto_model_for_read(&mut &*model)
+        .unwrap();
+    proto
+        .graph
+        .unwrap()
+        .input
+        .into_iter()
+        .map(|i| i.name)
+        .collect()
 }
 
 fn tensors(bytes: &mut &[u8]) -> Vec<Input> {
@@ -132,15 +196,28 @@ fn tensors(bytes: &mut &[u8]) -> Vec<Input> {
             let proto = proto_from_reader(&*encoded).unwrap();
             let tensor = load_tensor(&MmapDataResolver, &proto, None).unwrap();
             let floats = tensor.cast_to::<f32>().unwrap();
-            let data = floats.try_as_plain_ram().unwrap().as_slice::<f32>().unwrap().to_vec();
+            let data = floats
+                .try_as_plain_ram()
+                .unwrap()
+                .as_slice::<f32>()
+                .unwrap()
+                .to_vec();
             let is_float = tensor.datum_type() == DatumType::F32 && !data.is_empty();
-            Input { encoded, name: String::new(), data, is_float }
+            Input {
+                encoded,
+                name: String::new(),
+                data,
+                is_float,
+            }
         })
         .collect()
 }
 
 fn number(bytes: &mut &[u8], size: usize) -> usize {
-    take(bytes, size).iter().rev().fold(0, |n, &b| n << 8 | usize::from(b))
+    take(bytes, size)
+        .iter()
+        .rev()
+        .fold(0, |n, &b| n << 8 | usize::from(b))
 }
 
 fn take<'a>(bytes: &mut &'a [u8], length: usize) -> &'a [u8] {

@@ -26,7 +26,13 @@ fn varint(mut value: u64) -> Vec<u8> {
 }
 
 /// A node with inputs, outputs and encoded attributes.
-pub fn node(name: &str, op: &str, inputs: &[&str], outputs: &[&str], attributes: &[Vec<u8>]) -> Vec<u8> {
+pub fn node(
+    name: &str,
+    op: &str,
+    inputs: &[&str],
+    outputs: &[&str],
+    attributes: &[Vec<u8>],
+) -> Vec<u8> {
     let mut out: Vec<u8> = inputs.iter().flat_map(|i| field(1, i.as_bytes())).collect();
     out.extend(outputs.iter().flat_map(|o| field(2, o.as_bytes())));
     out.extend([field(3, name.as_bytes()), field(4, op.as_bytes())].concat());
@@ -76,11 +82,22 @@ pub fn tensor_i64(name: &str, dims: &[i64], data: &[i64]) -> Vec<u8> {
 }
 
 /// A model of nodes, initializers, inputs and outputs, all encoded.
-pub fn model(opset: i64, nodes: &[Vec<u8>], initializers: &[Vec<u8>], inputs: &[Vec<u8>], outputs: &[Vec<u8>]) -> Vec<u8> {
+pub fn model(
+    opset: i64,
+    nodes: &[Vec<u8>],
+    initializers: &[Vec<u8>],
+    inputs: &[Vec<u8>],
+    outputs: &[Vec<u8>],
+) -> Vec<u8> {
     let mut graph: Vec<u8> = nodes.iter().flat_map(|n| field(1, n)).collect();
     graph.extend(field(2, b"graph"));
     graph.extend(initializers.iter().flat_map(|t| field(5, t)));
     graph.extend(inputs.iter().flat_map(|i| field(11, i)));
     graph.extend(outputs.iter().flat_map(|o| field(12, o)));
-    [integer(1, 8), field(7, &graph), field(8, &integer(2, opset))].concat()
+    [
+        integer(1, 8),
+        field(7, &graph),
+        field(8, &integer(2, opset)),
+    ]
+    .concat()
 }

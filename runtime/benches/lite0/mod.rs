@@ -3,7 +3,9 @@
 use std::ops::{Deref, DerefMut};
 
 use ampoule_runtime::ops::Window;
-use ampoule_runtime::ops::conv::{ConvF32, ConvI8, EpilogueI8, PackedShape, WEIGHT_SLACK, WeightsF32};
+use ampoule_runtime::ops::conv::{
+    ConvF32, ConvI8, EpilogueI8, PackedShape, WEIGHT_SLACK, WeightsF32,
+};
 
 /// A convolution and how often the network has it.
 #[derive(Clone, Copy)]
@@ -15,7 +17,12 @@ pub struct Layer {
 }
 
 const fn layer(size: usize, input: usize, output: usize, count: usize) -> Layer {
-    Layer { size, input, output, count }
+    Layer {
+        size,
+        input,
+        output,
+        count,
+    }
 }
 
 /// Output size, input and output channels, count. The first is the 3×3 stem, the last the classifier.
@@ -47,7 +54,12 @@ impl Layer {
     /// Geometry of the window.
     pub fn window(&self) -> Window {
         if self.input == 3 {
-            Window { kernel: [3, 3], stride: [2, 2], dilation: [1, 1], pad: [0, 0, 1, 1] }
+            Window {
+                kernel: [3, 3],
+                stride: [2, 2],
+                dilation: [1, 1],
+                pad: [0, 0, 1, 1],
+            }
         } else {
             Window::POINT
         }
@@ -71,7 +83,10 @@ impl Layer {
     /// `3×3 3→32 @112²` and the like.
     pub fn name(&self) -> String {
         let kernel = self.window().kernel[0];
-        format!("{kernel}x{kernel}_{}to{}_at_{}", self.input, self.output, self.size)
+        format!(
+            "{kernel}x{kernel}_{}to{}_at_{}",
+            self.input, self.output, self.size
+        )
     }
 }
 
@@ -94,7 +109,10 @@ impl<T: Copy + Default> Aligned<T> {
     fn new(values: impl ExactSizeIterator<Item = T>) -> Self {
         let mut memory = vec![T::default(); values.len() + 64];
         let start = memory.as_ptr().align_offset(64);
-        memory[start..].iter_mut().zip(values).for_each(|(slot, value)| *slot = value);
+        memory[start..]
+            .iter_mut()
+            .zip(values)
+            .for_each(|(slot, value)| *slot = value);
         memory.truncate(start + memory.len() - 64);
         Aligned { memory, start }
     }
@@ -154,7 +172,13 @@ impl LayerI8 {
             weight_sums: &self.zeros,
             multipliers: &self.multipliers,
             input_zero: 0,
-            epilogue: EpilogueI8 { zero: -128, lo: -128, hi: 127, table: None, residual: None },
+            epilogue: EpilogueI8 {
+                zero: -128,
+                lo: -128,
+                hi: 127,
+                table: None,
+                residual: None,
+            },
         };
         (conv, &self.x, &mut self.y)
     }

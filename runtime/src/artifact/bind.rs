@@ -28,25 +28,79 @@ pub(crate) type ResidualTerm = Option<(i32, f32)>;
 
 /// A step ready to run.
 pub(crate) enum Bound<'m> {
-    ConvI8 { conv: ConvI8<'m>, residual: ResidualTerm, batch: usize },
-    ConvI16 { conv: ConvI16<'m>, batch: usize },
-    ConvF32 { conv: ConvF32<'m>, batch: usize },
-    DepthwiseI8 { op: DepthwiseI8<'m>, residual: ResidualTerm, batch: usize },
-    DepthwiseF32 { op: DepthwiseF32<'m>, residual: bool, batch: usize },
+    ConvI8 {
+        conv: ConvI8<'m>,
+        residual: ResidualTerm,
+        batch: usize,
+    },
+    ConvI16 {
+        conv: ConvI16<'m>,
+        batch: usize,
+    },
+    ConvF32 {
+        conv: ConvF32<'m>,
+        batch: usize,
+    },
+    DepthwiseI8 {
+        op: DepthwiseI8<'m>,
+        residual: ResidualTerm,
+        batch: usize,
+    },
+    DepthwiseF32 {
+        op: DepthwiseF32<'m>,
+        residual: bool,
+        batch: usize,
+    },
     Table(&'m [i8; 256]),
     Unary(UnaryKind),
     BinaryI8(BinaryI8<'m>, Broadcast),
     BinaryI16(BinaryI16, Broadcast),
     BinaryF32(BinaryF32, Broadcast),
-    Pool { kind: PoolKind, pool: Pool, average: AveragePoolI8, dtype: DType, batch: usize },
-    Reduce { kind: ReduceKind, axes: u8, x: Tensor, y: Tensor },
-    Softmax { row: usize, log: bool, table: Option<&'m [u32; 256]> },
-    LayerNorm { gain: &'m [f32], offset: &'m [f32], epsilon: f32 },
-    Copy { map: Strided, size: usize },
-    Fill { bits: u32, size: usize },
-    Resize { resize: Resize, dtype: DType, batch: usize },
-    MatMul { a: Shape, b: Shape, y: Shape },
-    Convert { x: Tensor, y: Tensor },
+    Pool {
+        kind: PoolKind,
+        pool: Pool,
+        average: AveragePoolI8,
+        dtype: DType,
+        batch: usize,
+    },
+    Reduce {
+        kind: ReduceKind,
+        axes: u8,
+        x: Tensor,
+        y: Tensor,
+    },
+    Softmax {
+        row: usize,
+        log: bool,
+        table: Option<&'m [u32; 256]>,
+    },
+    LayerNorm {
+        gain: &'m [f32],
+        offset: &'m [f32],
+        epsilon: f32,
+    },
+    Copy {
+        map: Strided,
+        size: usize,
+    },
+    Fill {
+        bits: u32,
+        size: usize,
+    },
+    Resize {
+        resize: Resize,
+        dtype: DType,
+        batch: usize,
+    },
+    MatMul {
+        a: Shape,
+        b: Shape,
+        y: Shape,
+    },
+    Convert {
+        x: Tensor,
+        y: Tensor,
+    },
 }
 
 impl<'m> Bound<'m> {
@@ -58,20 +112,35 @@ impl<'m> Bound<'m> {
             Step::Depthwise(ref c) => bind_depthwise(artifact, c),
             Step::Table { x, y, table } => {
                 let (x, y) = (get(x)?, get(y)?);
-                let fits = x.dtype == DType::I8 && y.dtype == DType::I8 && x.shape.elements() == y.shape.elements();
+                let fits = x.dtype == DType::I8
+                    && y.dtype == DType::I8
+                    && x.shape.elements() == y.shape.elements();
                 fits.then_some(Bound::Table(codes(artifact, table)?))
             }
             Step::Unary { x, y, kind } => {
                 let (x, y) = (get(x)?, get(y)?);
-                let fits = x.dtype == DType::F32 && y.dtype == DType::F32 && x.shape.elements() == y.shape.elements();
+                let fits = x.dtype == DType::F32
+                    && y.dtype == DType::F32
+                    && x.shape.elements() == y.shape.elements();
                 fits.then_some(Bound::Unary(kind))
             }
             Step::Binary(ref b) => bind_binary(artifact, b),
-            Step::Pool { x, y, kind, window, include_pad } => {
+            Step::Pool {
+                x,
+                y,
+                kind,
+                window,
+                include_pad,
+            } => {
                 let (x, y) = (get(x)?, get(y)?);
                 let ([batch, h, w, c], out) = (x.shape.nhwc()?, y.shape.nhwc()?);
                 let output = [window.output(0, h)?, window.output(1, w)?];
-                let pool = Pool { window, input: [h, w, c], output, include_pad };
+                let pool = Pool {
+                    window,
+                    input: [h, w, c],
+                    output,
+                    include_pad,
+                };
                 let same = x.scale == y.scale && x.zero_point == y.zero_point;
                 let types = x.dtype == y.dtype
                     && match x.dtype {
@@ -87,23 +156,40 @@ impl<'m> Bound<'m> {
                     lo: i8::MIN,
                     hi: i8::MAX,
                 };
-                let fits = types && out == [batch, output[0], output[1], c] && average.multiplier.is_finite();
-                fits.then_some(Bound::Pool { kind, pool, average, dtype: x.dtype, batch })
+                let fits = types
+                    && out == [batch, output[0], output[1], c]
+                    && average.multiplier.is_finite();
+                fits.then_some(Bound::Pool {
+                    kind,
+                    pool,
+                    average,
+                    dtype: x.dtype,
+                    batch,
+                })
             }
             Step::Reduce { x, y, kind, axes } => {
                 let (x, y) = (get(x)?, get(y)?);
                 let rank = x.shape.rank();
                 let reduced = |d: usize| axes >> d & 1 == 1;
                 let shape = y.shape.rank() == rank
-                    && (0..rank).all(|d| y.shape.dim(d) == if reduced(d) { 1 } else { x.shape.dim(d) });
+                    && (0..rank)
+                        .all(|d| y.shape.dim(d) == if reduced(d) { 1 } else { x.shape.dim(d) });
                 let types = match (x.dtype, y.dtype) {
                     (DType::F32, DType::F32) => true,
                     (DType::I8, DType::I8) => {
-                        kind == ReduceKind::Mean && rank == 4 && axes == 0b110 && x.shape.elements() < 1 << 23
+                        kind == ReduceKind::Mean
+                            && rank == 4
+                            && axes == 0b110
+                            && x.shape.elements() < 1 << 23
                     }
                     _ => false,
                 };
-                (shape && types && u32::from(axes) < 1 << rank).then_some(Bound::Reduce { kind, axes, x, y })
+                (shape && types && u32::from(axes) < 1 << rank).then_some(Bound::Reduce {
+                    kind,
+                    axes,
+                    x,
+                    y,
+                })
             }
             Step::Softmax { x, y, log, table } => {
                 let (x, y) = (get(x)?, get(y)?);
@@ -115,35 +201,79 @@ impl<'m> Bound<'m> {
                 let types = match (x.dtype, y.dtype) {
                     (DType::F32, DType::F32) => table.is_none(),
                     (DType::I8, DType::I8) => {
-                        table.is_some() && !log && y.scale == 1.0 / 256.0 && y.zero_point == -128 && row <= 1 << 16
+                        table.is_some()
+                            && !log
+                            && y.scale == 1.0 / 256.0
+                            && y.zero_point == -128
+                            && row <= 1 << 16
                     }
                     _ => false,
                 };
-                (types && x.shape.elements() == y.shape.elements()).then_some(Bound::Softmax { row, log, table })
+                (types && x.shape.elements() == y.shape.elements()).then_some(Bound::Softmax {
+                    row,
+                    log,
+                    table,
+                })
             }
-            Step::LayerNorm { x, y, gain, offset, epsilon } => {
+            Step::LayerNorm {
+                x,
+                y,
+                gain,
+                offset,
+                epsilon,
+            } => {
                 let (x, y) = (get(x)?, get(y)?);
-                let (gain, offset) = (slice::<f32>(artifact, gain)?, slice::<f32>(artifact, offset)?);
-                let fits = x.dtype == DType::F32 && y.dtype == DType::F32 && x.shape.elements() == y.shape.elements();
+                let (gain, offset) = (
+                    slice::<f32>(artifact, gain)?,
+                    slice::<f32>(artifact, offset)?,
+                );
+                let fits = x.dtype == DType::F32
+                    && y.dtype == DType::F32
+                    && x.shape.elements() == y.shape.elements();
                 let channels = x.shape.last();
-                let constants = gain.len() == channels && offset.len() == channels && epsilon.is_finite();
-                (fits && constants).then_some(Bound::LayerNorm { gain, offset, epsilon })
+                let constants =
+                    gain.len() == channels && offset.len() == channels && epsilon.is_finite();
+                (fits && constants).then_some(Bound::LayerNorm {
+                    gain,
+                    offset,
+                    epsilon,
+                })
             }
             Step::Copy { x, y, map } => {
                 let (x, y) = (get(x)?, get(y)?);
                 let same = x.dtype == y.dtype && x.scale == y.scale && x.zero_point == y.zero_point;
                 let (from, to) = (x.shape.elements(), y.shape.elements());
                 let fits = map.fits(from, to) && map.elements() <= to as u64;
-                (same && fits).then_some(Bound::Copy { map, size: x.dtype.size() })
+                (same && fits).then_some(Bound::Copy {
+                    map,
+                    size: x.dtype.size(),
+                })
             }
-            Step::Fill { y, bits } => Some(Bound::Fill { bits, size: get(y)?.dtype.size() }),
-            Step::Resize { x, y, interpolation, coordinates } => {
+            Step::Fill { y, bits } => Some(Bound::Fill {
+                bits,
+                size: get(y)?.dtype.size(),
+            }),
+            Step::Resize {
+                x,
+                y,
+                interpolation,
+                coordinates,
+            } => {
                 let (x, y) = (get(x)?, get(y)?);
                 let ([batch, h, w, c], [b2, oh, ow, c2]) = (x.shape.nhwc()?, y.shape.nhwc()?);
                 let same = x.dtype == y.dtype && x.scale == y.scale && x.zero_point == y.zero_point;
                 let kernel = matches!(x.dtype, DType::I8 | DType::I16 | DType::F32);
-                let resize = Resize { input: [h, w, c], output: [oh, ow], interpolation, coordinates };
-                (same && kernel && (b2, c2) == (batch, c)).then_some(Bound::Resize { resize, dtype: x.dtype, batch })
+                let resize = Resize {
+                    input: [h, w, c],
+                    output: [oh, ow],
+                    interpolation,
+                    coordinates,
+                };
+                (same && kernel && (b2, c2) == (batch, c)).then_some(Bound::Resize {
+                    resize,
+                    dtype: x.dtype,
+                    batch,
+                })
             }
             Step::MatMul { a, b, y } => {
                 let (a, b, y) = (get(a)?, get(b)?, get(y)?);
@@ -159,8 +289,12 @@ impl<'m> Bound<'m> {
                 let known = |t: DType| matches!(t, DType::I8 | DType::I16 | DType::F32);
                 let distinct = x.dtype != y.dtype || x.dtype == DType::I8;
                 let ratio = x.scale / y.scale;
-                let fits = distinct && known(x.dtype) && known(y.dtype) && x.shape.elements() == y.shape.elements();
-                (fits && ratio.is_finite() && (1.0 / y.scale).is_finite()).then_some(Bound::Convert { x, y })
+                let fits = distinct
+                    && known(x.dtype)
+                    && known(y.dtype)
+                    && x.shape.elements() == y.shape.elements();
+                (fits && ratio.is_finite() && (1.0 / y.scale).is_finite())
+                    .then_some(Bound::Convert { x, y })
             }
         }
     }
@@ -173,7 +307,9 @@ impl<'m> Bound<'m> {
                 let (channels, depth) = (conv.output[2], conv.depth());
                 let packed = PackedShape::new(channels, depth);
                 let sums = (0..channels).all(|n| {
-                    let sum = (0..depth).map(|k| i32::from(conv.weights[packed.index(n, k)])).sum::<i32>();
+                    let sum = (0..depth)
+                        .map(|k| i32::from(conv.weights[packed.index(n, k)]))
+                        .sum::<i32>();
                     sum == conv.weight_sums[n]
                 });
                 (sums && requantisation_is_sound(conv.bias, conv.multipliers)).then_some(())
@@ -182,18 +318,24 @@ impl<'m> Bound<'m> {
                 let c = op.input[2];
                 let taps = op.window.taps();
                 let sums = (0..c).all(|ch| {
-                    (0..taps).map(|t| i32::from(op.weights[t * c + ch])).sum::<i32>() == op.weight_sums[ch]
+                    (0..taps)
+                        .map(|t| i32::from(op.weights[t * c + ch]))
+                        .sum::<i32>()
+                        == op.weight_sums[ch]
                 });
                 (sums && requantisation_is_sound(op.bias, op.multipliers)).then_some(())
             }
-            Bound::ConvI16 { conv, .. } => requantisation_is_sound(conv.bias, conv.multipliers).then_some(()),
+            Bound::ConvI16 { conv, .. } => {
+                requantisation_is_sound(conv.bias, conv.multipliers).then_some(())
+            }
             _ => Some(()),
         }
     }
 }
 
 fn requantisation_is_sound(bias: &[i32], multipliers: &[f32]) -> bool {
-    bias.iter().all(|b| (-MAX_BIAS..=MAX_BIAS).contains(b)) && multipliers.iter().all(|m| m.is_finite() && *m >= 0.0)
+    bias.iter().all(|b| (-MAX_BIAS..=MAX_BIAS).contains(b))
+        && multipliers.iter().all(|m| m.is_finite() && *m >= 0.0)
 }
 
 /// Shapes of a (depthwise) convolution.
@@ -215,15 +357,34 @@ fn conv_form(artifact: &Artifact<'_>, c: &Conv) -> Option<ConvForm> {
         let (cin, cout) = (x.shape.last(), y.shape.last());
         let rows = x.shape.elements() / cin;
         let fits = y.shape.elements() == rows * cout;
-        return fits.then_some(ConvForm { batch: 1, input: [1, rows, cin], output: [1, rows, cout], x, y });
+        return fits.then_some(ConvForm {
+            batch: 1,
+            input: [1, rows, cin],
+            output: [1, rows, cout],
+            x,
+            y,
+        });
     }
     let ([batch, h, w, cin], [b2, oh, ow, cout]) = (x.shape.nhwc()?, y.shape.nhwc()?);
-    let fits = b2 == batch && c.window.output(0, h) == Some(oh) && c.window.output(1, w) == Some(ow);
-    fits.then_some(ConvForm { batch, input: [h, w, cin], output: [oh, ow, cout], x, y })
+    let fits =
+        b2 == batch && c.window.output(0, h) == Some(oh) && c.window.output(1, w) == Some(ow);
+    fits.then_some(ConvForm {
+        batch,
+        input: [h, w, cin],
+        output: [oh, ow, cout],
+        x,
+        y,
+    })
 }
 
 fn bind_conv<'m>(artifact: &Artifact<'m>, c: &Conv) -> Option<Bound<'m>> {
-    let ConvForm { batch, input, output, x, y } = conv_form(artifact, c)?;
+    let ConvForm {
+        batch,
+        input,
+        output,
+        x,
+        y,
+    } = conv_form(artifact, c)?;
     let depth = c.window.taps().checked_mul(input[2])?;
     let channels = output[2];
     let elements = PackedShape::new(channels, depth);
@@ -243,9 +404,15 @@ fn bind_conv<'m>(artifact: &Artifact<'m>, c: &Conv) -> Option<Bound<'m>> {
             };
             let fits = depth <= MAX_DEPTH && conv.weights.len() >= elements.bytes() + WEIGHT_SLACK;
             let residual = residual_term(artifact, c, &y)?;
-            (fits && c.weight_type == DType::I8).then_some(Bound::ConvI8 { conv, residual, batch })
+            (fits && c.weight_type == DType::I8).then_some(Bound::ConvI8 {
+                conv,
+                residual,
+                batch,
+            })
         }
-        (DType::I16, DType::I16) => bind_wide(artifact, c, input, output, batch, elements.bytes(), false),
+        (DType::I16, DType::I16) => {
+            bind_wide(artifact, c, input, output, batch, elements.bytes(), false)
+        }
         (DType::F32, DType::F32) => {
             let count = float_weights(channels, depth)?;
             let weights = match c.weight_type {
@@ -272,7 +439,13 @@ fn bind_conv<'m>(artifact: &Artifact<'m>, c: &Conv) -> Option<Bound<'m>> {
 }
 
 fn bind_depthwise<'m>(artifact: &Artifact<'m>, c: &Conv) -> Option<Bound<'m>> {
-    let ConvForm { batch, input, output, x, y } = conv_form(artifact, c)?;
+    let ConvForm {
+        batch,
+        input,
+        output,
+        x,
+        y,
+    } = conv_form(artifact, c)?;
     let channels = input[2];
     let taps = c.window.taps();
     let count = taps.checked_mul(channels)?;
@@ -292,7 +465,11 @@ fn bind_depthwise<'m>(artifact: &Artifact<'m>, c: &Conv) -> Option<Bound<'m>> {
             };
             let fits = op.weights.len() >= count + WEIGHT_SLACK && c.weight_type == DType::I8;
             let residual = residual_term(artifact, c, &y)?;
-            fits.then_some(Bound::DepthwiseI8 { op, residual, batch })
+            fits.then_some(Bound::DepthwiseI8 {
+                op,
+                residual,
+                batch,
+            })
         }
         (DType::I16, DType::I16) => bind_wide(artifact, c, input, output, batch, count, true),
         (DType::F32, DType::F32) if c.weight_type == DType::F32 => {
@@ -307,7 +484,11 @@ fn bind_depthwise<'m>(artifact: &Artifact<'m>, c: &Conv) -> Option<Bound<'m>> {
                 lo: c.lo,
                 hi: c.hi,
             };
-            (c.lo <= c.hi).then_some(Bound::DepthwiseF32 { op, residual, batch })
+            (c.lo <= c.hi).then_some(Bound::DepthwiseF32 {
+                op,
+                residual,
+                batch,
+            })
         }
         _ => None,
     }
@@ -333,17 +514,25 @@ fn bind_wide<'m>(
         hi: code(c.hi, -32767, 32767)? as i16,
         depthwise,
     };
-    let plain = c.residual.is_none() && c.table.is_none() && c.zero == 0 && c.weight_type == DType::I8;
-    (plain && conv.lo <= conv.hi && conv.weights.len() >= weights).then_some(Bound::ConvI16 { conv, batch })
+    let plain =
+        c.residual.is_none() && c.table.is_none() && c.zero == 0 && c.weight_type == DType::I8;
+    (plain && conv.lo <= conv.hi && conv.weights.len() >= weights)
+        .then_some(Bound::ConvI16 { conv, batch })
 }
 
 fn bind_binary<'m>(artifact: &Artifact<'m>, step: &Binary) -> Option<Bound<'m>> {
     let get = |id| artifact.tensor(id).ok();
     let (a, b, y) = (get(step.a)?, get(step.b)?, get(step.y)?);
     let layout = Broadcast::new(&a.shape, &b.shape)?;
-    let sound = layout.output().elements() == y.shape.elements() && step.scale.is_finite() && step.scale > 0.0;
+    let sound = layout.output().elements() == y.shape.elements()
+        && step.scale.is_finite()
+        && step.scale > 0.0;
     (sound && a.dtype == b.dtype && a.dtype == y.dtype).then_some(())?;
-    let (ra, rb, rab) = (a.scale / step.scale, b.scale / step.scale, a.scale * b.scale / step.scale);
+    let (ra, rb, rab) = (
+        a.scale / step.scale,
+        b.scale / step.scale,
+        a.scale * b.scale / step.scale,
+    );
     let finite = ra.is_finite() && rb.is_finite() && rab.is_finite();
     match a.dtype {
         DType::I8 => {
@@ -366,11 +555,21 @@ fn bind_binary<'m>(artifact: &Artifact<'m>, step: &Binary) -> Option<Bound<'m>> 
             (finite && op.lo <= op.hi).then_some(Bound::BinaryI8(op, layout))
         }
         DType::I16 => {
-            let op = BinaryI16 { kind: step.kind.integer()?, a_multiplier: ra, b_multiplier: rb, multiplier: rab };
-            (finite && step.table.is_none() && step.zero == 0).then_some(Bound::BinaryI16(op, layout))
+            let op = BinaryI16 {
+                kind: step.kind.integer()?,
+                a_multiplier: ra,
+                b_multiplier: rb,
+                multiplier: rab,
+            };
+            (finite && step.table.is_none() && step.zero == 0)
+                .then_some(Bound::BinaryI16(op, layout))
         }
         DType::F32 => {
-            let op = BinaryF32 { kind: step.kind, lo: step.lo, hi: step.hi };
+            let op = BinaryF32 {
+                kind: step.kind,
+                lo: step.lo,
+                hi: step.hi,
+            };
             (step.lo <= step.hi).then_some(Bound::BinaryF32(op, layout))
         }
         _ => None,
@@ -383,14 +582,23 @@ fn epilogue<'m>(artifact: &Artifact<'m>, c: &Conv) -> Option<EpilogueI8<'m>> {
         Some(blob) => Some(codes(artifact, blob)?),
         None => None,
     };
-    (lo <= hi).then_some(EpilogueI8 { zero: zero(c.zero)?, lo, hi, table, residual: None })
+    (lo <= hi).then_some(EpilogueI8 {
+        zero: zero(c.zero)?,
+        lo,
+        hi,
+        table,
+        residual: None,
+    })
 }
 
 /// The residual's term; the outer `None` means that it does not fit.
 fn residual_term(artifact: &Artifact<'_>, c: &Conv, y: &Tensor) -> Option<ResidualTerm> {
-    let Some((id, multiplier)) = c.residual else { return Some(None) };
+    let Some((id, multiplier)) = c.residual else {
+        return Some(None);
+    };
     let r = artifact.tensor(id).ok()?;
-    let fits = r.dtype == y.dtype && r.shape.elements() == y.shape.elements() && multiplier.is_finite();
+    let fits =
+        r.dtype == y.dtype && r.shape.elements() == y.shape.elements() && multiplier.is_finite();
     fits.then_some(Some((r.zero_point, multiplier)))
 }
 
@@ -420,15 +628,21 @@ fn bytes_i8<'m>(artifact: &Artifact<'m>, blob: Blob) -> Option<&'m [i8]> {
 }
 
 /// A per-channel vector, padded to whole blocks.
-fn channel_slice<'m, T: bytemuck::AnyBitPattern>(artifact: &Artifact<'m>, blob: Blob, channels: usize) -> Option<&'m [T]> {
+fn channel_slice<'m, T: bytemuck::AnyBitPattern>(
+    artifact: &Artifact<'m>,
+    blob: Blob,
+    channels: usize,
+) -> Option<&'m [T]> {
     slice(artifact, blob)?.get(..channels.div_ceil(WIDTH) * WIDTH)
 }
 
-fn array<'m, T: bytemuck::AnyBitPattern, const N: usize>(artifact: &Artifact<'m>, blob: Blob) -> Option<&'m [T; N]> {
+fn array<'m, T: bytemuck::AnyBitPattern, const N: usize>(
+    artifact: &Artifact<'m>,
+    blob: Blob,
+) -> Option<&'m [T; N]> {
     slice(artifact, blob)?.try_into().ok()
 }
 
 fn codes<'m>(artifact: &Artifact<'m>, blob: Blob) -> Option<&'m [i8; 256]> {
     array(artifact, blob)
 }
-

@@ -1,7 +1,7 @@
 //! Input and output records.
 
-use super::layout::{IO_RECORD, u16_at};
 use super::Artifact;
+use super::layout::{IO_RECORD, u16_at};
 use crate::error::Error;
 use crate::tensor::{MAX_RANK, Tensor, TensorId};
 
@@ -54,5 +54,11 @@ pub(super) fn decode<'m>(artifact: &Artifact<'m>, index: u16) -> Result<Io<'m>, 
         .section(super::section::NAMES)
         .and_then(|b| core::str::from_utf8(b).ok())
         .and_then(|s| s.lines().nth(line));
-    Ok(Io { direction, id, tensor, layout, name })
+    Ok(Io {
+        direction,
+        id,
+        tensor,
+        layout,
+        name,
+    })
 }

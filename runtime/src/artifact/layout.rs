@@ -83,9 +83,12 @@ pub const fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
 /// Reads a little-endian u32 at `at`.
 pub const fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     match at.checked_add(4) {
-        Some(end) if end <= bytes.len() => {
-            Some(u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]))
-        }
+        Some(end) if end <= bytes.len() => Some(u32::from_le_bytes([
+            bytes[at],
+            bytes[at + 1],
+            bytes[at + 2],
+            bytes[at + 3],
+        ])),
         _ => None,
     }
 }

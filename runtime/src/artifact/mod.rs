@@ -92,7 +92,10 @@ impl<'m> Artifact<'m> {
 
     /// Number of arena banks in use.
     pub fn banks(&self) -> usize {
-        (0..layout::MAX_BANKS).rev().find(|&b| self.bank_bytes(b) > 0).map_or(0, |b| b + 1)
+        (0..layout::MAX_BANKS)
+            .rev()
+            .find(|&b| self.bank_bytes(b) > 0)
+            .map_or(0, |b| b + 1)
     }
 
     /// SHA-256 stored in the header: the artifact's identity.
@@ -112,7 +115,10 @@ impl<'m> Artifact<'m> {
     /// [`Error::BadTensor`] when there is none of that number or it is malformed.
     pub fn tensor(&self, id: TensorId) -> Result<Tensor, Error> {
         let at = usize::from(id) * TENSOR_RECORD;
-        let record = self.tensors.get(at..at + TENSOR_RECORD).ok_or(Error::BadTensor(id))?;
+        let record = self
+            .tensors
+            .get(at..at + TENSOR_RECORD)
+            .ok_or(Error::BadTensor(id))?;
         decode_tensor(record).ok_or(Error::BadTensor(id))
     }
 
@@ -123,7 +129,10 @@ impl<'m> Artifact<'m> {
 
     /// The steps in execution order. Decoding stops at the first malformed record.
     pub fn steps(&self) -> Steps<'m> {
-        Steps { rest: self.steps, left: self.step_count }
+        Steps {
+            rest: self.steps,
+            left: self.step_count,
+        }
     }
 
     /// Bytes of a constant.
@@ -174,7 +183,9 @@ impl<'m> Artifact<'m> {
     fn ports(&self, direction: Direction) -> impl Iterator<Item = Io<'m>> + use<'m> {
         let artifact = *self;
         let count = artifact.io_count().min(usize::from(u16::MAX)) as u16;
-        (0..count).filter_map(move |i| artifact.io(i).ok()).filter(move |io| io.direction == direction)
+        (0..count)
+            .filter_map(move |i| artifact.io(i).ok())
+            .filter(move |io| io.direction == direction)
     }
 
     /// Preprocessing of the first input, when the artifact carries it.
@@ -184,12 +195,17 @@ impl<'m> Artifact<'m> {
 
     /// Class labels, in class order.
     pub fn labels(&self) -> Option<core::str::Lines<'m>> {
-        core::str::from_utf8(self.section(section::LABELS)?).ok().map(str::lines)
+        core::str::from_utf8(self.section(section::LABELS)?)
+            .ok()
+            .map(str::lines)
     }
 
     /// Name of a tensor, from the optional names section.
     pub fn tensor_name(&self, id: TensorId) -> Option<&'m str> {
-        core::str::from_utf8(self.section(section::NAMES)?).ok()?.lines().nth(usize::from(id))
+        core::str::from_utf8(self.section(section::NAMES)?)
+            .ok()?
+            .lines()
+            .nth(usize::from(id))
     }
 
     /// The JSON facts about the artifact's making.

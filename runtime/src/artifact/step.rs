@@ -224,7 +224,9 @@ impl Step {
     /// The tensor written.
     pub fn output(&self) -> TensorId {
         match *self {
-            Step::Conv(Conv { y, .. }) | Step::Depthwise(Conv { y, .. }) | Step::Binary(Binary { y, .. }) => y,
+            Step::Conv(Conv { y, .. })
+            | Step::Depthwise(Conv { y, .. })
+            | Step::Binary(Binary { y, .. }) => y,
             Step::Table { y, .. }
             | Step::Unary { y, .. }
             | Step::Pool { y, .. }
@@ -272,7 +274,9 @@ impl Step {
             | Step::Unary { x, .. }
             | Step::LayerNorm { x, .. }
             | Step::Convert { x, .. }
-            | Step::Softmax { x, table: Some(_), .. } => Some(x),
+            | Step::Softmax {
+                x, table: Some(_), ..
+            } => Some(x),
             Step::Binary(Binary { a, .. }) => Some(a),
             Step::Copy { x, map, .. } => map.is_identity().then_some(x),
             _ => None,

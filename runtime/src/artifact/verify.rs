@@ -4,8 +4,8 @@ use sha2::{Digest, Sha256};
 
 use super::bind::Bound;
 use super::layout::{
-    ALIGN, HEADER_LEN, IO_RECORD, MAGIC, MAX_SECTIONS, MAX_TENSORS, SECTION_ENTRY, TENSOR_RECORD, VERSION_MAJOR,
-    VERSION_MINOR, field, section, u16_at, u32_at,
+    ALIGN, HEADER_LEN, IO_RECORD, MAGIC, MAX_SECTIONS, MAX_TENSORS, SECTION_ENTRY, TENSOR_RECORD,
+    VERSION_MAJOR, VERSION_MINOR, field, section, u16_at, u32_at,
 };
 use super::{Artifact, Direction, Step, table_end};
 use crate::error::Error;
@@ -47,7 +47,10 @@ fn section_table(bytes: &[u8], count: usize) -> Result<(), Error> {
         }
         free = range.end;
     }
-    match section::REQUIRED.iter().find(|&&kind| (0..count).all(|i| entry(bytes, i).is_none_or(|(k, _)| k != kind))) {
+    match section::REQUIRED
+        .iter()
+        .find(|&&kind| (0..count).all(|i| entry(bytes, i).is_none_or(|(k, _)| k != kind)))
+    {
         Some(&missing) => Err(Error::BadSection(missing)),
         None => Ok(()),
     }
@@ -64,7 +67,9 @@ fn entry(bytes: &[u8], i: usize) -> Option<(u32, core::ops::Range<usize>)> {
 /// The bytes of a section, `None` when the file has none of that kind.
 pub(super) fn find_section(bytes: &[u8], kind: u32) -> Result<Option<&[u8]>, Error> {
     let count = u32_at(bytes, field::SECTIONS).ok_or(Error::Truncated)? as usize;
-    let found = (0..count.min(MAX_SECTIONS)).filter_map(|i| entry(bytes, i)).find(|(k, _)| *k == kind);
+    let found = (0..count.min(MAX_SECTIONS))
+        .filter_map(|i| entry(bytes, i))
+        .find(|(k, _)| *k == kind);
     match found {
         None => Ok(None),
         Some((_, range)) => bytes.get(range).map(Some).ok_or(Error::BadSection(kind)),
@@ -77,18 +82,29 @@ pub(super) fn digest(bytes: &[u8]) -> Result<(), Error> {
     let mut hash = Sha256::new();
     hash.update(&bytes[..field::DIGEST]);
     hash.update(&bytes[field::DIGEST + 32..]);
-    if hash.finalize()[..] == bytes[field::DIGEST..field::DIGEST + 32] { Ok(()) } else { Err(Error::Checksum) }
+    if hash.finalize()[..] == bytes[field::DIGEST..field::DIGEST + 32] {
+        Ok(())
+    } else {
+        Err(Error::Checksum)
+    }
 }
 
 /// Tensors, life spans, inputs and outputs, and every step.
 pub(super) fn structure(artifact: &Artifact<'_>) -> Result<(), Error> {
-    let count = |at| u32_at(artifact.bytes, at).map(|n| n as usize).ok_or(Error::Truncated);
+    let count = |at| {
+        u32_at(artifact.bytes, at)
+            .map(|n| n as usize)
+            .ok_or(Error::Truncated)
+    };
     let tensors = artifact.tensor_count();
-    let whole = artifact.tensors.len() == tensors * TENSOR_RECORD && count(field::TENSORS)? == tensors;
+    let whole =
+        artifact.tensors.len() == tensors * TENSOR_RECORD && count(field::TENSORS)? == tensors;
     if !whole || tensors > MAX_TENSORS || artifact.step_count() > MAX_TENSORS {
         return Err(Error::BadSection(section::TENSORS));
     }
-    if artifact.ios.len() != artifact.io_count() * IO_RECORD || count(field::IOS)? != artifact.io_count() {
+    if artifact.ios.len() != artifact.io_count() * IO_RECORD
+        || count(field::IOS)? != artifact.io_count()
+    {
         return Err(Error::BadSection(section::IO));
     }
     for id in 0..tensors as TensorId {
@@ -127,7 +143,11 @@ fn ports(artifact: &Artifact<'_>) -> Result<(), Error> {
         }
         outputs += usize::from(io.direction == Direction::Output);
     }
-    if outputs == 0 { Err(Error::BadSection(section::IO)) } else { Ok(()) }
+    if outputs == 0 {
+        Err(Error::BadSection(section::IO))
+    } else {
+        Ok(())
+    }
 }
 
 fn last_step(artifact: &Artifact<'_>) -> u16 {
@@ -140,10 +160,16 @@ fn steps(artifact: &Artifact<'_>) -> Result<(), Error> {
     for index in 0..artifact.step_count() as u16 {
         let step = steps.next().ok_or(Error::BadStep(index))?;
         lifetimes(artifact, index, &step)?;
-        Bound::new(artifact, &step).and_then(|b| b.check_constants()).ok_or(Error::BadStep(index))?;
+        Bound::new(artifact, &step)
+            .and_then(|b| b.check_constants())
+            .ok_or(Error::BadStep(index))?;
     }
     // Only alignment padding may follow.
-    if steps.remaining() >= ALIGN { Err(Error::BadSection(section::STEPS)) } else { Ok(()) }
+    if steps.remaining() >= ALIGN {
+        Err(Error::BadSection(section::STEPS))
+    } else {
+        Ok(())
+    }
 }
 
 fn lifetimes(artifact: &Artifact<'_>, index: u16, step: &Step) -> Result<(), Error> {
@@ -186,14 +212,27 @@ fn overlaps(artifact: &Artifact<'_>) -> Result<(), Error> {
 }
 
 /// Whether one of the two tensors becomes the other in a step that allows it.
-fn in_place(artifact: &Artifact<'_>, i: TensorId, a: &Tensor, j: TensorId, b: &Tensor) -> Result<bool, Error> {
-    let (earlier, later, shared) = if a.last == b.first { (i, j, a.last) } else { (j, i, b.last) };
+fn in_place(
+    artifact: &Artifact<'_>,
+    i: TensorId,
+    a: &Tensor,
+    j: TensorId,
+    b: &Tensor,
+) -> Result<bool, Error> {
+    let (earlier, later, shared) = if a.last == b.first {
+        (i, j, a.last)
+    } else {
+        (j, i, b.last)
+    };
     let alike = a.offset == b.offset && a.dtype == b.dtype && a.bytes() == b.bytes();
     let same = alike && (a.last == b.first || b.last == a.first);
     if !same {
         return Ok(false);
     }
-    let step = artifact.steps().nth(usize::from(shared)).ok_or(Error::BadStep(shared))?;
+    let step = artifact
+        .steps()
+        .nth(usize::from(shared))
+        .ok_or(Error::BadStep(shared))?;
     let [x, b] = step.inputs();
     let once = x != b;
     Ok(step.output() == later && step.in_place_operand() == Some(earlier) && once)

@@ -3,20 +3,20 @@
 pub mod binary;
 pub mod conv;
 pub mod convert;
-pub mod depthwise;
-pub mod wide;
-pub mod resize;
-pub mod norm;
-pub mod matmul;
 pub mod copy;
+pub mod depthwise;
+mod length;
+pub mod matmul;
+pub mod norm;
 pub mod pool;
 pub mod reduce;
+pub mod resize;
 pub mod softmax;
-pub mod unary;
-mod length;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod unary;
 pub(crate) mod vectorize;
+pub mod wide;
 mod window;
 
 pub use window::Window;

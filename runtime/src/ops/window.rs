@@ -17,17 +17,30 @@ pub struct Window {
 
 impl Window {
     /// A 1×1 window with stride 1 and no padding.
-    pub const POINT: Window = Window { kernel: [1, 1], stride: [1, 1], dilation: [1, 1], pad: [0; 4] };
+    pub const POINT: Window = Window {
+        kernel: [1, 1],
+        stride: [1, 1],
+        dilation: [1, 1],
+        pad: [0; 4],
+    };
 
     /// Whether this is a 1×1, stride-1, unpadded window.
     pub fn is_point(&self) -> bool {
-        *self == Window { dilation: self.dilation, ..Window::POINT }
+        *self
+            == Window {
+                dilation: self.dilation,
+                ..Window::POINT
+            }
     }
 
     /// Output size along an axis (0 = height, 1 = width) for an input size, or `None` when a
     /// parameter is 0 or the window does not fit.
     pub fn output(&self, axis: usize, input: usize) -> Option<usize> {
-        let (k, s, d) = (self.kernel[axis] as usize, self.stride[axis] as usize, self.dilation[axis] as usize);
+        let (k, s, d) = (
+            self.kernel[axis] as usize,
+            self.stride[axis] as usize,
+            self.dilation[axis] as usize,
+        );
         if k == 0 || s == 0 || d == 0 {
             return None;
         }

@@ -12,29 +12,51 @@ use crate::ops::convert::Rescale;
 use crate::ops::depthwise::DepthwiseI8;
 use crate::ops::pool::PoolKind;
 use crate::ops::reduce::{MeanI8, Reduce, ReduceKind};
-use crate::ops::{binary, conv, convert, copy, depthwise, matmul, norm, pool, reduce, resize, softmax, unary, wide};
+use crate::ops::{
+    binary, conv, convert, copy, depthwise, matmul, norm, pool, reduce, resize, softmax, unary,
+    wide,
+};
 use crate::tensor::{DType, Tensor};
 
 /// Output pixels that a convolution's share of work is a multiple of: the rows of an AMX tile.
 const PIXEL_GRAIN: usize = 16;
 
 /// Runs a step. Errors are faults: verification has established what the kernels check.
-pub(super) fn run(bound: &Bound<'_>, cap: Capability, exec: Exec<'_>, views: Views<'_>) -> Result<(), Error> {
+pub(super) fn run(
+    bound: &Bound<'_>,
+    cap: Capability,
+    exec: Exec<'_>,
+    views: Views<'_>,
+) -> Result<(), Error> {
     let Views { y, scratch, reads } = views;
     let [x, second] = reads;
     match bound {
-        Bound::ConvI8 { conv, residual, batch } => {
+        Bound::ConvI8 {
+            conv,
+            residual,
+            batch,
+        } => {
             let data = residual.map(|_| typed::<i8>(second)).transpose()?;
             let task = |i: usize, x: &[i8], y: &mut [i8]| {
-                let conv = ConvI8 { epilogue: with_residual(conv.epilogue, *residual, data, i, y.len())?, ..*conv };
+                let conv = ConvI8 {
+                    epilogue: with_residual(conv.epilogue, *residual, data, i, y.len())?,
+                    ..*conv
+                };
                 conv_i8(&conv, cap, exec, x, y, scratch)
             };
             batches(*batch, typed(x)?, typed_mut(y)?, task)
         }
-        Bound::ConvI16 { conv, batch } => batches(*batch, typed(x)?, typed_mut(y)?, |_, x: &[i16], y: &mut [i16]| {
-            let cost = y.len() * conv.window.taps() * conv.input[2];
-            exec.rows(y, conv.output[2], 1, cost, &mut [], |first, y, _| wide::conv_i16(conv, x, first, y))
-        }),
+        Bound::ConvI16 { conv, batch } => batches(
+            *batch,
+            typed(x)?,
+            typed_mut(y)?,
+            |_, x: &[i16], y: &mut [i16]| {
+                let cost = y.len() * conv.window.taps() * conv.input[2];
+                exec.rows(y, conv.output[2], 1, cost, &mut [], |first, y, _| {
+                    wide::conv_i16(conv, x, first, y)
+                })
+            },
+        ),
         Bound::ConvF32 { conv, batch } => {
             let data = match second {
                 Read::None => None,
@@ -44,30 +66,66 @@ pub(super) fn run(bound: &Bound<'_>, cap: Capability, exec: Exec<'_>, views: Vie
                 let residual = data.map(|d| part(d, i, y.len())).transpose()?;
                 let conv = ConvF32 { residual, ..*conv };
                 let cost = y.len() * conv.window.taps() * conv.input[2];
-                exec.rows(y, conv.output[2], PIXEL_GRAIN, cost, scratch, |first, y, scratch| {
-                    conv::conv_f32(cap, &conv, x, first, y, scratch)
-                })
+                exec.rows(
+                    y,
+                    conv.output[2],
+                    PIXEL_GRAIN,
+                    cost,
+                    scratch,
+                    |first, y, scratch| conv::conv_f32(cap, &conv, x, first, y, scratch),
+                )
             };
             batches(*batch, typed(x)?, typed_mut(y)?, task)
         }
-        Bound::DepthwiseI8 { op, residual, batch } => {
+        Bound::DepthwiseI8 {
+            op,
+            residual,
+            batch,
+        } => {
             let data = residual.map(|_| typed::<i8>(second)).transpose()?;
-            batches(*batch, typed(x)?, typed_mut(y)?, |i, x: &[i8], y: &mut [i8]| {
-                let op =
-                    DepthwiseI8 { epilogue: with_residual(op.epilogue, *residual, data, i, y.len())?, ..*op };
-                let cost = y.len() * op.window.taps();
-                exec.rows(y, op.output[1] * op.input[2], 1, cost, &mut [], |first, y, _| {
-                    depthwise::depthwise_i8(cap, &op, x, first, y)
-                })
-            })
+            batches(
+                *batch,
+                typed(x)?,
+                typed_mut(y)?,
+                |i, x: &[i8], y: &mut [i8]| {
+                    let op = DepthwiseI8 {
+                        epilogue: with_residual(op.epilogue, *residual, data, i, y.len())?,
+                        ..*op
+                    };
+                    let cost = y.len() * op.window.taps();
+                    exec.rows(
+                        y,
+                        op.output[1] * op.input[2],
+                        1,
+                        cost,
+                        &mut [],
+                        |first, y, _| depthwise::depthwise_i8(cap, &op, x, first, y),
+                    )
+                },
+            )
         }
-        Bound::DepthwiseF32 { op, residual, batch } => {
+        Bound::DepthwiseF32 {
+            op,
+            residual,
+            batch,
+        } => {
             let row = op.output[1] * op.input[2];
-            batches(*batch, typed(x)?, typed_mut(y)?, |_, x: &[f32], y: &mut [f32]| {
-                let cost = y.len() * op.window.taps();
-                exec.rows(y, row, 1, cost, &mut [], |first, y, _| depthwise::depthwise_f32(cap, op, x, first, y))
-            })?;
-            if *residual { add_residual(op.lo, op.hi, typed(second)?, typed_mut(y)?) } else { Ok(()) }
+            batches(
+                *batch,
+                typed(x)?,
+                typed_mut(y)?,
+                |_, x: &[f32], y: &mut [f32]| {
+                    let cost = y.len() * op.window.taps();
+                    exec.rows(y, row, 1, cost, &mut [], |first, y, _| {
+                        depthwise::depthwise_f32(cap, op, x, first, y)
+                    })
+                },
+            )?;
+            if *residual {
+                add_residual(op.lo, op.hi, typed(second)?, typed_mut(y)?)
+            } else {
+                Ok(())
+            }
         }
         Bound::Table(table) => match x {
             Read::InPlace => unary::table_i8_in_place(cap, table, typed_mut(y)?),
@@ -78,41 +136,74 @@ pub(super) fn run(bound: &Bound<'_>, cap: Capability, exec: Exec<'_>, views: Vie
             x => unary::unary_f32(cap, *kind, typed(x)?, typed_mut(y)?),
         },
         Bound::BinaryI8(op, layout) => match x {
-            Read::InPlace => binary::binary_i8_in_place(cap, op, layout, typed_mut(y)?, typed(second)?),
+            Read::InPlace => {
+                binary::binary_i8_in_place(cap, op, layout, typed_mut(y)?, typed(second)?)
+            }
             x => binary::binary_i8(cap, op, layout, typed(x)?, typed(second)?, typed_mut(y)?),
         },
         Bound::BinaryI16(op, layout) => match x {
-            Read::InPlace => binary::binary_i16_in_place(cap, op, layout, typed_mut(y)?, typed(second)?),
+            Read::InPlace => {
+                binary::binary_i16_in_place(cap, op, layout, typed_mut(y)?, typed(second)?)
+            }
             x => binary::binary_i16(cap, op, layout, typed(x)?, typed(second)?, typed_mut(y)?),
         },
         Bound::BinaryF32(op, layout) => match x {
-            Read::InPlace => binary::binary_f32_in_place(cap, op, layout, typed_mut(y)?, typed(second)?),
+            Read::InPlace => {
+                binary::binary_f32_in_place(cap, op, layout, typed_mut(y)?, typed(second)?)
+            }
             x => binary::binary_f32(cap, op, layout, typed(x)?, typed(second)?, typed_mut(y)?),
         },
-        Bound::Pool { kind, pool, average, dtype, batch } => {
+        Bound::Pool {
+            kind,
+            pool,
+            average,
+            dtype,
+            batch,
+        } => {
             let row = pool.output[1] * pool.input[2];
             match dtype {
-                DType::I8 => batches(*batch, typed(x)?, typed_mut(y)?, |_, x: &[i8], y: &mut [i8]| {
-                    let cost = y.len() * pool.window.taps();
-                    exec.rows(y, row, 1, cost, &mut [], |first, y, _| match kind {
-                        PoolKind::Max => pool::max_pool_i8(cap, pool, x, first, y),
-                        PoolKind::Average => pool::average_pool_i8(cap, average, x, first, y),
-                    })
-                }),
-                _ => batches(*batch, typed(x)?, typed_mut(y)?, |_, x: &[f32], y: &mut [f32]| match kind {
-                    PoolKind::Max => pool::max_pool_f32(cap, pool, x, 0, y),
-                    PoolKind::Average => pool::average_pool_f32(cap, pool, x, 0, y),
-                }),
+                DType::I8 => batches(
+                    *batch,
+                    typed(x)?,
+                    typed_mut(y)?,
+                    |_, x: &[i8], y: &mut [i8]| {
+                        let cost = y.len() * pool.window.taps();
+                        exec.rows(y, row, 1, cost, &mut [], |first, y, _| match kind {
+                            PoolKind::Max => pool::max_pool_i8(cap, pool, x, first, y),
+                            PoolKind::Average => pool::average_pool_i8(cap, average, x, first, y),
+                        })
+                    },
+                ),
+                _ => batches(
+                    *batch,
+                    typed(x)?,
+                    typed_mut(y)?,
+                    |_, x: &[f32], y: &mut [f32]| match kind {
+                        PoolKind::Max => pool::max_pool_f32(cap, pool, x, 0, y),
+                        PoolKind::Average => pool::average_pool_f32(cap, pool, x, 0, y),
+                    },
+                ),
             }
         }
-        Bound::Reduce { kind, axes, x: from, y: to } => run_reduce(cap, *kind, *axes, from, to, x, y),
+        Bound::Reduce {
+            kind,
+            axes,
+            x: from,
+            y: to,
+        } => run_reduce(cap, *kind, *axes, from, to, x, y),
         Bound::Softmax { row, log, table } => match (table, x) {
-            (Some(table), Read::InPlace) => softmax::softmax_i8_in_place(cap, table, *row, typed_mut(y)?),
+            (Some(table), Read::InPlace) => {
+                softmax::softmax_i8_in_place(cap, table, *row, typed_mut(y)?)
+            }
             (Some(table), x) => softmax::softmax_i8(cap, table, *row, typed(x)?, typed_mut(y)?),
             (None, x) if *log => softmax::log_softmax_f32(cap, *row, typed(x)?, typed_mut(y)?),
             (None, x) => softmax::softmax_f32(cap, *row, typed(x)?, typed_mut(y)?),
         },
-        Bound::LayerNorm { gain, offset, epsilon } => {
+        Bound::LayerNorm {
+            gain,
+            offset,
+            epsilon,
+        } => {
             if let Read::Bytes(x) = x {
                 y.copy_from_slice(x);
             }
@@ -126,15 +217,28 @@ pub(super) fn run(bound: &Bound<'_>, cap: Capability, exec: Exec<'_>, views: Vie
         },
         Bound::Fill { bits, size } => {
             let bytes = bits.to_le_bytes();
-            y.chunks_exact_mut(*size).for_each(|e| e.copy_from_slice(&bytes[..*size]));
+            y.chunks_exact_mut(*size)
+                .for_each(|e| e.copy_from_slice(&bytes[..*size]));
             Ok(())
         }
-        Bound::Resize { resize, dtype, batch } => match dtype {
-            DType::I8 => batches(*batch, typed(x)?, typed_mut(y)?, |_, x, y| resize::resize::<i8>(resize, x, y)),
-            DType::I16 => batches(*batch, typed(x)?, typed_mut(y)?, |_, x, y| resize::resize::<i16>(resize, x, y)),
-            _ => batches(*batch, typed(x)?, typed_mut(y)?, |_, x, y| resize::resize::<f32>(resize, x, y)),
+        Bound::Resize {
+            resize,
+            dtype,
+            batch,
+        } => match dtype {
+            DType::I8 => batches(*batch, typed(x)?, typed_mut(y)?, |_, x, y| {
+                resize::resize::<i8>(resize, x, y)
+            }),
+            DType::I16 => batches(*batch, typed(x)?, typed_mut(y)?, |_, x, y| {
+                resize::resize::<i16>(resize, x, y)
+            }),
+            _ => batches(*batch, typed(x)?, typed_mut(y)?, |_, x, y| {
+                resize::resize::<f32>(resize, x, y)
+            }),
         },
-        Bound::MatMul { a, b, y: shape } => matmul::matmul(a, typed(x)?, b, typed(second)?, shape, typed_mut(y)?),
+        Bound::MatMul { a, b, y: shape } => {
+            matmul::matmul(a, typed(x)?, b, typed(second)?, shape, typed_mut(y)?)
+        }
         Bound::Convert { x: from, y: to } => run_convert(cap, from, to, x, y),
     }
 }
@@ -148,9 +252,14 @@ fn conv_i8(
     scratch: &mut [u8],
 ) -> Result<(), Error> {
     let cost = y.len() * conv.depth();
-    exec.rows(y, conv.output[2], PIXEL_GRAIN, cost, scratch, |first, y, scratch| {
-        conv::conv_i8(cap, conv, x, first, y, scratch)
-    })
+    exec.rows(
+        y,
+        conv.output[2],
+        PIXEL_GRAIN,
+        cost,
+        scratch,
+        |first, y, scratch| conv::conv_i8(cap, conv, x, first, y, scratch),
+    )
 }
 
 /// Image `i`'s residual put into the epilogue.
@@ -162,14 +271,23 @@ fn with_residual<'v>(
     len: usize,
 ) -> Result<EpilogueI8<'v>, Error> {
     let residual = match (term, data) {
-        (Some((zero, multiplier)), Some(data)) => Some(Residual { data: part(data, i, len)?, zero, multiplier }),
+        (Some((zero, multiplier)), Some(data)) => Some(Residual {
+            data: part(data, i, len)?,
+            zero,
+            multiplier,
+        }),
         _ => None,
     };
-    Ok(EpilogueI8 { residual, ..epilogue })
+    Ok(EpilogueI8 {
+        residual,
+        ..epilogue
+    })
 }
 
 fn add_residual(lo: f32, hi: f32, residual: &[f32], y: &mut [f32]) -> Result<(), Error> {
-    y.iter_mut().zip(residual).for_each(|(y, &r)| *y = (*y + r).max(lo).min(hi));
+    y.iter_mut()
+        .zip(residual)
+        .for_each(|(y, &r)| *y = (*y + r).max(lo).min(hi));
     Ok(())
 }
 
@@ -182,7 +300,10 @@ fn run_reduce(
     x: Read<'_>,
     y: &mut [u8],
 ) -> Result<(), Error> {
-    let reduce = Reduce { shape: from.shape, axes };
+    let reduce = Reduce {
+        shape: from.shape,
+        axes,
+    };
     if from.dtype == DType::F32 {
         return reduce::reduce_f32(cap, kind, &reduce, typed(x)?, typed_mut(y)?);
     }
@@ -197,19 +318,43 @@ fn run_reduce(
     reduce::mean_i8(cap, &op, typed(x)?, typed_mut(y)?)
 }
 
-fn run_convert(cap: Capability, from: &Tensor, to: &Tensor, x: Read<'_>, y: &mut [u8]) -> Result<(), Error> {
-    let (lo, hi) = if to.dtype == DType::I8 { (-128, 127) } else { (-32767, 32767) };
+fn run_convert(
+    cap: Capability,
+    from: &Tensor,
+    to: &Tensor,
+    x: Read<'_>,
+    y: &mut [u8],
+) -> Result<(), Error> {
+    let (lo, hi) = if to.dtype == DType::I8 {
+        (-128, 127)
+    } else {
+        (-32767, 32767)
+    };
     let multiplier = from.scale / to.scale;
-    let op = Rescale { x_zero: from.zero_point, multiplier, zero: to.zero_point, lo, hi };
+    let op = Rescale {
+        x_zero: from.zero_point,
+        multiplier,
+        zero: to.zero_point,
+        lo,
+        hi,
+    };
     let inverse = 1.0 / to.scale;
     match (from.dtype, to.dtype) {
-        (DType::I8, DType::I8) if x == Read::InPlace => convert::rescale_i8_in_place(cap, &op, typed_mut(y)?),
+        (DType::I8, DType::I8) if x == Read::InPlace => {
+            convert::rescale_i8_in_place(cap, &op, typed_mut(y)?)
+        }
         (DType::I8, DType::I8) => convert::rescale_i8(cap, &op, typed(x)?, typed_mut(y)?),
         (DType::I8, DType::I16) => convert::widen_i8_i16(cap, &op, typed(x)?, typed_mut(y)?),
         (DType::I16, DType::I8) => convert::narrow_i16_i8(cap, &op, typed(x)?, typed_mut(y)?),
-        (DType::I8, DType::F32) => convert::dequantize_i8(cap, from.scale, from.zero_point, typed(x)?, typed_mut(y)?),
-        (DType::I16, DType::F32) => convert::dequantize_i16(cap, from.scale, typed(x)?, typed_mut(y)?),
-        (DType::F32, DType::I8) => convert::quantize_i8(cap, inverse, to.zero_point, typed(x)?, typed_mut(y)?),
+        (DType::I8, DType::F32) => {
+            convert::dequantize_i8(cap, from.scale, from.zero_point, typed(x)?, typed_mut(y)?)
+        }
+        (DType::I16, DType::F32) => {
+            convert::dequantize_i16(cap, from.scale, typed(x)?, typed_mut(y)?)
+        }
+        (DType::F32, DType::I8) => {
+            convert::quantize_i8(cap, inverse, to.zero_point, typed(x)?, typed_mut(y)?)
+        }
         (DType::F32, DType::I16) => convert::quantize_i16(cap, inverse, typed(x)?, typed_mut(y)?),
         _ => Err(fault()),
     }
@@ -226,7 +371,10 @@ fn batches<T, U>(
     if nx == 0 || ny == 0 {
         return Err(fault());
     }
-    x.chunks_exact(nx).zip(y.chunks_exact_mut(ny)).enumerate().try_for_each(|(i, (x, y))| f(i, x, y))
+    x.chunks_exact(nx)
+        .zip(y.chunks_exact_mut(ny))
+        .enumerate()
+        .try_for_each(|(i, (x, y))| f(i, x, y))
 }
 
 fn part<T>(data: &[T], i: usize, len: usize) -> Result<&[T], Error> {

@@ -109,19 +109,42 @@ impl Port {
 impl Memory {
     fn of(artifact: &Artifact<'_>) -> Result<Self, Failure> {
         let count = artifact.tensor_count() as u16;
-        let tensors = (0..count).map(|id| artifact.tensor(id)).collect::<Result<Vec<_>, _>>()?;
-        let live: Vec<usize> = (0..artifact.step_count()).map(|step| live_bytes(&tensors, step)).collect();
-        let peak = live.iter().copied().enumerate().max_by_key(|&(i, n)| (n, usize::MAX - i));
+        let tensors = (0..count)
+            .map(|id| artifact.tensor(id))
+            .collect::<Result<Vec<_>, _>>()?;
+        let live: Vec<usize> = (0..artifact.step_count())
+            .map(|step| live_bytes(&tensors, step))
+            .collect();
+        let peak = live
+            .iter()
+            .copied()
+            .enumerate()
+            .max_by_key(|&(i, n)| (n, usize::MAX - i));
         let (peak_step, lower_bound) = peak.unwrap_or_default();
-        let banks = (0..artifact.banks()).map(|b| artifact.bank_bytes(b)).collect();
-        Ok(Memory { banks, lower_bound, peak_step, live })
+        let banks = (0..artifact.banks())
+            .map(|b| artifact.bank_bytes(b))
+            .collect();
+        Ok(Memory {
+            banks,
+            lower_bound,
+            peak_step,
+            live,
+        })
     }
 }
 
 /// Bytes that hold something at a step. Tensors that replace each other in place share theirs.
 fn live_bytes(tensors: &[Tensor], step: usize) -> usize {
-    let alive = |t: &&Tensor| t.bank != CONSTANT_BANK && (usize::from(t.first)..=usize::from(t.last)).contains(&step);
-    let region = |t: &Tensor| (t.bank, t.offset as usize, t.offset as usize + t.bytes().next_multiple_of(ALIGN));
+    let alive = |t: &&Tensor| {
+        t.bank != CONSTANT_BANK && (usize::from(t.first)..=usize::from(t.last)).contains(&step)
+    };
+    let region = |t: &Tensor| {
+        (
+            t.bank,
+            t.offset as usize,
+            t.offset as usize + t.bytes().next_multiple_of(ALIGN),
+        )
+    };
     let mut regions: Vec<(u8, usize, usize)> = tensors.iter().filter(alive).map(region).collect();
     regions.sort_unstable();
     let (mut total, mut bank, mut end) = (0, CONSTANT_BANK, 0);
@@ -136,11 +159,29 @@ fn live_bytes(tensors: &[Tensor], step: usize) -> usize {
 }
 
 impl StepDetails {
-    fn of(artifact: &Artifact<'_>, index: usize, step: &Step, live_bytes: usize) -> Result<Self, Failure> {
+    fn of(
+        artifact: &Artifact<'_>,
+        index: usize,
+        step: &Step,
+        live_bytes: usize,
+    ) -> Result<Self, Failure> {
         let y = artifact.tensor(step.output())?;
-        let reads = step.inputs().into_iter().flatten().map(|id| artifact.tensor(id)).collect::<Result<Vec<_>, _>>()?;
-        let constants: usize = reads.iter().filter(|t| t.bank == CONSTANT_BANK).map(Tensor::bytes).sum();
-        let blobs: usize = blobs(step).into_iter().flatten().map(|b| b.len as usize).sum();
+        let reads = step
+            .inputs()
+            .into_iter()
+            .flatten()
+            .map(|id| artifact.tensor(id))
+            .collect::<Result<Vec<_>, _>>()?;
+        let constants: usize = reads
+            .iter()
+            .filter(|t| t.bank == CONSTANT_BANK)
+            .map(Tensor::bytes)
+            .sum();
+        let blobs: usize = blobs(step)
+            .into_iter()
+            .flatten()
+            .map(|b| b.len as usize)
+            .sum();
         // A step that changes the type computes in the narrower one, except into float.
         let dtype = match (step, reads.first().map_or(y.dtype, |t| t.dtype)) {
             (Step::Conv(_) | Step::Depthwise(_), DType::I16) => DType::I16,
@@ -149,7 +190,10 @@ impl StepDetails {
         Ok(StepDetails {
             index,
             op: step.name(),
-            name: artifact.tensor_name(step.output()).unwrap_or_default().to_owned(),
+            name: artifact
+                .tensor_name(step.output())
+                .unwrap_or_default()
+                .to_owned(),
             inputs: reads.iter().map(|t| t.shape.dims().to_vec()).collect(),
             output: y.shape.dims().to_vec(),
             dtype: dtype.name(),
@@ -162,7 +206,13 @@ impl StepDetails {
 
 fn blobs(step: &Step) -> [Option<Blob>; 5] {
     match *step {
-        Step::Conv(c) | Step::Depthwise(c) => [Some(c.weights), Some(c.bias), c.sums, c.multipliers, c.table],
+        Step::Conv(c) | Step::Depthwise(c) => [
+            Some(c.weights),
+            Some(c.bias),
+            c.sums,
+            c.multipliers,
+            c.table,
+        ],
         Step::Table { table, .. } => [Some(table), None, None, None, None],
         Step::Binary(b) => [b.table, None, None, None, None],
         Step::Softmax { table, .. } => [table, None, None, None, None],
@@ -175,8 +225,20 @@ fn blobs(step: &Step) -> [Option<Blob>; 5] {
 fn macs(step: &Step, reads: &[Tensor], y: &Tensor) -> u64 {
     let depth = reads.first().map_or(1, |x| x.shape.last());
     let per_output = match step {
-        Step::Conv(c) => c.window.kernel.iter().map(|&k| usize::from(k)).product::<usize>() * depth,
-        Step::Depthwise(c) => c.window.kernel.iter().map(|&k| usize::from(k)).product::<usize>(),
+        Step::Conv(c) => {
+            c.window
+                .kernel
+                .iter()
+                .map(|&k| usize::from(k))
+                .product::<usize>()
+                * depth
+        }
+        Step::Depthwise(c) => c
+            .window
+            .kernel
+            .iter()
+            .map(|&k| usize::from(k))
+            .product::<usize>(),
         Step::MatMul { .. } => depth,
         _ => 0,
     };

@@ -35,15 +35,25 @@ impl Inspect {
     pub fn execute(&self) -> Result<(), Failure> {
         if is_onnx(&self.model) {
             let nodes = OnnxDetails::open(&self.model, &self.import)?;
-            return if self.json { print_json(&nodes) } else { print(&nodes.render()) };
+            return if self.json {
+                print_json(&nodes)
+            } else {
+                print(&nodes.render())
+            };
         }
         let details = Details::of(&read_artifact(&self.model)?)?;
-        if self.json { print_json(&details) } else { print(&render(&details)) }
+        if self.json {
+            print_json(&details)
+        } else {
+            print(&render(&details))
+        }
     }
 }
 
 fn render(d: &Details) -> String {
-    let mut table = Table::new(&[">#", "operator", "name", "input", "output", "type", ">weights", ">MACs", ">live"]);
+    let mut table = Table::new(&[
+        ">#", "operator", "name", "input", "output", "type", ">weights", ">MACs", ">live",
+    ]);
     for s in &d.steps {
         let inputs: Vec<String> = s.inputs.iter().map(|i| shape(i)).collect();
         table.row([
@@ -53,18 +63,41 @@ fn render(d: &Details) -> String {
             inputs.join(" , "),
             shape(&s.output),
             s.dtype.to_owned(),
-            if s.weight_bytes == 0 { String::new() } else { bytes(s.weight_bytes) },
-            if s.macs == 0 { String::new() } else { count(s.macs) },
+            if s.weight_bytes == 0 {
+                String::new()
+            } else {
+                bytes(s.weight_bytes)
+            },
+            if s.macs == 0 {
+                String::new()
+            } else {
+                count(s.macs)
+            },
             bytes(s.live_bytes),
         ]);
     }
     let m = &d.memory;
-    let banks: Vec<String> = m.banks.iter().enumerate().map(|(i, &n)| format!("bank {i}: {n} B")).collect();
+    let banks: Vec<String> = m
+        .banks
+        .iter()
+        .enumerate()
+        .map(|(i, &n)| format!("bank {i}: {n} B"))
+        .collect();
     let mut rows = vec![
         ("digest", d.digest.clone()),
         ("format", d.format_version.clone()),
-        ("file", format!("{} ({} of weights)", bytes(d.file_bytes), bytes(d.weight_bytes))),
-        ("compute", format!("{} steps, {} MACs", d.steps.len(), count(d.macs))),
+        (
+            "file",
+            format!(
+                "{} ({} of weights)",
+                bytes(d.file_bytes),
+                bytes(d.weight_bytes)
+            ),
+        ),
+        (
+            "compute",
+            format!("{} steps, {} MACs", d.steps.len(), count(d.macs)),
+        ),
     ];
     rows.extend(d.inputs.iter().map(|p| ("input", port(p))));
     rows.extend(d.outputs.iter().map(|p| ("output", port(p))));
@@ -72,15 +105,38 @@ fn render(d: &Details) -> String {
     rows.push(("labels", d.labels.to_string()));
     rows.push(("golden", format!("{} vectors", d.golden_vectors)));
     if let Some(meta) = &d.meta {
-        let source = meta.facts.get("source").and_then(|s| s.as_str()).unwrap_or("a graph in memory");
-        let how = format!("{} samples, ranges by {}", meta.calibration_samples, meta.range);
+        let source = meta
+            .facts
+            .get("source")
+            .and_then(|s| s.as_str())
+            .unwrap_or("a graph in memory");
+        let how = format!(
+            "{} samples, ranges by {}",
+            meta.calibration_samples, meta.range
+        );
         rows.push(("made by", format!("{} from {source}, {how}", meta.producer)));
     }
-    rows.push(("arena", format!("{} (most alive at once: {} B, step {})", banks.join(", "), m.lower_bound, m.peak_step)));
+    rows.push((
+        "arena",
+        format!(
+            "{} (most alive at once: {} B, step {})",
+            banks.join(", "),
+            m.lower_bound,
+            m.peak_step
+        ),
+    ));
     rows.push(("", sparkline(&m.live, TIMELINE)));
-    let islands = d.meta.as_ref().map(|m| m.islands.as_slice()).unwrap_or_default();
+    let islands = d
+        .meta
+        .as_ref()
+        .map(|m| m.islands.as_slice())
+        .unwrap_or_default();
     if d.meta.is_some() {
-        let number = if islands.is_empty() { "nothing".to_owned() } else { format!("{} steps", islands.len()) };
+        let number = if islands.is_empty() {
+            "nothing".to_owned()
+        } else {
+            format!("{} steps", islands.len())
+        };
         rows.push(("not int8", number));
     }
     let islands: String = islands.iter().map(|i| island_line(i) + "\n").collect();
@@ -100,7 +156,10 @@ pub fn shortened(name: &str, most: usize) -> String {
     let length = name.chars().count();
     match length <= most {
         true => name.to_owned(),
-        false => format!("…{}", name.chars().skip(length - most + 1).collect::<String>()),
+        false => format!(
+            "…{}",
+            name.chars().skip(length - most + 1).collect::<String>()
+        ),
     }
 }
 
@@ -155,7 +214,12 @@ impl OnnxDetails {
                 name: n.name.clone(),
                 inputs: activations.map(|v| g.shape(*v).to_vec()).collect(),
                 output: g.shape(n.output).to_vec(),
-                parameters: n.inputs.iter().filter_map(|v| g.constant(*v)).map(|d| d.len()).sum(),
+                parameters: n
+                    .inputs
+                    .iter()
+                    .filter_map(|v| g.constant(*v))
+                    .map(|d| d.len())
+                    .sum(),
                 macs: g.node_macs(n),
             }
         });
@@ -171,7 +235,15 @@ impl OnnxDetails {
     }
 
     fn render(&self) -> String {
-        let mut table = Table::new(&[">#", "operator", "name", "input", "output", ">parameters", ">MACs"]);
+        let mut table = Table::new(&[
+            ">#",
+            "operator",
+            "name",
+            "input",
+            "output",
+            ">parameters",
+            ">MACs",
+        ]);
         for n in &self.nodes {
             let inputs: Vec<String> = n.inputs.iter().map(|i| shape(i)).collect();
             table.row([
@@ -180,19 +252,40 @@ impl OnnxDetails {
                 shortened(&n.name, 48),
                 inputs.join(" , "),
                 shape(&n.output),
-                if n.parameters == 0 { String::new() } else { count(n.parameters as u64) },
-                if n.macs == 0 { String::new() } else { count(n.macs) },
+                if n.parameters == 0 {
+                    String::new()
+                } else {
+                    count(n.parameters as u64)
+                },
+                if n.macs == 0 {
+                    String::new()
+                } else {
+                    count(n.macs)
+                },
             ]);
         }
         let mut rows = vec![
             ("source", format!("opset {}, {}", self.opset, self.exporter)),
             (
                 "compute",
-                format!("{} nodes, {} MACs, {} parameters", self.nodes.len(), count(self.macs), count(self.parameters)),
+                format!(
+                    "{} nodes, {} MACs, {} parameters",
+                    self.nodes.len(),
+                    count(self.macs),
+                    count(self.parameters)
+                ),
             ),
         ];
-        rows.extend(self.inputs.iter().map(|p| ("input", format!("{} {}", p.name, shape(&p.shape)))));
-        rows.extend(self.outputs.iter().map(|p| ("output", format!("{} {}", p.name, shape(&p.shape)))));
+        rows.extend(
+            self.inputs
+                .iter()
+                .map(|p| ("input", format!("{} {}", p.name, shape(&p.shape)))),
+        );
+        rows.extend(
+            self.outputs
+                .iter()
+                .map(|p| ("output", format!("{} {}", p.name, shape(&p.shape)))),
+        );
         format!("{}\n{}", table.render(), facts(&rows))
     }
 }

@@ -29,19 +29,36 @@ impl Lowering<'_> {
         let (inputs_labels, output) = op.axes.to_strs();
         let output: Vec<char> = output[0].chars().collect();
         let labels: Vec<Vec<char>> = inputs_labels.iter().map(|s| s.chars().collect()).collect();
-        if labels.iter().chain([&output]).any(|l| l.iter().enumerate().any(|(i, c)| l[..i].contains(c))) {
+        if labels
+            .iter()
+            .chain([&output])
+            .any(|l| l.iter().enumerate().any(|(i, c)| l[..i].contains(c)))
+        {
             return Err(self.unsupported(node, "a repeated label (diagonal)"));
         }
         let result = match inputs {
             [x] => {
-                let x = Term { value: self.activation(node, x)?, labels: labels[0].clone() };
+                let x = Term {
+                    value: self.activation(node, x)?,
+                    labels: labels[0].clone(),
+                };
                 self.sum_missing(node, x, &output)?
             }
-            [x, Operand::Constant(w)] => self.with_constant(node, (x, &labels[0]), (w, &labels[1]), &output)?,
-            [Operand::Constant(w), x] => self.with_constant(node, (x, &labels[1]), (w, &labels[0]), &output)?,
+            [x, Operand::Constant(w)] => {
+                self.with_constant(node, (x, &labels[0]), (w, &labels[1]), &output)?
+            }
+            [Operand::Constant(w), x] => {
+                self.with_constant(node, (x, &labels[1]), (w, &labels[0]), &output)?
+            }
             [a, b] => {
-                let a = Term { value: self.activation(node, a)?, labels: labels[0].clone() };
-                let b = Term { value: self.activation(node, b)?, labels: labels[1].clone() };
+                let a = Term {
+                    value: self.activation(node, a)?,
+                    labels: labels[0].clone(),
+                };
+                let b = Term {
+                    value: self.activation(node, b)?,
+                    labels: labels[1].clone(),
+                };
                 self.product(node, a, b, &output)?
             }
             _ => return Err(self.unsupported(node, "more than two operands; split the expression")),
@@ -58,7 +75,10 @@ impl Lowering<'_> {
         (w, w_labels): (&Tensor, &[char]),
         output: &[char],
     ) -> Result<Term, Problem> {
-        let x = Term { value: self.activation(node, x)?, labels: x_labels.to_vec() };
+        let x = Term {
+            value: self.activation(node, x)?,
+            labels: x_labels.to_vec(),
+        };
         // Dimensions of size 1 broadcast, which is as good as not being there.
         let mut w_shape = w.shape().to_vec();
         let mut w_labels = w_labels.to_vec();
@@ -68,29 +88,65 @@ impl Lowering<'_> {
                 w_labels.remove(i);
             }
         }
-        let summed: Vec<char> = w_labels.iter().copied().filter(|c| x.labels.contains(c) && !output.contains(c)).collect();
-        let own: Vec<char> = w_labels.iter().copied().filter(|c| !x.labels.contains(c) && output.contains(c)).collect();
+        let summed: Vec<char> = w_labels
+            .iter()
+            .copied()
+            .filter(|c| x.labels.contains(c) && !output.contains(c))
+            .collect();
+        let own: Vec<char> = w_labels
+            .iter()
+            .copied()
+            .filter(|c| !x.labels.contains(c) && output.contains(c))
+            .collect();
         let data = self.floats(node, w)?;
         if summed.is_empty() || summed.len() + own.len() != w_labels.len() {
             let name = self.name(&node.name, "constant");
             let value = self.graph.constant_value(&name, &w_shape, data);
-            return self.product(node, x, Term { value, labels: w_labels }, output);
+            return self.product(
+                node,
+                x,
+                Term {
+                    value,
+                    labels: w_labels,
+                },
+                output,
+            );
         }
-        let order: Vec<usize> =
-            own.iter().chain(&summed).filter_map(|c| w_labels.iter().position(|l| l == c)).collect();
+        let order: Vec<usize> = own
+            .iter()
+            .chain(&summed)
+            .filter_map(|c| w_labels.iter().position(|l| l == c))
+            .collect();
         let size = |labels: &[char]| -> Vec<usize> {
-            labels.iter().filter_map(|c| w_labels.iter().position(|l| l == c)).map(|i| w_shape[i]).collect()
+            labels
+                .iter()
+                .filter_map(|c| w_labels.iter().position(|l| l == c))
+                .map(|i| w_shape[i])
+                .collect()
         };
         let (own_sizes, summed_sizes) = (size(&own), size(&summed));
-        let (rows, columns): (usize, usize) = (own_sizes.iter().product(), summed_sizes.iter().product());
+        let (rows, columns): (usize, usize) =
+            (own_sizes.iter().product(), summed_sizes.iter().product());
         let data = crate::graph::permute(&data, &w_shape, &order);
 
         let mut kept = summed.clone();
         kept.extend(output.iter().filter(|c| x.labels.contains(c)));
         let x = self.sum_missing(node, x, &kept)?;
-        let rest: Vec<char> = x.labels.iter().copied().filter(|c| !summed.contains(c)).collect();
+        let rest: Vec<char> = x
+            .labels
+            .iter()
+            .copied()
+            .filter(|c| !summed.contains(c))
+            .collect();
         let wanted: Vec<char> = rest.iter().chain(&summed).copied().collect();
-        let x = self.arrange(node, Term { value: x.value, labels: x.labels }, &wanted)?;
+        let x = self.arrange(
+            node,
+            Term {
+                value: x.value,
+                labels: x.labels,
+            },
+            &wanted,
+        )?;
         let rest_sizes = self.graph.shape(x)[..rest.len()].to_vec();
         let x = self.reshape(node, x, [&rest_sizes[..], &[columns]].concat())?;
 
@@ -98,22 +154,54 @@ impl Lowering<'_> {
         let w = self.graph.constant_value(&name, &[rows, columns], data);
         let name = self.name(&node.name, "bias");
         let b = self.graph.constant_value(&name, &[rows], vec![0.0; rows]);
-        let y = self.value(node, "", Op::Linear { residual: false, activation: None }, &[x, w, b])?;
+        let y = self.value(
+            node,
+            "",
+            Op::Linear {
+                residual: false,
+                activation: None,
+            },
+            &[x, w, b],
+        )?;
         let y = self.reshape(node, y, [rest_sizes, own_sizes].concat())?;
-        Ok(Term { value: y, labels: rest.into_iter().chain(own).collect() })
+        Ok(Term {
+            value: y,
+            labels: rest.into_iter().chain(own).collect(),
+        })
     }
 
     /// Product of two activations.
-    fn product(&mut self, node: &TypedNode, a: Term, b: Term, output: &[char]) -> Result<Term, Problem> {
+    fn product(
+        &mut self,
+        node: &TypedNode,
+        a: Term,
+        b: Term,
+        output: &[char],
+    ) -> Result<Term, Problem> {
         let keep: Vec<char> = b.labels.iter().chain(output).copied().collect();
         let a = self.sum_missing(node, a, &keep)?;
         let keep: Vec<char> = a.labels.iter().chain(output).copied().collect();
         let b = self.sum_missing(node, b, &keep)?;
         let both = |c: &&char| a.labels.contains(c) && b.labels.contains(c);
         let batch: Vec<char> = output.iter().filter(both).copied().collect();
-        let summed: Vec<char> = a.labels.iter().filter(|c| !output.contains(c)).copied().collect();
-        let rows: Vec<char> = a.labels.iter().filter(|c| output.contains(c) && !batch.contains(c)).copied().collect();
-        let columns: Vec<char> = b.labels.iter().filter(|c| output.contains(c) && !batch.contains(c)).copied().collect();
+        let summed: Vec<char> = a
+            .labels
+            .iter()
+            .filter(|c| !output.contains(c))
+            .copied()
+            .collect();
+        let rows: Vec<char> = a
+            .labels
+            .iter()
+            .filter(|c| output.contains(c) && !batch.contains(c))
+            .copied()
+            .collect();
+        let columns: Vec<char> = b
+            .labels
+            .iter()
+            .filter(|c| output.contains(c) && !batch.contains(c))
+            .copied()
+            .collect();
         if summed.is_empty() {
             return self.outer(node, a, b, output);
         }
@@ -122,7 +210,11 @@ impl Lowering<'_> {
         if inner != self.sizes(&b, &summed) {
             return Err(self.unsupported(node, "summed dimensions of different sizes"));
         }
-        let (m, k, n) = (rows_sizes.iter().product(), inner.iter().product(), columns_sizes.iter().product());
+        let (m, k, n) = (
+            rows_sizes.iter().product(),
+            inner.iter().product(),
+            columns_sizes.iter().product(),
+        );
 
         let a_batch = self.sizes(&a, &batch);
         let left = self.arrange(node, a, &[&batch[..], &rows, &summed].concat())?;
@@ -133,41 +225,104 @@ impl Lowering<'_> {
         let y = self.value(node, "", Op::MatMul, &[left, right])?;
         let batch_sizes = self.graph.shape(y)[..batch.len()].to_vec();
         let y = self.reshape(node, y, [batch_sizes, rows_sizes, columns_sizes].concat())?;
-        Ok(Term { value: y, labels: [batch, rows, columns].concat() })
+        Ok(Term {
+            value: y,
+            labels: [batch, rows, columns].concat(),
+        })
     }
 
     /// Product without a sum: a broadcast multiplication.
-    fn outer(&mut self, node: &TypedNode, a: Term, b: Term, output: &[char]) -> Result<Term, Problem> {
+    fn outer(
+        &mut self,
+        node: &TypedNode,
+        a: Term,
+        b: Term,
+        output: &[char],
+    ) -> Result<Term, Problem> {
         let mut spread = |term: Term| {
-            let order: Vec<char> = output.iter().copied().filter(|c| term.labels.contains(c)).collect();
+            let order: Vec<char> = output
+                .iter()
+                .copied()
+                .filter(|c| term.labels.contains(c))
+                .collect();
             let shape: Vec<usize> = output
                 .iter()
-                .map(|c| term.labels.iter().position(|l| l == c).map_or(1, |i| self.graph.shape(term.value)[i]))
+                .map(|c| {
+                    term.labels
+                        .iter()
+                        .position(|l| l == c)
+                        .map_or(1, |i| self.graph.shape(term.value)[i])
+                })
                 .collect();
             let value = self.arrange(node, term, &order)?;
             self.reshape(node, value, shape)
         };
         let (a, b) = (spread(a)?, spread(b)?);
-        let value = self.value(node, "", Op::Binary { kind: BinaryKind::Mul, activation: None }, &[a, b])?;
-        Ok(Term { value, labels: output.to_vec() })
+        let value = self.value(
+            node,
+            "",
+            Op::Binary {
+                kind: BinaryKind::Mul,
+                activation: None,
+            },
+            &[a, b],
+        )?;
+        Ok(Term {
+            value,
+            labels: output.to_vec(),
+        })
     }
 
     /// Sums over the labels that are not in `keep`.
-    fn sum_missing(&mut self, node: &TypedNode, term: Term, keep: &[char]) -> Result<Term, Problem> {
-        let axes: Vec<usize> = (0..term.labels.len()).filter(|&i| !keep.contains(&term.labels[i])).collect();
+    fn sum_missing(
+        &mut self,
+        node: &TypedNode,
+        term: Term,
+        keep: &[char],
+    ) -> Result<Term, Problem> {
+        let axes: Vec<usize> = (0..term.labels.len())
+            .filter(|&i| !keep.contains(&term.labels[i]))
+            .collect();
         if axes.is_empty() {
             return Ok(term);
         }
         let shape = self.graph.shape(term.value).to_vec();
-        let labels: Vec<char> = term.labels.iter().copied().filter(|c| keep.contains(c)).collect();
-        let left: Vec<usize> = (0..shape.len()).filter(|i| !axes.contains(i)).map(|i| shape[i]).collect();
-        let value = self.value(node, "sum", Op::Reduce { kind: ReduceKind::Sum, axes }, &[term.value])?;
-        Ok(Term { value: self.reshape(node, value, left)?, labels })
+        let labels: Vec<char> = term
+            .labels
+            .iter()
+            .copied()
+            .filter(|c| keep.contains(c))
+            .collect();
+        let left: Vec<usize> = (0..shape.len())
+            .filter(|i| !axes.contains(i))
+            .map(|i| shape[i])
+            .collect();
+        let value = self.value(
+            node,
+            "sum",
+            Op::Reduce {
+                kind: ReduceKind::Sum,
+                axes,
+            },
+            &[term.value],
+        )?;
+        Ok(Term {
+            value: self.reshape(node, value, left)?,
+            labels,
+        })
     }
 
     /// Transposes a term to the order of `wanted`, which has the same labels.
-    fn arrange(&mut self, node: &TypedNode, term: Term, wanted: &[char]) -> Result<ValueId, Problem> {
-        let perm: Vec<usize> = wanted.iter().filter_map(|c| term.labels.iter().position(|l| l == c)).collect();
+    fn arrange(
+        &mut self,
+        node: &TypedNode,
+        term: Term,
+        wanted: &[char],
+    ) -> Result<ValueId, Problem> {
+        let perm: Vec<usize> = wanted
+            .iter()
+            .filter_map(|c| term.labels.iter().position(|l| l == c))
+            .collect();
         if perm.len() != term.labels.len() || perm.len() != wanted.len() {
             return Err(self.unsupported(node, "labels that broadcast to new dimensions"));
         }
@@ -177,7 +332,12 @@ impl Lowering<'_> {
         self.value(node, "order", Op::Transpose(perm), &[term.value])
     }
 
-    fn reshape(&mut self, node: &TypedNode, value: ValueId, shape: Vec<usize>) -> Result<ValueId, Problem> {
+    fn reshape(
+        &mut self,
+        node: &TypedNode,
+        value: ValueId,
+        shape: Vec<usize>,
+    ) -> Result<ValueId, Problem> {
         if self.graph.shape(value) == shape {
             return Ok(value);
         }
@@ -186,6 +346,10 @@ impl Lowering<'_> {
 
     fn sizes(&self, term: &Term, labels: &[char]) -> Vec<usize> {
         let shape = self.graph.shape(term.value);
-        labels.iter().filter_map(|c| term.labels.iter().position(|l| l == c)).map(|i| shape[i]).collect()
+        labels
+            .iter()
+            .filter_map(|c| term.labels.iter().position(|l| l == c))
+            .map(|i| shape[i])
+            .collect()
     }
 }

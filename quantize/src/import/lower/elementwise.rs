@@ -14,7 +14,12 @@ use super::{Lowered, Lowering};
 use crate::graph::Op;
 
 impl Lowering<'_> {
-    pub(super) fn binary(&mut self, node: &TypedNode, op: &TypedBinOp, inputs: &[Operand]) -> Lowered {
+    pub(super) fn binary(
+        &mut self,
+        node: &TypedNode,
+        op: &TypedBinOp,
+        inputs: &[Operand],
+    ) -> Lowered {
         let (kind, swap) = match op.0.name() {
             "Add" => (BinaryKind::Add, false),
             "Sub" => (BinaryKind::Sub, false),
@@ -24,19 +29,40 @@ impl Lowering<'_> {
             "Min" => (BinaryKind::Min, false),
             "Max" => (BinaryKind::Max, false),
             "Pow" => (BinaryKind::Pow, false),
-            _ => return Err(self.unsupported(node, "comparisons, logic and integers exist only between constants")),
+            _ => {
+                return Err(self.unsupported(
+                    node,
+                    "comparisons, logic and integers exist only between constants",
+                ));
+            }
         };
         if node.outputs[0].fact.datum_type != DatumType::F32 {
             return Err(self.unsupported(node, "is not in f32"));
         }
-        let (mut a, mut b) = (self.activation(node, &inputs[0])?, self.activation(node, &inputs[1])?);
+        let (mut a, mut b) = (
+            self.activation(node, &inputs[0])?,
+            self.activation(node, &inputs[1])?,
+        );
         if swap {
             std::mem::swap(&mut a, &mut b);
         }
-        self.emit(node, "", Op::Binary { kind, activation: None }, &[a, b])
+        self.emit(
+            node,
+            "",
+            Op::Binary {
+                kind,
+                activation: None,
+            },
+            &[a, b],
+        )
     }
 
-    pub(super) fn unary(&mut self, node: &TypedNode, op: &ElementWiseOp, inputs: &[Operand]) -> Lowered {
+    pub(super) fn unary(
+        &mut self,
+        node: &TypedNode,
+        op: &ElementWiseOp,
+        inputs: &[Operand],
+    ) -> Lowered {
         if node.outputs[0].fact.datum_type != DatumType::F32 {
             return Err(self.unsupported(node, "is not in f32"));
         }
@@ -44,14 +70,29 @@ impl Lowering<'_> {
         if let Some(PowConst { exponent }) = op.0.downcast_ref() {
             let name = self.name(&node.name, "exponent");
             let exponent = self.graph.constant_value(&name, &[], vec![*exponent]);
-            return self.emit(node, "", Op::Binary { kind: BinaryKind::Pow, activation: None }, &[x, exponent]);
+            return self.emit(
+                node,
+                "",
+                Op::Binary {
+                    kind: BinaryKind::Pow,
+                    activation: None,
+                },
+                &[x, exponent],
+            );
         }
         let kind = match &*op.0.name() {
             "LeakyRelu" => match op.0.downcast_ref::<LeakyRelu>() {
                 Some(leaky) => UnaryKind::LeakyRelu(leaky.alpha),
                 None => return Err(self.unsupported(node, "an unknown kind of LeakyRelu")),
             },
-            "GeluApproximate" if op.0.downcast_ref::<GeluApproximate>().is_some_and(|g| !g.fast_impl) => UnaryKind::GeluTanh,
+            "GeluApproximate"
+                if op
+                    .0
+                    .downcast_ref::<GeluApproximate>()
+                    .is_some_and(|g| !g.fast_impl) =>
+            {
+                UnaryKind::GeluTanh
+            }
             "GeluExact" => UnaryKind::GeluErf,
             "Sigmoid" => UnaryKind::Sigmoid,
             "HardSwish" => UnaryKind::HardSwish,
@@ -95,28 +136,55 @@ impl Lowering<'_> {
                     self.activation(node, &t)?
                 }
                 Operand::Value(v) => {
-                    let factor = mask_data.iter().map(|&m| f32::from((m != 0.0) == keep)).collect();
+                    let factor = mask_data
+                        .iter()
+                        .map(|&m| f32::from((m != 0.0) == keep))
+                        .collect();
                     let name = self.name(&node.name, "mask");
                     let factor = self.graph.constant_value(&name, mask.shape(), factor);
-                    self.value(node, "keep", Op::Binary { kind: BinaryKind::Mul, activation: None }, &[*v, factor])?
+                    self.value(
+                        node,
+                        "keep",
+                        Op::Binary {
+                            kind: BinaryKind::Mul,
+                            activation: None,
+                        },
+                        &[*v, factor],
+                    )?
                 }
             };
             branches.push(value);
         }
-        self.emit(node, "", Op::Binary { kind: BinaryKind::Add, activation: None }, &branches)
+        self.emit(
+            node,
+            "",
+            Op::Binary {
+                kind: BinaryKind::Add,
+                activation: None,
+            },
+            &branches,
+        )
     }
 
     /// A constant branch with zeros where the mask does not select it.
-    fn masked(&self, node: &TypedNode, t: &Tensor, mask: &Tensor, keep: bool) -> Result<Operand, crate::import::Problem> {
+    fn masked(
+        &self,
+        node: &TypedNode,
+        t: &Tensor,
+        mask: &Tensor,
+        keep: bool,
+    ) -> Result<Operand, crate::import::Problem> {
         use tract_onnx::tract_hir::internal::{EvalOp, tensor0};
-        let fill = tensor0(0f32).broadcast_into_rank(t.rank()).and_then(|zero| {
-            let mut branches = [t.clone().into_tvalue(), zero.into_tvalue()];
-            if !keep {
-                branches.reverse();
-            }
-            let [a, b] = branches;
-            Iff.eval_out_of_plan(tvec!(mask.clone().into_tvalue(), a, b))
-        });
+        let fill = tensor0(0f32)
+            .broadcast_into_rank(t.rank())
+            .and_then(|zero| {
+                let mut branches = [t.clone().into_tvalue(), zero.into_tvalue()];
+                if !keep {
+                    branches.reverse();
+                }
+                let [a, b] = branches;
+                Iff.eval_out_of_plan(tvec!(mask.clone().into_tvalue(), a, b))
+            });
         match fill.map(|t| t.and_then(|mut t| t.pop())) {
             Ok(Some(t)) => Ok(Operand::Constant(t.into_arc_tensor())),
             _ => Err(self.unsupported(node, "a constant branch cannot be masked")),

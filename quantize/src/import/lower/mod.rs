@@ -31,10 +31,20 @@ pub(crate) const TO_NCHW: [usize; 4] = [0, 3, 1, 2];
 /// Lowers a typed model; gives the graph and warnings.
 pub(super) fn lower(model: &TypedModel, file: &Nodes) -> Result<(Graph, Vec<String>), Problem> {
     let images = model.nodes().iter().any(|n| {
-        n.op_is::<cnn::Conv>() || n.op_is::<cnn::MaxPool>() || n.op_is::<cnn::SumPool>() || n.op().name() == "Resize"
+        n.op_is::<cnn::Conv>()
+            || n.op_is::<cnn::MaxPool>()
+            || n.op_is::<cnn::SumPool>()
+            || n.op().name() == "Resize"
     });
-    let mut lowering =
-        Lowering { model, file, images, graph: Graph::default(), known: HashMap::new(), names: HashSet::new(), warnings: Vec::new() };
+    let mut lowering = Lowering {
+        model,
+        file,
+        images,
+        graph: Graph::default(),
+        known: HashMap::new(),
+        names: HashSet::new(),
+        warnings: Vec::new(),
+    };
     for id in model.eval_order().map_err(order)? {
         let node = model.node(id);
         let outputs = lowering.node(node)?;
@@ -47,7 +57,10 @@ pub(super) fn lower(model: &TypedModel, file: &Nodes) -> Result<(Graph, Vec<Stri
 }
 
 fn order(error: TractError) -> Problem {
-    Problem::Invalid { stage: "ordering nodes", what: format!("{error:#}") }
+    Problem::Invalid {
+        stage: "ordering nodes",
+        what: format!("{error:#}"),
+    }
 }
 
 struct Lowering<'m> {
@@ -73,7 +86,11 @@ impl Lowering<'_> {
         for outlet in &node.inputs {
             match self.known.get(outlet) {
                 Some(operand) => inputs.push(operand.clone()),
-                None => return Err(self.unsupported(node, "an operand has no value that lowering knows")),
+                None => {
+                    return Err(
+                        self.unsupported(node, "an operand has no value that lowering knows")
+                    );
+                }
             }
         }
         if let Some(folded) = fold(node, &inputs) {
@@ -141,8 +158,13 @@ impl Lowering<'_> {
         }
         let stored: Vec<usize> = TO_NHWC.iter().map(|&d| shape[d]).collect();
         let value = self.graph.add_value(&node.name, &stored, None);
-        self.graph.inputs.push(Port { name: node.name.clone(), value, layout: TO_NCHW.to_vec() });
-        self.value(node, "nchw", Op::Transpose(TO_NCHW.to_vec()), &[value]).map(Operand::Value)
+        self.graph.inputs.push(Port {
+            name: node.name.clone(),
+            value,
+            layout: TO_NCHW.to_vec(),
+        });
+        self.value(node, "nchw", Op::Transpose(TO_NCHW.to_vec()), &[value])
+            .map(Operand::Value)
     }
 
     fn outputs(&mut self) -> Result<(), Problem> {
@@ -166,7 +188,13 @@ impl Lowering<'_> {
     }
 
     /// Adds a node named after `node`, and gives its result.
-    fn value(&mut self, node: &TypedNode, suffix: &str, op: Op, inputs: &[ValueId]) -> Result<ValueId, Problem> {
+    fn value(
+        &mut self,
+        node: &TypedNode,
+        suffix: &str,
+        op: Op,
+        inputs: &[ValueId],
+    ) -> Result<ValueId, Problem> {
         let name = self.name(&node.name, suffix);
         Ok(self.graph.push(&name, op, inputs)?)
     }
@@ -179,14 +207,20 @@ impl Lowering<'_> {
     /// A unique name: that of the ONNX node for its main operator, with a suffix for helpers.
     fn name(&mut self, typed: &str, suffix: &str) -> String {
         let origin = origin(typed, &self.file.names);
-        let wanted = if suffix.is_empty() { origin.to_owned() } else { format!("{origin}.{suffix}") };
+        let wanted = if suffix.is_empty() {
+            origin.to_owned()
+        } else {
+            format!("{origin}.{suffix}")
+        };
         if self.names.insert(wanted.clone()) {
             return wanted;
         }
         if suffix.is_empty() && self.names.insert(typed.to_owned()) {
             return typed.to_owned();
         }
-        let numbered = (2u64..).map(|n| format!("{wanted}.{n}")).find(|n| !self.names.contains(n));
+        let numbered = (2u64..)
+            .map(|n| format!("{wanted}.{n}"))
+            .find(|n| !self.names.contains(n));
         let name = numbered.unwrap_or(wanted);
         self.names.insert(name.clone());
         name
@@ -206,13 +240,17 @@ impl Lowering<'_> {
 
     /// Data of a constant as f32.
     fn floats(&self, node: &TypedNode, t: &Tensor) -> Result<Vec<f32>, Problem> {
-        operand::floats(t).map_err(|e| self.unsupported(node, &format!("a constant operand is not numeric: {e:#}")))
+        operand::floats(t).map_err(|e| {
+            self.unsupported(node, &format!("a constant operand is not numeric: {e:#}"))
+        })
     }
 
     /// Concrete shape of a fact, which must be of a sensible size.
     fn shape_of(&self, node: &TypedNode, fact: &TypedFact) -> Result<Vec<usize>, Problem> {
         let Some(shape) = fact.shape.as_concrete() else {
-            return Err(self.unsupported(node, &format!("its shape {:?} depends on data", fact.shape)));
+            return Err(
+                self.unsupported(node, &format!("its shape {:?} depends on data", fact.shape))
+            );
         };
         match shape.iter().try_fold(1usize, |p, &d| p.checked_mul(d)) {
             Some(0) => Err(self.unsupported(node, "a tensor without elements")),
@@ -232,7 +270,10 @@ impl Lowering<'_> {
             node: origin(&node.name, &self.file.names).to_owned(),
             operator: node.op.name().to_string(),
             what: what.to_owned(),
-            shapes: facts.iter().map(|f| format!("{:?} {:?}", f.datum_type, f.shape)).collect(),
+            shapes: facts
+                .iter()
+                .map(|f| format!("{:?} {:?}", f.datum_type, f.shape))
+                .collect(),
         }
     }
 }
@@ -247,7 +288,12 @@ fn fold(node: &TypedNode, inputs: &[Operand]) -> Option<Vec<Operand>> {
         })
         .collect();
     let outputs = node.op.eval_out_of_plan(constants?).ok()??;
-    Some(outputs.into_iter().map(|t| Operand::Constant(t.into_arc_tensor())).collect())
+    Some(
+        outputs
+            .into_iter()
+            .map(|t| Operand::Constant(t.into_arc_tensor()))
+            .collect(),
+    )
 }
 
 /// The ONNX node that a typed node was made from: the longest prefix that ends at a separator.

@@ -1,12 +1,14 @@
 //! Operators that move data: axes, slices, joins, padding, repetition.
 
 use tract_onnx::prelude::*;
-use tract_onnx::tract_hir::internal::{DimLike, ToDim};
-use tract_onnx::tract_core::ops::array::{Gather, MultiBroadcastTo, Pad, PadMode, Slice, StridedSlice, Tile, TypedConcat};
+use tract_onnx::tract_core::ops::array::{
+    Gather, MultiBroadcastTo, Pad, PadMode, Slice, StridedSlice, Tile, TypedConcat,
+};
 use tract_onnx::tract_core::ops::cast::Cast;
 use tract_onnx::tract_core::ops::change_axes::AxisOp;
 use tract_onnx::tract_core::ops::downsample::Downsample;
 use tract_onnx::tract_core::ops::identity::Identity;
+use tract_onnx::tract_hir::internal::{DimLike, ToDim};
 
 use super::operand::{self, Operand};
 use super::{Lowered, Lowering};
@@ -25,7 +27,10 @@ impl Lowering<'_> {
             return self.axis(node, op, inputs);
         }
         if let Some(op) = op.downcast_ref::<TypedConcat>() {
-            let values = inputs.iter().map(|x| self.activation(node, x)).collect::<Result<Vec<_>, _>>()?;
+            let values = inputs
+                .iter()
+                .map(|x| self.activation(node, x))
+                .collect::<Result<Vec<_>, _>>()?;
             return self.emit(node, "", Op::Concat { axis: op.axis }, &values);
         }
         if let Some(op) = op.downcast_ref::<Slice>() {
@@ -34,7 +39,17 @@ impl Lowering<'_> {
             };
             let x = self.activation(node, &inputs[0])?;
             let len = end.saturating_sub(start);
-            return self.emit(node, "", Op::Slice { axis: op.axis, start, len, step: 1 }, &[x]);
+            return self.emit(
+                node,
+                "",
+                Op::Slice {
+                    axis: op.axis,
+                    start,
+                    len,
+                    step: 1,
+                },
+                &[x],
+            );
         }
         if let Some(op) = op.downcast_ref::<Downsample>() {
             return self.downsample(node, op, inputs);
@@ -57,13 +72,22 @@ impl Lowering<'_> {
             return self.gather(node, op, inputs);
         }
         if let Some(op) = op.downcast_ref::<Cast>() {
-            let from = self.model.node_input_facts(node.id).ok().and_then(|f| f.first().map(|f| f.datum_type));
+            let from = self
+                .model
+                .node_input_facts(node.id)
+                .ok()
+                .and_then(|f| f.first().map(|f| f.datum_type));
             if op.to == DatumType::F32 && from == Some(DatumType::F32) {
                 return Ok(vec![inputs[0].clone()]);
             }
-            return Err(self.unsupported(node, "conversion of activations; export the model in f32"));
+            return Err(
+                self.unsupported(node, "conversion of activations; export the model in f32")
+            );
         }
-        Err(self.unsupported(node, "there is no counterpart; replace it or cut the model before it"))
+        Err(self.unsupported(
+            node,
+            "there is no counterpart; replace it or cut the model before it",
+        ))
     }
 
     fn axis(&mut self, node: &TypedNode, op: &AxisOp, inputs: &[Operand]) -> Lowered {
@@ -87,16 +111,33 @@ impl Lowering<'_> {
             _ if op.modulo == 0 => size - 1,
             _ => return Err(self.unsupported(node, "a backward slice with an offset")),
         };
-        self.emit(node, "", Op::Slice { axis: op.axis, start, len, step: op.stride }, &[x])
+        self.emit(
+            node,
+            "",
+            Op::Slice {
+                axis: op.axis,
+                start,
+                len,
+                step: op.stride,
+            },
+            &[x],
+        )
     }
 
-    fn strided_slice(&mut self, node: &TypedNode, op: &StridedSlice, inputs: &[Operand]) -> Lowered {
+    fn strided_slice(
+        &mut self,
+        node: &TypedNode,
+        op: &StridedSlice,
+        inputs: &[Operand],
+    ) -> Lowered {
         let mut x = self.activation(node, &inputs[0])?;
         let mut parameters = Vec::new();
         for operand in &inputs[1..] {
             match operand {
                 Operand::Constant(t) => parameters.push(t.clone()),
-                Operand::Value(_) => return Err(self.unsupported(node, "bounds that depend on data")),
+                Operand::Value(_) => {
+                    return Err(self.unsupported(node, "bounds that depend on data"));
+                }
             }
         }
         let rank = self.graph.shape(x).len();
@@ -104,10 +145,18 @@ impl Lowering<'_> {
             Some(t) => operand::integers(t).map(Some),
             None => Ok(None),
         };
-        let invalid = |e: TractError| self.unsupported(node, &format!("its parameters are invalid: {e:#}"));
-        let steps = numbers(op.optional_steps_input).map_err(invalid)?.unwrap_or_else(|| vec![1; rank]);
-        let steps: Vec<i32> = steps.iter().map(|&s| s.clamp(-i64::from(i32::MAX), i64::from(i32::MAX)) as i32).collect();
-        let axes = numbers(op.optional_axes_input).map_err(invalid)?.unwrap_or_else(|| (0..rank as i64).collect());
+        let invalid =
+            |e: TractError| self.unsupported(node, &format!("its parameters are invalid: {e:#}"));
+        let steps = numbers(op.optional_steps_input)
+            .map_err(invalid)?
+            .unwrap_or_else(|| vec![1; rank]);
+        let steps: Vec<i32> = steps
+            .iter()
+            .map(|&s| s.clamp(-i64::from(i32::MAX), i64::from(i32::MAX)) as i32)
+            .collect();
+        let axes = numbers(op.optional_axes_input)
+            .map_err(invalid)?
+            .unwrap_or_else(|| (0..rank as i64).collect());
         let mut shrunk = Vec::new();
         for (i, &axis) in axes.iter().enumerate() {
             let axis = if axis < 0 { axis + rank as i64 } else { axis };
@@ -116,8 +165,13 @@ impl Lowering<'_> {
             };
             let size = self.graph.shape(x)[axis];
             let dim = op.prepare_one_dim(i, &size.to_dim(), &parameters[0], &parameters[1], &steps);
-            let dim = dim.map_err(|e| self.unsupported(node, &format!("its parameters are invalid: {e:#}")))?;
-            let (Some(begin), Some(len)) = (dim.begin.as_i64(), dim.soft_len().ok().and_then(|l| l.as_i64())) else {
+            let dim = dim.map_err(|e| {
+                self.unsupported(node, &format!("its parameters are invalid: {e:#}"))
+            })?;
+            let (Some(begin), Some(len)) = (
+                dim.begin.as_i64(),
+                dim.soft_len().ok().and_then(|l| l.as_i64()),
+            ) else {
                 return Err(self.unsupported(node, "bounds that depend on data"));
             };
             let (Ok(start), Ok(len)) = (usize::try_from(begin), usize::try_from(len)) else {
@@ -127,7 +181,17 @@ impl Lowering<'_> {
                 shrunk.push(axis);
             }
             if (start, len, dim.stride) != (0, size, 1) {
-                x = self.value(node, "", Op::Slice { axis, start, len, step: dim.stride as isize }, &[x])?;
+                x = self.value(
+                    node,
+                    "",
+                    Op::Slice {
+                        axis,
+                        start,
+                        len,
+                        step: dim.stride as isize,
+                    },
+                    &[x],
+                )?;
             }
         }
         if shrunk.is_empty() {
@@ -140,11 +204,23 @@ impl Lowering<'_> {
     fn pad(&mut self, node: &TypedNode, op: &Pad, inputs: &[Operand]) -> Lowered {
         let x = self.activation(node, &inputs[0])?;
         let PadMode::Constant(value) = &op.mode else {
-            return Err(self.unsupported(node, "only constant padding is supported; pad the image beforehand"));
+            return Err(self.unsupported(
+                node,
+                "only constant padding is supported; pad the image beforehand",
+            ));
         };
         let value = self.floats(node, value)?.first().copied().unwrap_or(0.0);
         let (before, after) = op.pads.iter().copied().unzip();
-        self.emit(node, "", Op::Pad { before, after, value }, &[x])
+        self.emit(
+            node,
+            "",
+            Op::Pad {
+                before,
+                after,
+                value,
+            },
+            &[x],
+        )
     }
 
     fn tile(&mut self, node: &TypedNode, inputs: &[Operand]) -> Lowered {
@@ -169,11 +245,18 @@ impl Lowering<'_> {
         };
         let x = self.activation(node, x)?;
         let size = self.graph.shape(x)[op.axis] as i64;
-        let indices = operand::integers(indices).map_err(|e| self.unsupported(node, &format!("its indices are invalid: {e:#}")))?;
-        let indices: Vec<usize> =
-            indices.iter().map(|&i| if i < 0 { i + size } else { i }).filter_map(|i| usize::try_from(i).ok().filter(|&i| (i as i64) < size)).collect();
+        let indices = operand::integers(indices)
+            .map_err(|e| self.unsupported(node, &format!("its indices are invalid: {e:#}")))?;
+        let indices: Vec<usize> = indices
+            .iter()
+            .map(|&i| if i < 0 { i + size } else { i })
+            .filter_map(|i| usize::try_from(i).ok().filter(|&i| (i as i64) < size))
+            .collect();
         let shape = self.output_shape(node)?;
-        if indices.is_empty() || shape.iter().product::<usize>() * size as usize != self.graph.shape(x).iter().product::<usize>() * indices.len() {
+        if indices.is_empty()
+            || shape.iter().product::<usize>() * size as usize
+                != self.graph.shape(x).iter().product::<usize>() * indices.len()
+        {
             return Err(self.unsupported(node, "indices out of range"));
         }
         let pieces = runs(&indices);
@@ -182,7 +265,17 @@ impl Lowering<'_> {
         }
         let mut parts: Vec<ValueId> = Vec::with_capacity(pieces.len());
         for (start, len, step) in pieces {
-            parts.push(self.value(node, "", Op::Slice { axis: op.axis, start, len, step }, &[x])?);
+            parts.push(self.value(
+                node,
+                "",
+                Op::Slice {
+                    axis: op.axis,
+                    start,
+                    len,
+                    step,
+                },
+                &[x],
+            )?);
         }
         let joined = match &parts[..] {
             [one] => *one,

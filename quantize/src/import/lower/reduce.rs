@@ -31,7 +31,12 @@ impl Lowering<'_> {
     }
 
     /// Softmax over some axes: they are moved to the end and merged, and moved back.
-    pub(super) fn softmax(&mut self, node: &TypedNode, op: &Softmax, inputs: &[Operand]) -> Lowered {
+    pub(super) fn softmax(
+        &mut self,
+        node: &TypedNode,
+        op: &Softmax,
+        inputs: &[Operand],
+    ) -> Lowered {
         if op.quant_output_dt.is_some() {
             return Err(self.unsupported(node, "is quantized already; import the float model"));
         }
@@ -48,7 +53,11 @@ impl Lowering<'_> {
             x = self.value(node, "last", Op::Transpose(perm.clone()), &[x])?;
         }
         if axes.len() != 1 {
-            let merged = [&moved[..kept.len()], &[moved[kept.len()..].iter().product()]].concat();
+            let merged = [
+                &moved[..kept.len()],
+                &[moved[kept.len()..].iter().product()],
+            ]
+            .concat();
             x = self.value(node, "merge", Op::Reshape(merged), &[x])?;
         }
         x = self.value(node, "", Op::Softmax { log }, &[x])?;
@@ -62,15 +71,44 @@ impl Lowering<'_> {
     }
 
     /// `x / sqrt(mean(x²) + eps)` in primitive operators.
-    pub(super) fn rms_norm(&mut self, node: &TypedNode, op: &RmsNorm, inputs: &[Operand]) -> Lowered {
+    pub(super) fn rms_norm(
+        &mut self,
+        node: &TypedNode,
+        op: &RmsNorm,
+        inputs: &[Operand],
+    ) -> Lowered {
         let x = self.activation(node, &inputs[0])?;
         let eps = self.floats(node, &op.eps)?;
         let name = self.name(&node.name, "epsilon");
         let eps = self.graph.constant_value(&name, &[], eps);
         let square = self.value(node, "square", Op::Unary(UnaryKind::Square), &[x])?;
-        let mean = self.value(node, "mean", Op::Reduce { kind: ReduceKind::Mean, axes: vec![op.axis] }, &[square])?;
-        let safe = self.value(node, "safe", Op::Binary { kind: BinaryKind::Add, activation: None }, &[mean, eps])?;
+        let mean = self.value(
+            node,
+            "mean",
+            Op::Reduce {
+                kind: ReduceKind::Mean,
+                axes: vec![op.axis],
+            },
+            &[square],
+        )?;
+        let safe = self.value(
+            node,
+            "safe",
+            Op::Binary {
+                kind: BinaryKind::Add,
+                activation: None,
+            },
+            &[mean, eps],
+        )?;
         let scale = self.value(node, "scale", Op::Unary(UnaryKind::Rsqrt), &[safe])?;
-        self.emit(node, "", Op::Binary { kind: BinaryKind::Mul, activation: None }, &[x, scale])
+        self.emit(
+            node,
+            "",
+            Op::Binary {
+                kind: BinaryKind::Mul,
+                activation: None,
+            },
+            &[x, scale],
+        )
     }
 }

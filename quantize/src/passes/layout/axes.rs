@@ -15,9 +15,31 @@ pub(super) fn below(edit: &mut Edit<'_>, node: &Node, x: ValueId, perm: &[usize]
     let last = perm.len().wrapping_sub(1);
     let op = match &node.op {
         Op::Unary(_) => node.op.clone(),
-        Op::Softmax { .. } | Op::LayerNorm { .. } | Op::Linear { residual: false, .. } if perm.get(last) == Some(&last) => node.op.clone(),
-        Op::Pad { before, after, value } => Op::Pad { before: back(before), after: back(after), value: *value },
-        Op::Slice { axis, start, len, step } => Op::Slice { axis: perm[*axis], start: *start, len: *len, step: *step },
+        Op::Softmax { .. }
+        | Op::LayerNorm { .. }
+        | Op::Linear {
+            residual: false, ..
+        } if perm.get(last) == Some(&last) => node.op.clone(),
+        Op::Pad {
+            before,
+            after,
+            value,
+        } => Op::Pad {
+            before: back(before),
+            after: back(after),
+            value: *value,
+        },
+        Op::Slice {
+            axis,
+            start,
+            len,
+            step,
+        } => Op::Slice {
+            axis: perm[*axis],
+            start: *start,
+            len: *len,
+            step: *step,
+        },
         Op::Broadcast(to) if to.len() == perm.len() => Op::Broadcast(back(to)),
         Op::Reduce { kind, axes } => {
             let mut axes: Vec<usize> = axes.iter().map(|&a| perm[a]).collect();
@@ -35,35 +57,61 @@ pub(super) fn below(edit: &mut Edit<'_>, node: &Node, x: ValueId, perm: &[usize]
 
 /// A reshape of a transpose, where it keeps together what the transpose moves.
 fn reshape(edit: &mut Edit<'_>, node: &Node, x: ValueId, perm: &[usize], to: &[usize]) -> Verdict {
-    let Some((to, perm)) = Groups::of(edit.shape(node.inputs[0]), to).moved(edit.shape(x), perm, to) else {
+    let Some((to, perm)) =
+        Groups::of(edit.shape(node.inputs[0]), to).moved(edit.shape(x), perm, to)
+    else {
         return Ok(None);
     };
-    let y = if edit.shape(x) == to { x } else { edit.push(&node.name, Op::Reshape(to), &[x])? };
-    if is_identity(&perm) { Ok(Some(y)) } else { restore(edit, node, y, &perm) }
+    let y = if edit.shape(x) == to {
+        x
+    } else {
+        edit.push(&node.name, Op::Reshape(to), &[x])?
+    };
+    if is_identity(&perm) {
+        Ok(Some(y))
+    } else {
+        restore(edit, node, y, &perm)
+    }
 }
 
 /// A reshape sinks below what does not look at shapes, to meet the next one.
 pub(super) fn below_reshape(edit: &mut Edit<'_>, node: &Node) -> Verdict {
     let source = |edit: &Edit<'_>, v: ValueId| match edit.producer(v) {
-        Some(Node { op: Op::Reshape(_), inputs, .. }) => Some(inputs[0]),
+        Some(Node {
+            op: Op::Reshape(_),
+            inputs,
+            ..
+        }) => Some(inputs[0]),
         _ => None,
     };
-    let Some(x) = source(edit, node.inputs[0]) else { return Ok(None) };
+    let Some(x) = source(edit, node.inputs[0]) else {
+        return Ok(None);
+    };
     let inputs = match (&node.op, &node.inputs[..]) {
         (Op::Unary(_), _) => vec![x],
-        (Op::Linear { residual: false, .. }, [_, w, b]) if edit.shape(x).last() == edit.shape(node.inputs[0]).last() => vec![x, *w, *b],
-        (Op::Binary { .. }, [a, b]) if edit.shape(*a) == edit.shape(node.output) => match source(edit, *b) {
-            Some(y) if edit.shape(x) == edit.shape(y) && edit.shape(*a) == edit.shape(*b) => vec![x, y],
-            _ => match follow(edit, node, x, *a, *b) {
-                Some(b) => vec![x, b],
-                None => return Ok(None),
+        (
+            Op::Linear {
+                residual: false, ..
             },
-        },
+            [_, w, b],
+        ) if edit.shape(x).last() == edit.shape(node.inputs[0]).last() => vec![x, *w, *b],
+        (Op::Binary { .. }, [a, b]) if edit.shape(*a) == edit.shape(node.output) => {
+            match source(edit, *b) {
+                Some(y) if edit.shape(x) == edit.shape(y) && edit.shape(*a) == edit.shape(*b) => {
+                    vec![x, y]
+                }
+                _ => match follow(edit, node, x, *a, *b) {
+                    Some(b) => vec![x, b],
+                    None => return Ok(None),
+                },
+            }
+        }
         _ => return Ok(None),
     };
     let y = edit.push(&node.name, node.op.clone(), &inputs)?;
     let to = edit.shape(node.output).to_vec();
-    edit.push(&format!("{}.shape", node.name), Op::Reshape(to), &[y]).map(Some)
+    edit.push(&format!("{}.shape", node.name), Op::Reshape(to), &[y])
+        .map(Some)
 }
 
 /// A constant operand of a binary operator whose other operand loses its reshape from `x` to `a`: one
@@ -72,9 +120,18 @@ fn follow(edit: &mut Edit<'_>, node: &Node, x: ValueId, a: ValueId, c: ValueId) 
     let channels = edit.shape(a).last().copied()?;
     let same_channels = edit.shape(x).last() == Some(&channels);
     let data = edit.constant(c)?;
-    if data.len() != 1 && !(same_channels && data.len() == channels && edit.shape(c).last() == Some(&channels)) {
+    if data.len() != 1
+        && !(same_channels && data.len() == channels && edit.shape(c).last() == Some(&channels))
+    {
         return None;
     }
-    let (data, shape) = (data.to_vec(), if data.len() == 1 { vec![] } else { vec![channels] });
+    let (data, shape) = (
+        data.to_vec(),
+        if data.len() == 1 {
+            vec![]
+        } else {
+            vec![channels]
+        },
+    );
     Some(edit.constant_value(&format!("{}.constant", node.name), &shape, data))
 }

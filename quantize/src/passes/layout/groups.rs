@@ -39,13 +39,24 @@ impl Groups {
 
     /// The reshape as one of `source` (the operand before it was transposed by `perm`), and the
     /// permutation to apply afterwards. Needs the dimensions of each group to be neighbours in `source`.
-    pub fn moved(&self, source: &[usize], perm: &[usize], to: &[usize]) -> Option<(Vec<usize>, Vec<usize>)> {
+    pub fn moved(
+        &self,
+        source: &[usize],
+        perm: &[usize],
+        to: &[usize],
+    ) -> Option<(Vec<usize>, Vec<usize>)> {
         // Dimensions of the result in source order: by the source dimension that their group starts at.
         let mut order: Vec<(usize, usize)> = Vec::with_capacity(to.len());
         let mut place = 0;
         for (from, into) in &self.0 {
-            let dims: Vec<usize> = perm[from.clone()].iter().copied().filter(|&d| source[d] != 1).collect();
-            let together = dims.windows(2).all(|w| w[0] < w[1] && source[w[0] + 1..w[1]].iter().all(|&s| s == 1));
+            let dims: Vec<usize> = perm[from.clone()]
+                .iter()
+                .copied()
+                .filter(|&d| source[d] != 1)
+                .collect();
+            let together = dims
+                .windows(2)
+                .all(|w| w[0] < w[1] && source[w[0] + 1..w[1]].iter().all(|&s| s == 1));
             if !together {
                 return None;
             }
@@ -56,7 +67,10 @@ impl Groups {
         order.sort_unstable();
         let shape = order.iter().map(|&(_, j)| to[j]).collect();
         let mut perm = vec![0; to.len()];
-        order.iter().enumerate().for_each(|(at, &(_, j))| perm[j] = at);
+        order
+            .iter()
+            .enumerate()
+            .for_each(|(at, &(_, j))| perm[j] = at);
         Some((shape, perm))
     }
 
@@ -73,8 +87,14 @@ mod tests {
 
     #[test]
     fn splits_into_smallest_groups() {
-        assert_eq!(Groups::of(&[1, 8, 2, 3], &[1, 8, 6]).0, [(0..1, 0..0), (1..1, 0..1), (1..2, 1..2), (2..4, 2..3)]);
-        assert_eq!(Groups::of(&[12, 5], &[3, 4, 5]).0, [(0..1, 0..2), (1..2, 2..3)]);
+        assert_eq!(
+            Groups::of(&[1, 8, 2, 3], &[1, 8, 6]).0,
+            [(0..1, 0..0), (1..1, 0..1), (1..2, 1..2), (2..4, 2..3)]
+        );
+        assert_eq!(
+            Groups::of(&[12, 5], &[3, 4, 5]).0,
+            [(0..1, 0..2), (1..2, 2..3)]
+        );
         assert_eq!(Groups::of(&[4, 6], &[8, 3]).0, [(0..2, 0..2)]);
     }
 
@@ -82,7 +102,10 @@ mod tests {
     fn merging_height_and_width_moves() {
         // [1, H, W, C] as [1, C, H, W] as [1, C, H·W] is [1, H·W, C] transposed.
         let groups = Groups::of(&[1, 8, 2, 3], &[1, 8, 6]);
-        assert_eq!(groups.moved(&[1, 2, 3, 8], &[0, 3, 1, 2], &[1, 8, 6]), Some((vec![1, 6, 8], vec![0, 2, 1])));
+        assert_eq!(
+            groups.moved(&[1, 2, 3, 8], &[0, 3, 1, 2], &[1, 8, 6]),
+            Some((vec![1, 6, 8], vec![0, 2, 1]))
+        );
     }
 
     #[test]

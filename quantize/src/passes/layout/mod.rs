@@ -42,7 +42,9 @@ fn sink(edit: &mut Edit<'_>, node: &Node) -> Verdict {
 
 /// Two transposes in a row are one.
 fn merge(edit: &mut Edit<'_>, node: &Node, perm: &[usize]) -> Verdict {
-    let Some((x, first)) = transposed(edit, node.inputs[0]) else { return Ok(None) };
+    let Some((x, first)) = transposed(edit, node.inputs[0]) else {
+        return Ok(None);
+    };
     let perm = compose(&first, perm);
     if is_identity(&perm) {
         return Ok(Some(x));
@@ -52,25 +54,37 @@ fn merge(edit: &mut Edit<'_>, node: &Node, perm: &[usize]) -> Verdict {
 
 /// A transpose that only moves dimensions of size 1 is a reshape.
 fn settle(edit: &mut Edit<'_>, node: &Node) -> Verdict {
-    let Op::Transpose(perm) = &node.op else { return Ok(None) };
+    let Op::Transpose(perm) = &node.op else {
+        return Ok(None);
+    };
     let shape = edit.shape(node.inputs[0]);
     let kept: Vec<usize> = perm.iter().copied().filter(|&p| shape[p] != 1).collect();
     if !kept.is_sorted() {
         return Ok(None);
     }
     let to = edit.shape(node.output).to_vec();
-    edit.push(&node.name, Op::Reshape(to), &[node.inputs[0]]).map(Some)
+    edit.push(&node.name, Op::Reshape(to), &[node.inputs[0]])
+        .map(Some)
 }
 
 /// Operand and permutation, where a value is the result of a transpose.
 fn transposed(edit: &Edit<'_>, v: ValueId) -> Option<(ValueId, Vec<usize>)> {
     match edit.producer(v) {
-        Some(Node { op: Op::Transpose(perm), inputs, .. }) => Some((inputs[0], perm.clone())),
+        Some(Node {
+            op: Op::Transpose(perm),
+            inputs,
+            ..
+        }) => Some((inputs[0], perm.clone())),
         _ => None,
     }
 }
 
 /// Adds the transpose that a node was moved above.
 fn restore(edit: &mut Edit<'_>, node: &Node, y: ValueId, perm: &[usize]) -> Verdict {
-    edit.push(&format!("{}.layout", node.name), Op::Transpose(perm.to_vec()), &[y]).map(Some)
+    edit.push(
+        &format!("{}.layout", node.name),
+        Op::Transpose(perm.to_vec()),
+        &[y],
+    )
+    .map(Some)
 }

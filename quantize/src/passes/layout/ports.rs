@@ -11,7 +11,9 @@ fn outputs(graph: &mut Graph) -> usize {
     let producers = graph.producers();
     let mut changes = 0;
     for port in &mut graph.outputs {
-        let Some(node) = producers.get(&port.value).map(|&i| &graph.nodes[i]) else { continue };
+        let Some(node) = producers.get(&port.value).map(|&i| &graph.nodes[i]) else {
+            continue;
+        };
         if let Op::Transpose(perm) = &node.op {
             port.layout.iter_mut().for_each(|d| *d = perm[*d]);
             port.value = node.inputs[0];
@@ -32,16 +34,26 @@ fn inputs(graph: &mut Graph) -> usize {
             Some(Op::Transpose(perm)) => perm.clone(),
             _ => continue,
         };
-        let equal = readers.iter().all(|&r| graph.nodes[r].op == Op::Transpose(perm.clone()));
+        let equal = readers
+            .iter()
+            .all(|&r| graph.nodes[r].op == Op::Transpose(perm.clone()));
         if !equal || graph.outputs.iter().any(|p| p.value == value) {
             continue;
         }
         let back = inverse(&perm);
-        graph.inputs[i].layout.iter_mut().for_each(|d| *d = back[*d]);
+        graph.inputs[i]
+            .layout
+            .iter_mut()
+            .for_each(|d| *d = back[*d]);
         let shape: Vec<usize> = perm.iter().map(|&p| graph.shape(value)[p]).collect();
         graph.value_mut(value).shape = shape;
         let results: Vec<_> = readers.iter().map(|&r| graph.nodes[r].output).collect();
-        for v in graph.nodes.iter_mut().flat_map(|n| &mut n.inputs).chain(graph.outputs.iter_mut().map(|p| &mut p.value)) {
+        for v in graph
+            .nodes
+            .iter_mut()
+            .flat_map(|n| &mut n.inputs)
+            .chain(graph.outputs.iter_mut().map(|p| &mut p.value))
+        {
             if results.contains(v) {
                 *v = value;
             }

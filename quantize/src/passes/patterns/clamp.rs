@@ -30,14 +30,25 @@ fn bound(edit: &mut Edit<'_>, node: &Node, x: crate::graph::ValueId, lo: f32, hi
         Some((UnaryKind::Clamp(a, b), y)) if hi >= a && lo <= b => (y, lo.max(a), hi.min(b)),
         _ => (x, lo, hi),
     };
-    let kind = if (lo, hi) == (0.0, f32::INFINITY) { UnaryKind::Relu } else { UnaryKind::Clamp(lo, hi) };
+    let kind = if (lo, hi) == (0.0, f32::INFINITY) {
+        UnaryKind::Relu
+    } else {
+        UnaryKind::Clamp(lo, hi)
+    };
     edit.push(&node.name, Op::Unary(kind), &[x]).map(Some)
 }
 
 /// `clamp(k·x + b, 0, h) / h`.
-fn hard_sigmoid(edit: &mut Edit<'_>, node: &Node, x: crate::graph::ValueId, factor: f32) -> Verdict {
+fn hard_sigmoid(
+    edit: &mut Edit<'_>,
+    node: &Node,
+    x: crate::graph::ValueId,
+    factor: f32,
+) -> Verdict {
     match unary(edit, x) {
-        Some((UnaryKind::Clamp(0.0, hi), y)) if near(hi * factor, 1.0) => line(edit, node, y, factor),
+        Some((UnaryKind::Clamp(0.0, hi), y)) if near(hi * factor, 1.0) => {
+            line(edit, node, y, factor)
+        }
         _ => Ok(None),
     }
 }
@@ -48,5 +59,10 @@ fn line(edit: &mut Edit<'_>, node: &Node, v: crate::graph::ValueId, factor: f32)
     if !near(a.offset * factor, 0.5) {
         return Ok(None);
     }
-    edit.push(&node.name, Op::Unary(UnaryKind::HardSigmoid(a.scale * factor, 0.5)), &[a.base]).map(Some)
+    edit.push(
+        &node.name,
+        Op::Unary(UnaryKind::HardSigmoid(a.scale * factor, 0.5)),
+        &[a.base],
+    )
+    .map(Some)
 }

@@ -13,9 +13,13 @@ use crate::passes::edit::{Edit, Verdict};
 use crate::passes::operands::{Affine, affine, binary, near, scalar, square_of, unary};
 
 pub(super) fn rule(edit: &mut Edit<'_>, node: &Node) -> Verdict {
-    let Some((BinaryKind::Mul, a, b)) = binary(node) else { return Ok(None) };
+    let Some((BinaryKind::Mul, a, b)) = binary(node) else {
+        return Ok(None);
+    };
     let product = factors(edit, &[a, b]);
-    let [p, q] = product.factors[..] else { return Ok(None) };
+    let [p, q] = product.factors[..] else {
+        return Ok(None);
+    };
     for (x, gate) in [(p, q), (q, p)] {
         if edit.shape(x) != edit.shape(node.output) {
             continue;
@@ -27,8 +31,13 @@ pub(super) fn rule(edit: &mut Edit<'_>, node: &Node) -> Verdict {
                 return Ok(Some(y));
             }
             let scale = edit.constant_value(&format!("{}.scale", node.name), &[], vec![scale]);
-            let op = Op::Binary { kind: BinaryKind::Mul, activation: None };
-            return edit.push(&format!("{}.scaled", node.name), op, &[y, scale]).map(Some);
+            let op = Op::Binary {
+                kind: BinaryKind::Mul,
+                activation: None,
+            };
+            return edit
+                .push(&format!("{}.scaled", node.name), op, &[y, scale])
+                .map(Some);
         }
     }
     Ok(None)
@@ -42,19 +51,34 @@ fn gated(edit: &Edit<'_>, x: ValueId, gate: ValueId) -> Option<(UnaryKind, f32)>
     let of_x = a.base == x;
     let plain = of_x && a.offset == 0.0;
     match function {
-        UnaryKind::Sigmoid if plain && g.offset == 0.0 && near(a.scale, 1.0) => Some((UnaryKind::Silu, g.scale)),
-        UnaryKind::Sigmoid if plain && g.offset == 0.0 && near(a.scale, 1.702) => Some((UnaryKind::QuickGelu, g.scale)),
+        UnaryKind::Sigmoid if plain && g.offset == 0.0 && near(a.scale, 1.0) => {
+            Some((UnaryKind::Silu, g.scale))
+        }
+        UnaryKind::Sigmoid if plain && g.offset == 0.0 && near(a.scale, 1.702) => {
+            Some((UnaryKind::QuickGelu, g.scale))
+        }
         UnaryKind::Erf if plain && near(a.scale, FRAC_1_SQRT_2) && near(g.offset, g.scale) => {
             Some((UnaryKind::GeluErf, 2.0 * g.scale))
         }
-        UnaryKind::Tanh if near(g.offset, g.scale) && is_gelu_polynomial(edit, a, x) => Some((UnaryKind::GeluTanh, 2.0 * g.scale)),
-        UnaryKind::Tanh if g.offset == 0.0 && unary(edit, argument) == Some((UnaryKind::Softplus, x)) => {
+        UnaryKind::Tanh if near(g.offset, g.scale) && is_gelu_polynomial(edit, a, x) => {
+            Some((UnaryKind::GeluTanh, 2.0 * g.scale))
+        }
+        UnaryKind::Tanh
+            if g.offset == 0.0 && unary(edit, argument) == Some((UnaryKind::Softplus, x)) =>
+        {
             Some((UnaryKind::Mish, g.scale))
         }
-        UnaryKind::HardSigmoid(slope, offset) if plain && g.offset == 0.0 && near(slope * a.scale, 1.0 / 6.0) && near(offset, 0.5) => {
+        UnaryKind::HardSigmoid(slope, offset)
+            if plain
+                && g.offset == 0.0
+                && near(slope * a.scale, 1.0 / 6.0)
+                && near(offset, 0.5) =>
+        {
             Some((UnaryKind::HardSwish, g.scale))
         }
-        UnaryKind::Clamp(0.0, hi) if of_x && g.offset == 0.0 && near(6.0 * a.scale, hi) && near(2.0 * a.offset, hi) => {
+        UnaryKind::Clamp(0.0, hi)
+            if of_x && g.offset == 0.0 && near(6.0 * a.scale, hi) && near(2.0 * a.offset, hi) =>
+        {
             Some((UnaryKind::HardSwish, g.scale * hi))
         }
         _ => None,
@@ -69,15 +93,21 @@ fn is_gelu_polynomial(edit: &Edit<'_>, a: Affine, x: ValueId) -> bool {
         return false;
     }
     match edit.producer(a.base).and_then(binary) {
-        Some((BinaryKind::Add, p, q)) if near(a.scale, SLOPE) => [(p, q), (q, p)].iter().any(|&(linear, cubic)| {
-            let cubic = factors(edit, &[cubic]);
-            linear == x && near(cubic.number, CUBE) && is_power(edit, &cubic.factors, x, 3)
-        }),
+        Some((BinaryKind::Add, p, q)) if near(a.scale, SLOPE) => {
+            [(p, q), (q, p)].iter().any(|&(linear, cubic)| {
+                let cubic = factors(edit, &[cubic]);
+                linear == x && near(cubic.number, CUBE) && is_power(edit, &cubic.factors, x, 3)
+            })
+        }
         // `x · (1 + 0.044715·x²)`, with the slope anywhere.
         Some((BinaryKind::Mul, p, q)) => [(p, q), (q, p)].iter().any(|&(linear, square)| {
             let (l, s) = (affine(edit, linear), affine(edit, square));
             let slope = a.scale * l.scale * s.offset;
-            l.base == x && l.offset == 0.0 && near(slope, SLOPE) && near(s.scale / s.offset, CUBE) && is_power(edit, &[s.base], x, 2)
+            l.base == x
+                && l.offset == 0.0
+                && near(slope, SLOPE)
+                && near(s.scale / s.offset, CUBE)
+                && is_power(edit, &[s.base], x, 2)
         }),
         _ => false,
     }
@@ -93,7 +123,9 @@ fn is_power(edit: &Edit<'_>, factors: &[ValueId], x: ValueId, exponent: u32) -> 
             return Some(2);
         }
         match binary(edit.producer(v)?)? {
-            (BinaryKind::Pow, base, three) if base == x && scalar(edit, three) == Some(3.0) => Some(3),
+            (BinaryKind::Pow, base, three) if base == x && scalar(edit, three) == Some(3.0) => {
+                Some(3)
+            }
             _ => None,
         }
     };
@@ -108,7 +140,10 @@ struct Product {
 
 /// Takes products apart, as far as they have few factors.
 fn factors(edit: &Edit<'_>, start: &[ValueId]) -> Product {
-    let mut product = Product { number: 1.0, factors: Vec::new() };
+    let mut product = Product {
+        number: 1.0,
+        factors: Vec::new(),
+    };
     let mut open = start.to_vec();
     while let Some(v) = open.pop() {
         if let Some(number) = scalar(edit, v) {
@@ -116,7 +151,9 @@ fn factors(edit: &Edit<'_>, start: &[ValueId]) -> Product {
             continue;
         }
         match edit.producer(v).and_then(binary) {
-            Some((BinaryKind::Mul, a, b)) if product.factors.len() + open.len() < 4 => open.extend([a, b]),
+            Some((BinaryKind::Mul, a, b)) if product.factors.len() + open.len() < 4 => {
+                open.extend([a, b])
+            }
             _ => product.factors.push(v),
         }
     }

@@ -11,7 +11,13 @@ use crate::graph::{Graph, GraphError};
 /// Runs the pass: means, clamps, gated activations, layer normalisation.
 pub fn run(graph: &mut Graph) -> Result<usize, GraphError> {
     let mut changes = 0;
-    for rule in [mean::rule, clamp::rule, gate::rule, norm::rule, norm::parameters] {
+    for rule in [
+        mean::rule,
+        clamp::rule,
+        gate::rule,
+        norm::rule,
+        norm::parameters,
+    ] {
         changes += sweep(graph, rule)?;
     }
     Ok(changes)

@@ -1,7 +1,7 @@
 //! x86-64: AVX2, AVX-VNNI, AVX-512 VNNI and AMX.
 
-pub(crate) mod depthwise;
 pub(crate) mod conv;
+pub(crate) mod depthwise;
 pub(crate) mod elementwise;
 mod token;
 

@@ -27,7 +27,11 @@ impl Avx2 {
         {
             return Some(Avx2(()));
         }
-        if cfg!(all(target_feature = "avx2", target_feature = "fma", target_feature = "f16c")) {
+        if cfg!(all(
+            target_feature = "avx2",
+            target_feature = "fma",
+            target_feature = "f16c"
+        )) {
             return Some(Avx2(()));
         }
         None

@@ -82,7 +82,11 @@ pub fn conv_f32(
 /// assert_eq!(scratch_bytes(&Window::POINT, 512, 32), 0);
 /// ```
 pub fn scratch_bytes(window: &Window, input_channels: usize, rows: usize) -> usize {
-    if window.is_point() { 0 } else { rows * (window.taps() * input_channels).next_multiple_of(64) }
+    if window.is_point() {
+        0
+    } else {
+        rows * (window.taps() * input_channels).next_multiple_of(64)
+    }
 }
 
 /// A call whose slices have been found long enough: what the `unsafe` kernels rest on.
@@ -111,7 +115,14 @@ impl<'a, 'c> CallI8<'a, 'c> {
         scratch: &'a mut [u8],
     ) -> Result<Self, Error> {
         let channels = conv.output[2];
-        let pixels = check_geometry(&conv.window, conv.input, conv.output, x.len(), first, y.len())?;
+        let pixels = check_geometry(
+            &conv.window,
+            conv.input,
+            conv.output,
+            x.len(),
+            first,
+            y.len(),
+        )?;
         at_least(product(&[conv.depth(), channels]), conv.weights.len())?;
         let packed = PackedShape::new(channels, conv.depth());
         at_least(packed.bytes() + WEIGHT_SLACK, conv.weights.len())?;
@@ -121,7 +132,15 @@ impl<'a, 'c> CallI8<'a, 'c> {
         if let Some(residual) = conv.epilogue.residual {
             at_least((first + pixels) * channels, residual.data.len())?;
         }
-        Ok(CallI8 { conv, x, first, y, scratch, packed, pixels })
+        Ok(CallI8 {
+            conv,
+            x,
+            first,
+            y,
+            scratch,
+            packed,
+            pixels,
+        })
     }
 
     /// The patches of the call's input.
@@ -149,7 +168,14 @@ impl<'a, 'c> CallF32<'a, 'c> {
         scratch: &'a mut [u8],
     ) -> Result<Self, Error> {
         let channels = conv.output[2];
-        let pixels = check_geometry(&conv.window, conv.input, conv.output, x.len(), first, y.len())?;
+        let pixels = check_geometry(
+            &conv.window,
+            conv.input,
+            conv.output,
+            x.len(),
+            first,
+            y.len(),
+        )?;
         let (len, size) = match conv.weights {
             WeightsF32::F32(w) => (w.len(), size_of::<f32>()),
             WeightsF32::F16(w) => (w.len(), size_of::<u16>()),
@@ -160,7 +186,14 @@ impl<'a, 'c> CallF32<'a, 'c> {
         if let Some(residual) = conv.residual {
             at_least((first + pixels) * channels, residual.len())?;
         }
-        Ok(CallF32 { conv, x, first, y, scratch, pixels })
+        Ok(CallF32 {
+            conv,
+            x,
+            first,
+            y,
+            scratch,
+            pixels,
+        })
     }
 
     /// The patches of the call's input.
@@ -179,11 +212,18 @@ fn check_geometry(
     y: usize,
 ) -> Result<usize, Error> {
     at_least(product(&input), x)?;
-    let refused = Err(Error::Length { expected: product(&output), got: y });
+    let refused = Err(Error::Length {
+        expected: product(&output),
+        got: y,
+    });
     if input.contains(&0) || output.contains(&0) || y == 0 || y % output[2] != 0 {
         return refused;
     }
-    let inside = (0..2).all(|axis| window.output(axis, input[axis]).is_some_and(|n| output[axis] <= n));
+    let inside = (0..2).all(|axis| {
+        window
+            .output(axis, input[axis])
+            .is_some_and(|n| output[axis] <= n)
+    });
     if !inside || (window.is_point() && input[..2] != output[..2]) {
         return refused;
     }

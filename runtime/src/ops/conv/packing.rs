@@ -45,7 +45,11 @@ impl PackedShape {
     /// Channels stored in block `b`: [`WIDTH`], or the rest rounded up to a multiple of 4.
     pub const fn block_width(&self, b: usize) -> usize {
         let rest = self.channels - b * WIDTH;
-        if rest >= WIDTH { WIDTH } else { rest.div_ceil(4) * 4 }
+        if rest >= WIDTH {
+            WIDTH
+        } else {
+            rest.div_ceil(4) * 4
+        }
     }
 
     /// Byte offset of block `b`.
@@ -56,7 +60,10 @@ impl PackedShape {
     /// Byte offset of the weight of output channel `n` at patch position `k`.
     pub const fn index(&self, n: usize, k: usize) -> usize {
         let b = n / WIDTH;
-        self.block_offset(b) + (k / QUAD) * self.block_width(b) * QUAD + (n % WIDTH) * QUAD + k % QUAD
+        self.block_offset(b)
+            + (k / QUAD) * self.block_width(b) * QUAD
+            + (n % WIDTH) * QUAD
+            + k % QUAD
     }
 
     /// Bytes of all blocks, without the slack.
@@ -77,7 +84,11 @@ impl PackedShape {
 /// Packs row-major weights `w[n][k]` into `out`, which must hold [`PackedShape::bytes`]; padding is 0.
 pub fn pack_i8(shape: PackedShape, w: &[i8], out: &mut [i8]) {
     out.fill(0);
-    for (n, row) in w.chunks_exact(shape.depth.max(1)).take(shape.channels).enumerate() {
+    for (n, row) in w
+        .chunks_exact(shape.depth.max(1))
+        .take(shape.channels)
+        .enumerate()
+    {
         for (k, &v) in row.iter().enumerate() {
             if let Some(slot) = out.get_mut(shape.index(n, k)) {
                 *slot = v;

@@ -24,7 +24,13 @@ impl<'a> Patches<'a, i8> {
     /// Patches of an int8 convolution over `x`.
     pub(crate) fn of_i8(conv: &ConvI8<'_>, x: &'a [i8]) -> Self {
         let (window, input, out_width) = (conv.window, conv.input, conv.output[1]);
-        Patches { window, input, out_width, x, pad: conv.input_zero }
+        Patches {
+            window,
+            input,
+            out_width,
+            x,
+            pad: conv.input_zero,
+        }
     }
 }
 
@@ -32,7 +38,13 @@ impl<'a> Patches<'a, f32> {
     /// Patches of a float convolution over `x`.
     pub(crate) fn of_f32(conv: &ConvF32<'_>, x: &'a [f32]) -> Self {
         let (window, input, out_width) = (conv.window, conv.input, conv.output[1]);
-        Patches { window, input, out_width, x, pad: 0.0 }
+        Patches {
+            window,
+            input,
+            out_width,
+            x,
+            pad: 0.0,
+        }
     }
 }
 
@@ -43,7 +55,10 @@ impl<T: Copy> Patches<'_, T> {
     pub(crate) fn gather_rows(&self, first: usize, count: usize, rows: &mut [T], stride: usize) {
         let mut done = 0;
         while done < count {
-            let (y, x) = ((first + done) / self.out_width, (first + done) % self.out_width);
+            let (y, x) = (
+                (first + done) / self.out_width,
+                (first + done) % self.out_width,
+            );
             let pixels = (self.out_width - x).min(count - done);
             self.gather_line(y, x..x + pixels, &mut rows[done * stride..], stride);
             done += pixels;
@@ -55,7 +70,11 @@ impl<T: Copy> Patches<'_, T> {
     fn gather_line(&self, y: usize, pixels: Range<usize>, rows: &mut [T], stride: usize) {
         let [height, width, channels] = self.input;
         let w = &self.window;
-        let (step, pad, reach) = (w.stride[1] as usize, w.pad[1] as usize, w.kernel[1] as usize);
+        let (step, pad, reach) = (
+            w.stride[1] as usize,
+            w.pad[1] as usize,
+            w.kernel[1] as usize,
+        );
         let run = reach * channels;
         // Pixels whose window lies between the left and the right border.
         let inner = if w.dilation[1] == 1 && width + pad >= reach {
@@ -65,18 +84,33 @@ impl<T: Copy> Patches<'_, T> {
             pixels.start..pixels.start
         };
         for ky in 0..w.kernel[0] as usize {
-            let iy = (y * w.stride[0] as usize + ky * w.dilation[0] as usize).wrapping_sub(w.pad[0] as usize);
-            let line = if iy < height { &self.x[iy * width * channels..] } else { &[] };
+            let iy = (y * w.stride[0] as usize + ky * w.dilation[0] as usize)
+                .wrapping_sub(w.pad[0] as usize);
+            let line = if iy < height {
+                &self.x[iy * width * channels..]
+            } else {
+                &[]
+            };
             let room = stride - (ky * run).min(stride);
             let row = |x: usize| (x - pixels.start) * stride + ky * run;
             for x in (pixels.start..inner.start).chain(inner.end..pixels.end) {
                 self.gather_border(line, x, &mut rows[row(x)..]);
             }
             if line.is_empty() {
-                inner.clone().for_each(|x| rows[row(x)..][..run].fill(self.pad));
+                inner
+                    .clone()
+                    .for_each(|x| rows[row(x)..][..run].fill(self.pad));
             } else if !inner.is_empty() {
                 let from = &line[(inner.start * step - pad) * channels..];
-                copy_runs(from, step * channels, &mut rows[row(inner.start)..], stride, run, room, inner.len());
+                copy_runs(
+                    from,
+                    step * channels,
+                    &mut rows[row(inner.start)..],
+                    stride,
+                    run,
+                    room,
+                    inner.len(),
+                );
             }
         }
     }
@@ -86,8 +120,13 @@ impl<T: Copy> Patches<'_, T> {
     fn gather_border(&self, line: &[T], x: usize, row: &mut [T]) {
         let [_, width, channels] = self.input;
         let w = &self.window;
-        for (kx, values) in row.chunks_exact_mut(channels).take(w.kernel[1] as usize).enumerate() {
-            let ix = (x * w.stride[1] as usize + kx * w.dilation[1] as usize).wrapping_sub(w.pad[1] as usize);
+        for (kx, values) in row
+            .chunks_exact_mut(channels)
+            .take(w.kernel[1] as usize)
+            .enumerate()
+        {
+            let ix = (x * w.stride[1] as usize + kx * w.dilation[1] as usize)
+                .wrapping_sub(w.pad[1] as usize);
             if ix < width && !line.is_empty() {
                 values.copy_from_slice(&line[ix * channels..][..channels]);
             } else {
@@ -120,7 +159,9 @@ fn copy_runs<T: Copy>(
     for i in 0..count {
         let (from, to) = (&from[i * from_step..], &mut to[i * to_step..]);
         if whole <= from.len() && whole <= to.len() {
-            let chunks = to[..whole].chunks_exact_mut(CHUNK).zip(from[..whole].chunks_exact(CHUNK));
+            let chunks = to[..whole]
+                .chunks_exact_mut(CHUNK)
+                .zip(from[..whole].chunks_exact(CHUNK));
             chunks.for_each(|(to, from)| to.copy_from_slice(from));
         } else {
             to[..run].copy_from_slice(&from[..run]);

@@ -8,7 +8,11 @@ use crate::numerics::{requantize, requantize_add};
 
 /// Output channels whose sums are held at once: a block where there are vector registers, else as
 /// many as a small register file holds.
-const LANES: usize = if cfg!(any(target_feature = "sse2", target_feature = "neon", target_feature = "simd128")) {
+const LANES: usize = if cfg!(any(
+    target_feature = "sse2",
+    target_feature = "neon",
+    target_feature = "simd128"
+)) {
     WIDTH
 } else {
     4
@@ -18,7 +22,14 @@ const LANES: usize = if cfg!(any(target_feature = "sse2", target_feature = "neon
 /// reference runs.
 pub(crate) fn conv_i8(call: CallI8<'_, '_>) {
     let patches = call.patches();
-    let CallI8 { conv, x, first, y, scratch, .. } = call;
+    let CallI8 {
+        conv,
+        x,
+        first,
+        y,
+        scratch,
+        ..
+    } = call;
     let channels = conv.output[2];
     let depth = conv.depth();
     if conv.window.is_point() {
@@ -104,7 +115,14 @@ fn finish(e: &EpilogueI8<'_>, acc: i32, multiplier: f32, index: usize) -> i8 {
 /// reference runs.
 pub(crate) fn conv_f32(call: CallF32<'_, '_>) {
     let patches = call.patches();
-    let CallF32 { conv, x, first, y, scratch, .. } = call;
+    let CallF32 {
+        conv,
+        x,
+        first,
+        y,
+        scratch,
+        ..
+    } = call;
     let channels = conv.output[2];
     let depth = conv.depth();
     if conv.window.is_point() {
@@ -115,7 +133,9 @@ pub(crate) fn conv_f32(call: CallF32<'_, '_>) {
         return;
     }
     let padding = scratch.as_ptr().align_offset(align_of::<f32>());
-    let bytes = scratch.get_mut(padding..).and_then(|s| s.get_mut(..depth * size_of::<f32>()));
+    let bytes = scratch
+        .get_mut(padding..)
+        .and_then(|s| s.get_mut(..depth * size_of::<f32>()));
     let Some(row) = bytes.and_then(|b| bytemuck::try_cast_slice_mut(b).ok()) else {
         return reference_f32::conv_f32(conv, x, first, y);
     };
@@ -134,19 +154,29 @@ fn pixel_f32(conv: &ConvF32<'_>, row: &[f32], index: usize, out: &mut [f32]) {
         match conv.weights {
             WeightsF32::F32(w) => accumulate(&mut acc, row, &w[block], width, |w| w),
             WeightsF32::F16(w) => {
-                accumulate(&mut acc, row, &w[block], width, |w| f16::from_bits(w).to_f32());
+                accumulate(&mut acc, row, &w[block], width, |w| {
+                    f16::from_bits(w).to_f32()
+                });
             }
         }
         for (c, out) in out.iter_mut().enumerate() {
             let residual = conv.residual.map_or(0.0, |r| r[index + n + c]);
-            *out = (acc[c] + conv.bias[n + c] + residual).max(conv.lo).min(conv.hi);
+            *out = (acc[c] + conv.bias[n + c] + residual)
+                .max(conv.lo)
+                .min(conv.hi);
         }
     }
 }
 
 /// Adds the products of a row with a block of weights.
 #[inline(always)]
-fn accumulate<W: Copy>(acc: &mut [f32; WIDTH], row: &[f32], block: &[W], width: usize, widen: impl Fn(W) -> f32) {
+fn accumulate<W: Copy>(
+    acc: &mut [f32; WIDTH],
+    row: &[f32],
+    block: &[W],
+    width: usize,
+    widen: impl Fn(W) -> f32,
+) {
     if width == WIDTH {
         for (&x, w) in row.iter().zip(block.as_chunks::<WIDTH>().0) {
             for c in 0..WIDTH {
@@ -155,7 +185,9 @@ fn accumulate<W: Copy>(acc: &mut [f32; WIDTH], row: &[f32], block: &[W], width: 
         }
     } else {
         for (&x, w) in row.iter().zip(block.chunks_exact(width)) {
-            acc.iter_mut().zip(w).for_each(|(acc, &w)| *acc += x * widen(w));
+            acc.iter_mut()
+                .zip(w)
+                .for_each(|(acc, &w)| *acc += x * widen(w));
         }
     }
 }

@@ -27,8 +27,10 @@ fn visit_patch(conv: &ConvI8<'_>, oy: usize, ox: usize, mut f: impl FnMut(usize,
     let w = &conv.window;
     for ky in 0..w.kernel[0] as usize {
         for kx in 0..w.kernel[1] as usize {
-            let iy = (oy * w.stride[0] as usize + ky * w.dilation[0] as usize).wrapping_sub(w.pad[0] as usize);
-            let ix = (ox * w.stride[1] as usize + kx * w.dilation[1] as usize).wrapping_sub(w.pad[1] as usize);
+            let iy = (oy * w.stride[0] as usize + ky * w.dilation[0] as usize)
+                .wrapping_sub(w.pad[0] as usize);
+            let ix = (ox * w.stride[1] as usize + kx * w.dilation[1] as usize)
+                .wrapping_sub(w.pad[1] as usize);
             let inside = iy < in_h && ix < in_w;
             for ci in 0..c {
                 let k = (ky * w.kernel[1] as usize + kx) * c + ci;
@@ -45,7 +47,15 @@ fn finish(conv: &ConvI8<'_>, acc: i32, n: usize, index: usize) -> i8 {
         None => requantize(acc, conv.multipliers[n], e.zero, lo, hi),
         Some(r) => {
             let addend = i32::from(r.data[index]) - r.zero;
-            requantize_add(acc, conv.multipliers[n], addend, r.multiplier, e.zero, lo, hi)
+            requantize_add(
+                acc,
+                conv.multipliers[n],
+                addend,
+                r.multiplier,
+                e.zero,
+                lo,
+                hi,
+            )
         }
     } as i8;
     e.table.map_or(code, |t| t[code as u8 as usize])

@@ -11,7 +11,9 @@ pub fn conv_f32(conv: &ConvF32<'_>, x: &[f32], first: usize, y: &mut [f32]) {
         let p = first + i;
         for (n, out) in pixel.iter_mut().enumerate() {
             let residual = conv.residual.map_or(0.0, |r| r[p * channels + n]);
-            let sum = f64::from(conv.bias[n]) + f64::from(residual) + dot(conv, x, p / out_w, p % out_w, n);
+            let sum = f64::from(conv.bias[n])
+                + f64::from(residual)
+                + dot(conv, x, p / out_w, p % out_w, n);
             *out = (sum as f32).max(conv.lo).min(conv.hi);
         }
     }
@@ -25,8 +27,10 @@ fn dot(conv: &ConvF32<'_>, x: &[f32], oy: usize, ox: usize, n: usize) -> f64 {
     let mut sum = 0.0;
     for ky in 0..kh {
         for kx in 0..kw {
-            let iy = (oy * w.stride[0] as usize + ky * w.dilation[0] as usize).wrapping_sub(w.pad[0] as usize);
-            let ix = (ox * w.stride[1] as usize + kx * w.dilation[1] as usize).wrapping_sub(w.pad[1] as usize);
+            let iy = (oy * w.stride[0] as usize + ky * w.dilation[0] as usize)
+                .wrapping_sub(w.pad[0] as usize);
+            let ix = (ox * w.stride[1] as usize + kx * w.dilation[1] as usize)
+                .wrapping_sub(w.pad[1] as usize);
             if iy >= in_h || ix >= in_w {
                 continue;
             }

@@ -29,35 +29,53 @@ impl Lcg {
 
     /// Values in −1..1.
     fn floats(&mut self, n: usize) -> Vec<f32> {
-        (0..n).map(|_| (self.next() as f32 / (1 << 23) as f32) - 1.0).collect()
+        (0..n)
+            .map(|_| (self.next() as f32 / (1 << 23) as f32) - 1.0)
+            .collect()
     }
 }
 
 /// Instruction sets of this machine; the others are named on the output.
 fn capabilities() -> Vec<Capability> {
-    let (found, skipped): (Vec<_>, Vec<_>) = Isa::ALL.into_iter().partition(|isa| isa.is_available());
+    let (found, skipped): (Vec<_>, Vec<_>) =
+        Isa::ALL.into_iter().partition(|isa| isa.is_available());
     if !skipped.is_empty() {
         std::eprintln!("skipped {} instruction sets: {skipped:?}", skipped.len());
     }
-    found.into_iter().map(|isa| Capability::new(isa).unwrap()).collect()
+    found
+        .into_iter()
+        .map(|isa| Capability::new(isa).unwrap())
+        .collect()
 }
 
 fn window(kernel: u16, stride: u16, dilation: u16, pad: u16) -> Window {
-    Window { kernel: [kernel; 2], stride: [stride; 2], dilation: [dilation; 2], pad: [pad; 4] }
+    Window {
+        kernel: [kernel; 2],
+        stride: [stride; 2],
+        dilation: [dilation; 2],
+        pad: [pad; 4],
+    }
 }
 
 /// Window, input height, width, channels, output channels.
 fn grid() -> Vec<(Window, [usize; 3], usize)> {
     let mut grid = Vec::new();
-    for channels in [1, 3, 4, 5, 7, 8, 12, 15, 16, 17, 23, 24, 33, 40, 47, 48, 63, 64, 65, 100] {
+    for channels in [
+        1, 3, 4, 5, 7, 8, 12, 15, 16, 17, 23, 24, 33, 40, 47, 48, 63, 64, 65, 100,
+    ] {
         grid.push((Window::POINT, [1, 3, 8], channels));
         grid.push((Window::POINT, [5, 7, 36], channels));
     }
-    for depth in [1, 2, 3, 4, 5, 7, 8, 15, 16, 20, 27, 31, 33, 60, 63, 64, 65, 68, 72, 96, 100, 127, 144, 148, 196, 257, 672] {
+    for depth in [
+        1, 2, 3, 4, 5, 7, 8, 15, 16, 20, 27, 31, 33, 60, 63, 64, 65, 68, 72, 96, 100, 127, 144,
+        148, 196, 257, 672,
+    ] {
         grid.push((Window::POINT, [3, 6, depth], 24));
         grid.push((Window::POINT, [1, 17, depth], 33));
     }
-    for pixels in [1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 15, 16, 17, 31, 32, 33, 34, 47, 49, 63, 64, 65, 81, 97] {
+    for pixels in [
+        1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 15, 16, 17, 31, 32, 33, 34, 47, 49, 63, 64, 65, 81, 97,
+    ] {
         grid.push((Window::POINT, [1, pixels, 20], 20));
         grid.push((Window::POINT, [1, pixels, 67], 70));
     }
@@ -78,14 +96,23 @@ fn grid() -> Vec<(Window, [usize; 3], usize)> {
         grid.push((w, [11, 13, channels], 10));
         grid.push((w, [9, 9, channels], 35));
     }
-    let uneven = Window { kernel: [1, 3], stride: [2, 1], dilation: [1, 3], pad: [0, 3, 2, 1] };
+    let uneven = Window {
+        kernel: [1, 3],
+        stride: [2, 1],
+        dilation: [1, 3],
+        pad: [0, 3, 2, 1],
+    };
     grid.push((uneven, [6, 9, 5], 18));
     grid.push((window(3, 1, 1, 1), [4, 4, 130], 20));
     grid
 }
 
 fn output(window: &Window, input: [usize; 3], channels: usize) -> [usize; 3] {
-    [window.output(0, input[0]).unwrap(), window.output(1, input[1]).unwrap(), channels]
+    [
+        window.output(0, input[0]).unwrap(),
+        window.output(1, input[1]).unwrap(),
+        channels,
+    ]
 }
 
 /// Owned data of an int8 convolution.
@@ -106,7 +133,14 @@ impl Case {
     fn new(window: Window, input: [usize; 3], channels: usize, lcg: &mut Lcg) -> Self {
         let depth = window.taps() * input[2];
         let plain = lcg.codes(channels * depth);
-        Case::of(window, input, channels, lcg.codes(input.iter().product()), &plain, lcg)
+        Case::of(
+            window,
+            input,
+            channels,
+            lcg.codes(input.iter().product()),
+            &plain,
+            lcg,
+        )
     }
 
     fn of(
@@ -123,17 +157,37 @@ impl Case {
         let mut weights = lcg.codes(packed.bytes() + WEIGHT_SLACK);
         pack_i8(packed, plain, &mut weights[..packed.bytes()]);
         let padded = packed.padded_channels();
-        let mut sums: Vec<i32> = plain.chunks(depth).map(|w| w.iter().map(|&w| i32::from(w)).sum()).collect();
+        let mut sums: Vec<i32> = plain
+            .chunks(depth)
+            .map(|w| w.iter().map(|&w| i32::from(w)).sum())
+            .collect();
         sums.resize(padded, 0);
-        let mut bias: Vec<i32> = (0..channels).map(|_| lcg.next() as i32 % 10_000 - 5_000).collect();
+        let mut bias: Vec<i32> = (0..channels)
+            .map(|_| lcg.next() as i32 % 10_000 - 5_000)
+            .collect();
         bias.resize(padded, 0);
         let scale = 60.0 / (7_000.0 * (depth as f32).sqrt());
-        let mut multipliers: Vec<f32> = lcg.floats(channels).iter().map(|m| scale * (1.2 + m)).collect();
+        let mut multipliers: Vec<f32> = lcg
+            .floats(channels)
+            .iter()
+            .map(|m| scale * (1.2 + m))
+            .collect();
         multipliers.resize(padded, 0.0);
         let output = output(&window, input, channels);
         let residual = lcg.codes(output.iter().product());
         let table = lcg.codes(256).try_into().unwrap();
-        Case { window, input, output, x, weights, bias, sums, multipliers, residual, table }
+        Case {
+            window,
+            input,
+            output,
+            x,
+            weights,
+            bias,
+            sums,
+            multipliers,
+            residual,
+            table,
+        }
     }
 
     fn conv<'a>(&'a self, input_zero: i8, epilogue: EpilogueI8<'a>) -> ConvI8<'a> {
@@ -151,18 +205,49 @@ impl Case {
     }
 
     fn plain(&self) -> EpilogueI8<'_> {
-        EpilogueI8 { zero: 0, lo: -128, hi: 127, table: None, residual: None }
+        EpilogueI8 {
+            zero: 0,
+            lo: -128,
+            hi: 127,
+            table: None,
+            residual: None,
+        }
     }
 
     fn epilogues(&self) -> [EpilogueI8<'_>; 5] {
-        let residual = Some(Residual { data: &self.residual, zero: -7, multiplier: 0.73 });
+        let residual = Some(Residual {
+            data: &self.residual,
+            zero: -7,
+            multiplier: 0.73,
+        });
         let table = Some(&self.table);
         [
             self.plain(),
-            EpilogueI8 { zero: -128, lo: -128, hi: 90, ..self.plain() },
-            EpilogueI8 { zero: 3, residual, ..self.plain() },
-            EpilogueI8 { zero: 5, lo: -100, hi: 100, table, ..self.plain() },
-            EpilogueI8 { zero: 1, lo: -50, table, residual, ..self.plain() },
+            EpilogueI8 {
+                zero: -128,
+                lo: -128,
+                hi: 90,
+                ..self.plain()
+            },
+            EpilogueI8 {
+                zero: 3,
+                residual,
+                ..self.plain()
+            },
+            EpilogueI8 {
+                zero: 5,
+                lo: -100,
+                hi: 100,
+                table,
+                ..self.plain()
+            },
+            EpilogueI8 {
+                zero: 1,
+                lo: -50,
+                table,
+                residual,
+                ..self.plain()
+            },
         ]
     }
 }
@@ -181,7 +266,15 @@ fn check(cap: Capability, conv: &ConvI8<'_>, x: &[i8], scratch: usize, expected:
         let mut y = vec![0x55; expected.len() + 128];
         let chunks = y[..expected.len()].chunks_mut(chunk * channels);
         for (i, part) in chunks.enumerate() {
-            conv_i8(cap, conv, &poisoned[..x.len()], i * chunk, part, &mut scratch).unwrap();
+            conv_i8(
+                cap,
+                conv,
+                &poisoned[..x.len()],
+                i * chunk,
+                part,
+                &mut scratch,
+            )
+            .unwrap();
         }
         assert_same(cap, conv, scratch.len(), expected, &y[..expected.len()]);
         assert!(y[expected.len()..].iter().all(|&v| v == 0x55));
@@ -192,7 +285,12 @@ fn assert_same(cap: Capability, conv: &ConvI8<'_>, scratch: usize, expected: &[i
     if let Some(at) = (0..y.len()).find(|&i| y[i] != expected[i]) {
         panic!(
             "{:?}, {:?} to {:?} through {:?}, scratch {scratch}: value {at} is {}, not {}",
-            cap.isa(), conv.input, conv.output, conv.window, y[at], expected[at]
+            cap.isa(),
+            conv.input,
+            conv.output,
+            conv.window,
+            y[at],
+            expected[at]
         );
     }
 }
@@ -259,7 +357,10 @@ fn ties_and_overflows_round_alike() {
 #[test]
 fn patches_larger_than_the_stack_are_computed() {
     let mut lcg = Lcg(4);
-    for (window, input) in [(Window::POINT, [1, 2, 20_000]), (window(3, 1, 1, 1), [3, 3, 2_000])] {
+    for (window, input) in [
+        (Window::POINT, [1, 2, 20_000]),
+        (window(3, 1, 1, 1), [3, 3, 2_000]),
+    ] {
         let case = Case::new(window, input, 5, &mut lcg);
         let conv = case.conv(1, case.plain());
         let mut expected = vec![0; case.residual.len()];
@@ -279,7 +380,11 @@ fn short_slices_are_refused() {
     let refused = |conv: &ConvI8<'_>, x: &[i8], first: usize, y: usize| {
         for cap in capabilities() {
             let result = conv_i8(cap, conv, x, first, &mut vec![0; y], &mut []);
-            assert!(matches!(result, Err(Error::Length { .. })), "{:?}", cap.isa());
+            assert!(
+                matches!(result, Err(Error::Length { .. })),
+                "{:?}",
+                cap.isa()
+            );
         }
     };
     refused(&good, &case.x[1..], 0, 500);
@@ -287,19 +392,114 @@ fn short_slices_are_refused() {
     refused(&good, &case.x, usize::MAX, 20);
     refused(&good, &case.x, 0, 19);
     refused(&good, &case.x, 0, 0);
-    refused(&ConvI8 { weights: &case.weights[1..], ..good }, &case.x, 0, 500);
-    refused(&ConvI8 { bias: &case.bias[..20], ..good }, &case.x, 0, 500);
-    refused(&ConvI8 { weight_sums: &case.sums[..20], ..good }, &case.x, 0, 500);
-    refused(&ConvI8 { multipliers: &case.multipliers[..20], ..good }, &case.x, 0, 500);
-    refused(&ConvI8 { input: [5, usize::MAX, 4], ..good }, &case.x, 0, 500);
-    refused(&ConvI8 { input: [0, usize::MAX, 4], ..good }, &case.x, 0, 500);
-    refused(&ConvI8 { output: [6, 5, 20], ..good }, &case.x, 0, 500);
-    refused(&ConvI8 { output: [5, 5, 0], ..good }, &case.x, 0, 500);
-    refused(&ConvI8 { window: window(0, 1, 1, 1), ..good }, &case.x, 0, 500);
-    refused(&ConvI8 { window: window(3, 0, 1, 1), ..good }, &case.x, 0, 500);
-    refused(&ConvI8 { window: window(9, 1, 1, 1), ..good }, &case.x, 0, 500);
-    let residual = Some(Residual { data: &case.residual[1..], zero: 0, multiplier: 1.0 });
-    let epilogue = EpilogueI8 { residual, ..case.plain() };
+    refused(
+        &ConvI8 {
+            weights: &case.weights[1..],
+            ..good
+        },
+        &case.x,
+        0,
+        500,
+    );
+    refused(
+        &ConvI8 {
+            bias: &case.bias[..20],
+            ..good
+        },
+        &case.x,
+        0,
+        500,
+    );
+    refused(
+        &ConvI8 {
+            weight_sums: &case.sums[..20],
+            ..good
+        },
+        &case.x,
+        0,
+        500,
+    );
+    refused(
+        &ConvI8 {
+            multipliers: &case.multipliers[..20],
+            ..good
+        },
+        &case.x,
+        0,
+        500,
+    );
+    refused(
+        &ConvI8 {
+            input: [5, usize::MAX, 4],
+            ..good
+        },
+        &case.x,
+        0,
+        500,
+    );
+    refused(
+        &ConvI8 {
+            input: [0, usize::MAX, 4],
+            ..good
+        },
+        &case.x,
+        0,
+        500,
+    );
+    refused(
+        &ConvI8 {
+            output: [6, 5, 20],
+            ..good
+        },
+        &case.x,
+        0,
+        500,
+    );
+    refused(
+        &ConvI8 {
+            output: [5, 5, 0],
+            ..good
+        },
+        &case.x,
+        0,
+        500,
+    );
+    refused(
+        &ConvI8 {
+            window: window(0, 1, 1, 1),
+            ..good
+        },
+        &case.x,
+        0,
+        500,
+    );
+    refused(
+        &ConvI8 {
+            window: window(3, 0, 1, 1),
+            ..good
+        },
+        &case.x,
+        0,
+        500,
+    );
+    refused(
+        &ConvI8 {
+            window: window(9, 1, 1, 1),
+            ..good
+        },
+        &case.x,
+        0,
+        500,
+    );
+    let residual = Some(Residual {
+        data: &case.residual[1..],
+        zero: 0,
+        multiplier: 1.0,
+    });
+    let epilogue = EpilogueI8 {
+        residual,
+        ..case.plain()
+    };
     refused(&ConvI8 { epilogue, ..good }, &case.x, 0, 500);
 }
 
@@ -326,7 +526,10 @@ fn float_kernels_stay_close_to_the_reference() {
         let x = lcg.floats(input.iter().product());
         let mut weights = pack_floats(&lcg.floats(channels * depth), channels, depth);
         weights.extend([f32::NAN; WEIGHT_SLACK / 4]);
-        let mut halves: Vec<u16> = weights.iter().map(|&w| f16::from_f32(w).to_bits()).collect();
+        let mut halves: Vec<u16> = weights
+            .iter()
+            .map(|&w| f16::from_f32(w).to_bits())
+            .collect();
         halves.extend([0x7e00; WEIGHT_SLACK / 4]);
         let mut bias = lcg.floats(channels);
         bias.resize(channels.next_multiple_of(WIDTH), 0.0);
@@ -334,7 +537,16 @@ fn float_kernels_stay_close_to_the_reference() {
         let limit = if i % 3 == 0 { 0.5 } else { f32::INFINITY };
         for weights in [WeightsF32::F32(&weights), WeightsF32::F16(&halves)] {
             let residual = (i % 2 == 0).then_some(&residual[..]);
-            let conv = ConvF32 { window, input, output, weights, bias: &bias, lo: -limit, hi: limit, residual };
+            let conv = ConvF32 {
+                window,
+                input,
+                output,
+                weights,
+                bias: &bias,
+                lo: -limit,
+                hi: limit,
+                residual,
+            };
             let mut expected = vec![0.0; output.iter().product()];
             conv_f32_reference(&conv, &x, 0, &mut expected);
             for &cap in &capabilities {
@@ -347,7 +559,11 @@ fn float_kernels_stay_close_to_the_reference() {
                     // The sum of magnitudes is what rounding errors are relative to.
                     let scale = (depth as f32).max(1.0);
                     for (&y, &e) in y.iter().zip(&expected) {
-                        assert!((y - e).abs() <= 1e-5 * scale.sqrt().max(e.abs()), "{:?} {conv:?}: {y} {e}", cap.isa());
+                        assert!(
+                            (y - e).abs() <= 1e-5 * scale.sqrt().max(e.abs()),
+                            "{:?} {conv:?}: {y} {e}",
+                            cap.isa()
+                        );
                     }
                 }
             }

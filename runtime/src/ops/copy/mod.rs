@@ -26,7 +26,8 @@ pub struct Strided {
 impl Strided {
     /// Whether every element lies inside `x_len` and `y_len` elements.
     pub fn fits(&self, x_len: usize, y_len: usize) -> bool {
-        within(&self.dims, self.x_start, &self.x_strides, x_len) && within(&self.dims, self.y_start, &self.y_strides, y_len)
+        within(&self.dims, self.x_start, &self.x_strides, x_len)
+            && within(&self.dims, self.y_start, &self.y_strides, y_len)
     }
 
     /// Whether it moves adjacent elements from the start of `x` to the start of `y`.
@@ -40,18 +41,26 @@ impl Strided {
 
     /// Number of elements moved.
     pub fn elements(&self) -> u64 {
-        self.dims.iter().fold(1u64, |n, &d| n.saturating_mul(u64::from(d)))
+        self.dims
+            .iter()
+            .fold(1u64, |n, &d| n.saturating_mul(u64::from(d)))
     }
 }
 
 /// Moves elements of `size` bytes from `x` to `y`.
 pub fn copy(map: &Strided, size: usize, x: &[u8], y: &mut [u8]) -> Result<(), Error> {
     if size == 0 || !map.fits(x.len() / size, y.len() / size) {
-        return Err(Error::Length { expected: y.len(), got: x.len() });
+        return Err(Error::Length {
+            expected: y.len(),
+            got: x.len(),
+        });
     }
     let map = merged(map);
     let [outer @ .., inner] = map.dims;
-    let (xs, ys) = (map.x_strides[MAX_RANK - 1] as isize, map.y_strides[MAX_RANK - 1] as isize);
+    let (xs, ys) = (
+        map.x_strides[MAX_RANK - 1] as isize,
+        map.y_strides[MAX_RANK - 1] as isize,
+    );
     let mut index = [0u32; MAX_RANK - 1];
     let (mut xi, mut yi) = (map.x_start as isize, map.y_start as isize);
     loop {
@@ -90,7 +99,15 @@ fn run(size: usize, x: &[u8], xi: isize, xs: isize, y: &mut [u8], yi: isize, ys:
     }
 }
 
-fn run_elements<const S: usize>(x: &[u8], xi: isize, xs: isize, y: &mut [u8], yi: isize, ys: isize, n: usize) {
+fn run_elements<const S: usize>(
+    x: &[u8],
+    xi: isize,
+    xs: isize,
+    y: &mut [u8],
+    yi: isize,
+    ys: isize,
+    n: usize,
+) {
     for i in 0..n as isize {
         let (a, b) = ((xi + i * xs) as usize * S, (yi + i * ys) as usize * S);
         y[b..b + S].copy_from_slice(&x[a..a + S]);
@@ -105,9 +122,16 @@ fn within(dims: &[u32; MAX_RANK], start: u32, strides: &[i32; MAX_RANK], len: us
             return false;
         }
         // Both factors are below 2³², so the product fits; the sum of six of them may not.
-        let Some(reach) = (i64::from(d) - 1).checked_mul(i64::from(s)) else { return false };
-        let (l, h) = (low.checked_add(reach.min(0)), high.checked_add(reach.max(0)));
-        let (Some(l), Some(h)) = (l, h) else { return false };
+        let Some(reach) = (i64::from(d) - 1).checked_mul(i64::from(s)) else {
+            return false;
+        };
+        let (l, h) = (
+            low.checked_add(reach.min(0)),
+            high.checked_add(reach.max(0)),
+        );
+        let (Some(l), Some(h)) = (l, h) else {
+            return false;
+        };
         (low, high) = (l, h);
     }
     low >= 0 && high < len as i64
@@ -116,7 +140,12 @@ fn within(dims: &[u32; MAX_RANK], start: u32, strides: &[i32; MAX_RANK], len: us
 /// The same movement with adjacent dimensions merged where both sides are contiguous, right-aligned,
 /// so that the innermost run is as long as it can be.
 fn merged(map: &Strided) -> Strided {
-    let mut out = Strided { dims: [1; MAX_RANK], x_strides: [0; MAX_RANK], y_strides: [0; MAX_RANK], ..*map };
+    let mut out = Strided {
+        dims: [1; MAX_RANK],
+        x_strides: [0; MAX_RANK],
+        y_strides: [0; MAX_RANK],
+        ..*map
+    };
     let mut slot = MAX_RANK;
     for d in (0..MAX_RANK).rev() {
         let (n, xs, ys) = (map.dims[d], map.x_strides[d], map.y_strides[d]);
@@ -143,8 +172,13 @@ mod tests {
     use super::*;
 
     fn strided(dims: &[u32], xs: &[i32], ys: &[i32]) -> Strided {
-        let mut s =
-            Strided { dims: [1; MAX_RANK], x_start: 0, x_strides: [0; MAX_RANK], y_start: 0, y_strides: [0; MAX_RANK] };
+        let mut s = Strided {
+            dims: [1; MAX_RANK],
+            x_start: 0,
+            x_strides: [0; MAX_RANK],
+            y_start: 0,
+            y_strides: [0; MAX_RANK],
+        };
         let at = MAX_RANK - dims.len();
         s.dims[at..].copy_from_slice(dims);
         s.x_strides[at..].copy_from_slice(xs);
@@ -164,12 +198,24 @@ mod tests {
     fn reverses_broadcasts_and_merges() {
         let x: [u8; 4] = [1, 2, 3, 4];
         let mut y = [0u8; 4];
-        copy(&Strided { x_start: 3, ..strided(&[4], &[-1], &[1]) }, 1, &x, &mut y).unwrap();
+        copy(
+            &Strided {
+                x_start: 3,
+                ..strided(&[4], &[-1], &[1])
+            },
+            1,
+            &x,
+            &mut y,
+        )
+        .unwrap();
         assert_eq!(y, [4, 3, 2, 1]);
         let mut y = [0u8; 8];
         copy(&strided(&[2, 4], &[0, 1], &[4, 1]), 1, &x, &mut y).unwrap();
         assert_eq!(y, [1, 2, 3, 4, 1, 2, 3, 4]);
-        assert_eq!(merged(&strided(&[2, 3, 4], &[12, 4, 1], &[12, 4, 1])).dims, [1, 1, 1, 1, 1, 24]);
+        assert_eq!(
+            merged(&strided(&[2, 3, 4], &[12, 4, 1], &[12, 4, 1])).dims,
+            [1, 1, 1, 1, 1, 24]
+        );
     }
 
     #[test]
@@ -177,6 +223,9 @@ mod tests {
         assert!(!strided(&[5], &[1], &[1]).fits(4, 5));
         assert!(!strided(&[5], &[-1], &[1]).fits(5, 5));
         assert!(!strided(&[0], &[1], &[1]).fits(5, 5));
-        assert!(!strided(&[u32::MAX, u32::MAX], &[i32::MAX, i32::MAX], &[1, 1]).fits(usize::MAX >> 1, 5));
+        assert!(
+            !strided(&[u32::MAX, u32::MAX], &[i32::MAX, i32::MAX], &[1, 1])
+                .fits(usize::MAX >> 1, 5)
+        );
     }
 }

@@ -6,15 +6,34 @@ use crate::error::Error;
 use crate::tensor::{MAX_RANK, Shape};
 
 /// Multiplies `a` by `b`.
-pub fn matmul(a_shape: &Shape, a: &[f32], b_shape: &Shape, b: &[f32], y_shape: &Shape, y: &mut [f32]) -> Result<(), Error> {
+pub fn matmul(
+    a_shape: &Shape,
+    a: &[f32],
+    b_shape: &Shape,
+    b: &[f32],
+    y_shape: &Shape,
+    y: &mut [f32],
+) -> Result<(), Error> {
     let (ra, rb, ry) = (a_shape.rank(), b_shape.rank(), y_shape.rank());
-    let lengths = a.len() == a_shape.elements() && b.len() == b_shape.elements() && y.len() == y_shape.elements();
+    let lengths = a.len() == a_shape.elements()
+        && b.len() == b_shape.elements()
+        && y.len() == y_shape.elements();
     if ra < 2 || rb < 2 || ry < 2 || !lengths {
-        return Err(Error::Length { expected: y_shape.elements(), got: y.len() });
+        return Err(Error::Length {
+            expected: y_shape.elements(),
+            got: y.len(),
+        });
     }
-    let (m, k, n) = (a_shape.dim(ra - 2), a_shape.dim(ra - 1), b_shape.dim(rb - 1));
+    let (m, k, n) = (
+        a_shape.dim(ra - 2),
+        a_shape.dim(ra - 1),
+        b_shape.dim(rb - 1),
+    );
     if !shapes_agree(a_shape, b_shape, y_shape) {
-        return Err(Error::Length { expected: m * n, got: y.len() });
+        return Err(Error::Length {
+            expected: m * n,
+            got: y.len(),
+        });
     }
     for (batch, out) in y.chunks_exact_mut(m * n).enumerate() {
         let a = &a[offset(a_shape, y_shape, batch) * m * k..][..m * k];
@@ -68,9 +87,21 @@ mod tests {
 
     #[test]
     fn multiplies_with_broadcast() {
-        let (a, b, y) = (Shape::new(&[2, 1, 2]).unwrap(), Shape::new(&[2, 2]).unwrap(), Shape::new(&[2, 1, 2]).unwrap());
+        let (a, b, y) = (
+            Shape::new(&[2, 1, 2]).unwrap(),
+            Shape::new(&[2, 2]).unwrap(),
+            Shape::new(&[2, 1, 2]).unwrap(),
+        );
         let mut out = [0.0; 4];
-        matmul(&a, &[1.0, 2.0, 3.0, 4.0], &b, &[1.0, 0.0, 0.0, 10.0], &y, &mut out).unwrap();
+        matmul(
+            &a,
+            &[1.0, 2.0, 3.0, 4.0],
+            &b,
+            &[1.0, 0.0, 0.0, 10.0],
+            &y,
+            &mut out,
+        )
+        .unwrap();
         assert_eq!(out, [1.0, 20.0, 3.0, 40.0]);
         assert!(!shapes_agree(&a, &Shape::new(&[3, 2]).unwrap(), &y));
     }

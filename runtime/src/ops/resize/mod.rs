@@ -55,14 +55,20 @@ pub trait Element: Copy {
 
 impl Element for i8 {
     fn blend(x: [Self; 4], w: [f32; 4]) -> Self {
-        let t = f32::from(x[0]) * w[0] + f32::from(x[1]) * w[1] + f32::from(x[2]) * w[2] + f32::from(x[3]) * w[3];
+        let t = f32::from(x[0]) * w[0]
+            + f32::from(x[1]) * w[1]
+            + f32::from(x[2]) * w[2]
+            + f32::from(x[3]) * w[3];
         round_to_code(t, 0, -128, 127) as i8
     }
 }
 
 impl Element for i16 {
     fn blend(x: [Self; 4], w: [f32; 4]) -> Self {
-        let t = f32::from(x[0]) * w[0] + f32::from(x[1]) * w[1] + f32::from(x[2]) * w[2] + f32::from(x[3]) * w[3];
+        let t = f32::from(x[0]) * w[0]
+            + f32::from(x[1]) * w[1]
+            + f32::from(x[2]) * w[2]
+            + f32::from(x[3]) * w[3];
         round_to_code(t, 0, -32768, 32767) as i16
     }
 }
@@ -77,7 +83,10 @@ impl Element for f32 {
 pub fn resize<T: Element>(r: &Resize, x: &[T], y: &mut [T]) -> Result<(), Error> {
     let ([h, w, c], [oh, ow]) = (r.input, r.output);
     if x.len() != h * w * c || y.len() != oh * ow * c || x.is_empty() || y.is_empty() {
-        return Err(Error::Length { expected: h * w * c, got: x.len() });
+        return Err(Error::Length {
+            expected: h * w * c,
+            got: x.len(),
+        });
     }
     for (row, out_row) in y.chunks_exact_mut(ow * c).enumerate() {
         let (y0, y1, fy) = taps(r, row, h, oh);
@@ -89,7 +98,12 @@ pub fn resize<T: Element>(r: &Resize, x: &[T], y: &mut [T]) -> Result<(), Error>
                 continue;
             }
             let corners = [pixel(y0, x0), pixel(y0, x1), pixel(y1, x0), pixel(y1, x1)];
-            let weights = [(1.0 - fy) * (1.0 - fx), (1.0 - fy) * fx, fy * (1.0 - fx), fy * fx];
+            let weights = [
+                (1.0 - fy) * (1.0 - fx),
+                (1.0 - fy) * fx,
+                fy * (1.0 - fx),
+                fy * fx,
+            ];
             for (ch, o) in out.iter_mut().enumerate() {
                 *o = T::blend(corners.map(|p| p[ch]), weights);
             }
@@ -103,9 +117,10 @@ fn taps(r: &Resize, o: usize, input: usize, output: usize) -> (usize, usize, f32
     let last = input - 1;
     // The position as an exact fraction: numerator over denominator.
     let (numerator, denominator) = match r.coordinates {
-        Coordinates::HalfPixel => {
-            ((2 * o as i64 + 1) * input as i64 - output as i64, 2 * output as i64)
-        }
+        Coordinates::HalfPixel => (
+            (2 * o as i64 + 1) * input as i64 - output as i64,
+            2 * output as i64,
+        ),
         Coordinates::AlignCorners if output > 1 => (o as i64 * last as i64, output as i64 - 1),
         Coordinates::AlignCorners => (0, 1),
         Coordinates::Asymmetric => (o as i64 * input as i64, output as i64),
@@ -142,15 +157,30 @@ mod tests {
             coordinates: Coordinates::Asymmetric,
         };
         let mut y = [0i8; 4];
-        resize(&Resize { interpolation: Interpolation::NearestFloor, ..r }, &[10, 20], &mut y).unwrap();
+        resize(
+            &Resize {
+                interpolation: Interpolation::NearestFloor,
+                ..r
+            },
+            &[10, 20],
+            &mut y,
+        )
+        .unwrap();
         assert_eq!(y, [10, 10, 20, 20]);
         resize(&r, &[10, 20], &mut y).unwrap(); // positions 0, .5, 1, 1.5: ties go down
         assert_eq!(y, [10, 10, 20, 20]);
-        let linear = Resize { interpolation: Interpolation::Linear, coordinates: Coordinates::HalfPixel, ..r };
+        let linear = Resize {
+            interpolation: Interpolation::Linear,
+            coordinates: Coordinates::HalfPixel,
+            ..r
+        };
         let mut y = [0f32; 4];
         resize(&linear, &[10.0, 20.0], &mut y).unwrap();
         assert_eq!(y, [10.0, 12.5, 17.5, 20.0]);
-        let corners = Resize { coordinates: Coordinates::AlignCorners, ..linear };
+        let corners = Resize {
+            coordinates: Coordinates::AlignCorners,
+            ..linear
+        };
         resize(&corners, &[0.0, 3.0], &mut y).unwrap();
         assert_eq!(y, [0.0, 1.0, 2.0, 3.0]);
     }

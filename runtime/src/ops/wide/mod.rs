@@ -41,21 +41,32 @@ pub fn conv_i16(conv: &ConvI16<'_>, x: &[i16], first: usize, y: &mut [i16]) -> R
     let ([h, w, c], [_, out_w, n]) = (conv.input, conv.output);
     let taps = conv.window.taps();
     let packed = PackedShape::new(n, taps * c);
-    let weights = if conv.depthwise { taps * c } else { packed.bytes() };
+    let weights = if conv.depthwise {
+        taps * c
+    } else {
+        packed.bytes()
+    };
     let fits = x.len() == h * w * c && conv.bias.len() >= n && conv.multipliers.len() >= n;
     if !fits || conv.weights.len() < weights || n == 0 || out_w == 0 || (conv.depthwise && n != c) {
-        return Err(Error::Length { expected: h * w * c, got: x.len() });
+        return Err(Error::Length {
+            expected: h * w * c,
+            got: x.len(),
+        });
     }
     for (i, pixel) in y.chunks_exact_mut(n).enumerate() {
         let (oy, ox) = ((first + i) / out_w, (first + i) % out_w);
         for (channel, out) in pixel.iter_mut().enumerate() {
             let mut acc = i64::from(conv.bias[channel]);
             for tap in 0..taps {
-                let Some(at) = input_pixel(conv, oy, ox, tap) else { continue };
+                let Some(at) = input_pixel(conv, oy, ox, tap) else {
+                    continue;
+                };
                 let values = &x[at * c..][..c];
                 acc += match conv.depthwise {
                     true => i64::from(values[channel]) * i64::from(conv.weights[tap * c + channel]),
-                    false => dot(values, |ci| conv.weights[packed.index(channel, tap * c + ci)]),
+                    false => dot(values, |ci| {
+                        conv.weights[packed.index(channel, tap * c + ci)]
+                    }),
                 };
             }
             let t = acc as f32 * conv.multipliers[channel];
@@ -66,7 +77,11 @@ pub fn conv_i16(conv: &ConvI16<'_>, x: &[i16], first: usize, y: &mut [i16]) -> R
 }
 
 fn dot(values: &[i16], weight: impl Fn(usize) -> i8) -> i64 {
-    values.iter().enumerate().map(|(i, &v)| i64::from(v) * i64::from(weight(i))).sum()
+    values
+        .iter()
+        .enumerate()
+        .map(|(i, &v)| i64::from(v) * i64::from(weight(i)))
+        .sum()
 }
 
 /// Index of the input pixel under a tap, `None` in the padding (which is code 0 and adds nothing).
@@ -74,7 +89,8 @@ fn input_pixel(conv: &ConvI16<'_>, oy: usize, ox: usize, tap: usize) -> Option<u
     let w = &conv.window;
     let (ky, kx) = (tap / w.kernel[1] as usize, tap % w.kernel[1] as usize);
     let at = |o: usize, k: usize, axis: usize| {
-        (o * w.stride[axis] as usize + k * w.dilation[axis] as usize).checked_sub(w.pad[axis] as usize)
+        (o * w.stride[axis] as usize + k * w.dilation[axis] as usize)
+            .checked_sub(w.pad[axis] as usize)
     };
     let (iy, ix) = (at(oy, ky, 0)?, at(ox, kx, 1)?);
     (iy < conv.input[0] && ix < conv.input[1]).then_some(iy * conv.input[1] + ix)

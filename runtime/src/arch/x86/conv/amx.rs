@@ -37,7 +37,12 @@ pub(crate) fn conv_i8<'a>(token: Amx, mut call: CallI8<'a, 'a>) {
     if depth.direct {
         let length = call.conv.depth();
         let base = call.x[call.first * length..].as_ptr();
-        let rows = Rows { base, stride: length, first: 0, count: call.pixels };
+        let rows = Rows {
+            base,
+            stride: length,
+            first: 0,
+            count: call.pixels,
+        };
         let mut kernel = Kernel::new(token, &mut call, depth, rows.count);
         // SAFETY: the rows of a point window are the input's pixels.
         unsafe { kernel.tiles(rows) };
@@ -45,7 +50,11 @@ pub(crate) fn conv_i8<'a>(token: Amx, mut call: CallI8<'a, 'a>) {
     }
     let patches = call.patches();
     let mut stack = [0u8; STACK];
-    let memory = if scratch.len() > STACK { scratch } else { &mut stack };
+    let memory = if scratch.len() > STACK {
+        scratch
+    } else {
+        &mut stack
+    };
     let most = (PANEL / row).max(2 * TILE).min(memory.len() / row);
     let panels = parts(call.pixels, most);
     let shortest = call.pixels / panels.clone().count();
@@ -54,9 +63,18 @@ pub(crate) fn conv_i8<'a>(token: Amx, mut call: CallI8<'a, 'a>) {
         // The tiles of the last panel have been multiplied, so its memory is free.
         let panel: &mut [i8] = bytemuck::cast_slice_mut(&mut memory[..count * row]);
         patches.gather_rows(call.first + start, count, panel, row);
-        panel.chunks_exact_mut(row).for_each(|row| depth.spread(row));
+        panel
+            .chunks_exact_mut(row)
+            .for_each(|row| depth.spread(row));
         // SAFETY: a row was written for each of these pixels.
-        unsafe { kernel.tiles(Rows { base: memory.as_ptr().cast(), stride: row, first: start, count }) };
+        unsafe {
+            kernel.tiles(Rows {
+                base: memory.as_ptr().cast(),
+                stride: row,
+                first: start,
+                count,
+            })
+        };
     }
     kernel.finish_pending();
 }
@@ -84,10 +102,20 @@ impl Depth {
         if conv.window.is_point() && conv.depth() % QUAD == 0 {
             let even = (least..=least + least / 4).find(|steps| quads % steps == 0);
             if let Some(steps) = even {
-                return Depth { quads, steps, tile: quads / steps, direct: true };
+                return Depth {
+                    quads,
+                    steps,
+                    tile: quads / steps,
+                    direct: true,
+                };
             }
         }
-        Depth { quads, steps: least, tile: quads.div_ceil(least), direct: false }
+        Depth {
+            quads,
+            steps: least,
+            tile: quads.div_ceil(least),
+            direct: false,
+        }
     }
 
     /// Quads that the last tile shares with the one before.
@@ -164,7 +192,11 @@ impl<'a, 'c> Kernel<'a, 'c> {
     fn new(_: Amx, call: &mut CallI8<'a, 'c>, depth: Depth, pixels: usize) -> Self {
         let tiles = pixels.div_ceil(TILE);
         // Tiles go in pairs: 6 shorter ones take less time than 5.
-        let tiles = if tiles > 1 { tiles.next_multiple_of(2) } else { 1 };
+        let tiles = if tiles > 1 {
+            tiles.next_multiple_of(2)
+        } else {
+            1
+        };
         let height = pixels.div_ceil(tiles);
         // SAFETY: the token proves AMX; a tile has 1 to 16 rows and up to 16 quads.
         unsafe { configure(height, depth.tile) };
@@ -201,7 +233,13 @@ impl<'a, 'c> Kernel<'a, 'c> {
             let tiles = tile..(tile + tiles_at_once).min(tiles);
             for block in (0..blocks).step_by(blocks_at_once) {
                 // SAFETY: as the caller.
-                unsafe { self.region(rows, tiles.clone(), block..(block + blocks_at_once).min(blocks)) };
+                unsafe {
+                    self.region(
+                        rows,
+                        tiles.clone(),
+                        block..(block + blocks_at_once).min(blocks),
+                    )
+                };
             }
         }
     }
@@ -226,7 +264,11 @@ impl<'a, 'c> Kernel<'a, 'c> {
                 let last = rows.count - self.height;
                 let start = |i: usize| rows.first + ((tile + i) * self.height).min(last);
                 let pixels = core::array::from_fn(start);
-                let group = Group { arrangement, pixels, block: block.min(blocks.end - wide) };
+                let group = Group {
+                    arrangement,
+                    pixels,
+                    block: block.min(blocks.end - wide),
+                };
                 // SAFETY: each tile has `height` rows, and the blocks exist.
                 unsafe { self.multiply(group, rows) };
                 self.finish_pending();
@@ -248,7 +290,9 @@ impl<'a, 'c> Kernel<'a, 'c> {
         // SAFETY: rows and blocks exist.
         let mut operands = unsafe {
             Operands {
-                rows: group.pixels.map(|p| rows.base.add((p - rows.first) * rows.stride)),
+                rows: group
+                    .pixels
+                    .map(|p| rows.base.add((p - rows.first) * rows.stride)),
                 row_stride: rows.stride,
                 weights: core::array::from_fn(|i| self.conv.weights.as_ptr().add(weights(i))),
                 last_stride: self.packed.block_width(group.block + wide - 1) * QUAD,
@@ -319,7 +363,9 @@ impl<'a, 'c> Kernel<'a, 'c> {
                         self.finish_tiles::<1, PLAIN>(i, pixel, group.block);
                     }
                 }
-                Arrangement::Wide => self.finish_tiles::<GROUP, PLAIN>(0, group.pixels[0], group.block),
+                Arrangement::Wide => {
+                    self.finish_tiles::<GROUP, PLAIN>(0, group.pixels[0], group.block)
+                }
             }
         }
     }
@@ -331,19 +377,26 @@ impl<'a, 'c> Kernel<'a, 'c> {
     ///
     /// The pixels from `pixel` on and the blocks lie in the call's output.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi")]
-    unsafe fn finish_tiles<const B: usize, const PLAIN: bool>(&self, tile: usize, pixel: usize, block: usize) {
+    unsafe fn finish_tiles<const B: usize, const PLAIN: bool>(
+        &self,
+        tile: usize,
+        pixel: usize,
+        block: usize,
+    ) {
         let n = block * WIDTH;
         // SAFETY: as the caller; a row of sums is 64 bytes, and the bias is padded to whole blocks.
         unsafe {
             let multipliers = self.epilogue.multipliers::<B>(n);
             let bias = self.conv.bias.as_ptr().add(n);
-            let bias: [_; B] = core::array::from_fn(|b| _mm512_loadu_si512(bias.add(b * WIDTH).cast()));
+            let bias: [_; B] =
+                core::array::from_fn(|b| _mm512_loadu_si512(bias.add(b * WIDTH).cast()));
             for r in 0..self.height {
                 let sums = core::array::from_fn(|b| {
                     let sums = _mm512_load_si512(self.sums.0[tile + b][r].as_ptr().cast());
                     _mm512_add_epi32(sums, bias[b])
                 });
-                self.epilogue.finish::<B, PLAIN>(sums, multipliers, pixel + r, n);
+                self.epilogue
+                    .finish::<B, PLAIN>(sums, multipliers, pixel + r, n);
             }
         }
     }
@@ -490,7 +543,11 @@ impl Operands {
     /// Moves the pointers to the weights of the group's `blocks` back by `quads`.
     fn rewind_weights(&mut self, blocks: usize, quads: usize) {
         for (i, weights) in self.weights.iter_mut().enumerate() {
-            let stride = if i + 1 == blocks { self.last_stride } else { WIDTH * QUAD };
+            let stride = if i + 1 == blocks {
+                self.last_stride
+            } else {
+                WIDTH * QUAD
+            };
             *weights = weights.wrapping_sub(quads * stride);
         }
     }
@@ -531,7 +588,13 @@ struct TileConfig {
 ///
 /// The processor has AMX; `height` and `quads` are 1 to 16.
 unsafe fn configure(height: usize, quads: usize) {
-    let mut config = TileConfig { palette: 1, start_row: 0, reserved: [0; 14], row_bytes: [0; 16], rows: [0; 16] };
+    let mut config = TileConfig {
+        palette: 1,
+        start_row: 0,
+        reserved: [0; 14],
+        row_bytes: [0; 16],
+        rows: [0; 16],
+    };
     for i in 0..6 {
         config.rows[i] = height as u8;
     }

@@ -25,7 +25,14 @@ pub(crate) fn conv_i8<'a>(_: Avx2, mut call: CallI8<'a, 'a>) {
     }
     // SAFETY: the token proves the features.
     let epilogue = unsafe { Epilogue::new(&mut call) };
-    drive(&Kernel { conv: call.conv, packed: call.packed, epilogue }, call);
+    drive(
+        &Kernel {
+            conv: call.conv,
+            packed: call.packed,
+            epilogue,
+        },
+        call,
+    );
 }
 
 struct Kernel<'a> {
@@ -48,7 +55,10 @@ impl VectorKernel for Kernel<'_> {
                 // SAFETY: the rows are among those of the caller, the channels are the output's, and a
                 // kernel exists only where a token proved the features.
                 unsafe {
-                    let rows = Rows { base: rows.base.add(row * rows.stride), ..rows };
+                    let rows = Rows {
+                        base: rows.base.add(row * rows.stride),
+                        ..rows
+                    };
                     self.tile(rows, count, pixels.start + row, n);
                 }
             }
@@ -110,9 +120,13 @@ impl Kernel<'_> {
         // SAFETY: the bias is padded to whole blocks.
         let bias = unsafe { _mm256_loadu_si256(self.conv.bias.as_ptr().add(n).cast()) };
         for (r, sums) in sums.into_iter().enumerate() {
-            let sums = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_hadd_epi32(sums[0], sums[1]));
+            let sums =
+                _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_hadd_epi32(sums[0], sums[1]));
             // SAFETY: pixel and channels lie in the call's output.
-            unsafe { self.epilogue.finish(_mm256_add_epi32(sums, bias), pixel + r, n) };
+            unsafe {
+                self.epilogue
+                    .finish(_mm256_add_epi32(sums, bias), pixel + r, n)
+            };
         }
     }
 }

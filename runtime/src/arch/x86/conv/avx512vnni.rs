@@ -8,7 +8,7 @@ use super::panel::{Rows, VectorKernel, drive, fits};
 use super::parts;
 use crate::arch::x86::Avx512Vnni;
 use crate::ops::conv::kernel::CallI8;
-use crate::ops::conv::{ConvI8, portable, PackedShape, QUAD, WIDTH};
+use crate::ops::conv::{ConvI8, PackedShape, QUAD, WIDTH, portable};
 
 /// Most rows and blocks of a tile: 24 accumulators, 3 weights and 1 activation fill the registers.
 const ROWS: usize = 8;
@@ -21,7 +21,14 @@ pub(crate) fn conv_i8(_: Avx512Vnni, mut call: CallI8<'_, '_>) {
     }
     // SAFETY: the token proves the features.
     let epilogue = unsafe { Epilogue::new(&mut call) };
-    drive(&Kernel { conv: call.conv, packed: call.packed, epilogue }, call);
+    drive(
+        &Kernel {
+            conv: call.conv,
+            packed: call.packed,
+            epilogue,
+        },
+        call,
+    );
 }
 
 struct Kernel<'a, 'c> {
@@ -44,7 +51,10 @@ impl VectorKernel for Kernel<'_, '_> {
                 // SAFETY: the rows are among those of the caller, the blocks are the output's, and a
                 // kernel exists only where a token proved the features.
                 unsafe {
-                    let rows = Rows { base: rows.base.add(row * rows.stride), ..rows };
+                    let rows = Rows {
+                        base: rows.base.add(row * rows.stride),
+                        ..rows
+                    };
                     self.tile(rows, count, pixels.start + row, block, blocks);
                 }
             }
@@ -100,7 +110,10 @@ impl Kernel<'_, '_> {
         // blocks hold as many steps, the last of which may extend into the slack.
         let sums = unsafe {
             let mut weights: [*const i8; B] = core::array::from_fn(|b| {
-                self.conv.weights.as_ptr().add(self.packed.block_offset(block + b))
+                self.conv
+                    .weights
+                    .as_ptr()
+                    .add(self.packed.block_offset(block + b))
             });
             let last = self.packed.block_width(block + B - 1) * QUAD;
             let mut sums = [[[_mm512_setzero_si512(); B]; R]; U];
@@ -169,7 +182,8 @@ impl Kernel<'_, '_> {
                         row[b] = _mm512_add_epi32(row[b], more[r][b]);
                     }
                 }
-                self.epilogue.finish::<B, PLAIN>(row, multipliers, pixel + r, n);
+                self.epilogue
+                    .finish::<B, PLAIN>(row, multipliers, pixel + r, n);
             }
         }
     }

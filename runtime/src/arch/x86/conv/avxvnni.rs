@@ -22,7 +22,14 @@ pub(crate) fn conv_i8<'a>(_: AvxVnni, mut call: CallI8<'a, 'a>) {
     }
     // SAFETY: the token proves the features.
     let epilogue = unsafe { Epilogue::new(&mut call) };
-    drive(&Kernel { conv: call.conv, packed: call.packed, epilogue }, call);
+    drive(
+        &Kernel {
+            conv: call.conv,
+            packed: call.packed,
+            epilogue,
+        },
+        call,
+    );
 }
 
 struct Kernel<'a> {
@@ -45,7 +52,10 @@ impl VectorKernel for Kernel<'_> {
                 // SAFETY: the rows are among those of the caller, the block is the output's, and a
                 // kernel exists only where a token proved the features.
                 unsafe {
-                    let rows = Rows { base: rows.base.add(row * rows.stride), ..rows };
+                    let rows = Rows {
+                        base: rows.base.add(row * rows.stride),
+                        ..rows
+                    };
                     self.tile(rows, count, pixels.start + row, block);
                 }
             }
@@ -82,13 +92,22 @@ impl Kernel<'_> {
     ///
     /// As for [`Kernel::tile`].
     #[target_feature(enable = "avx2,avxvnni")]
-    unsafe fn tile_of<const R: usize, const U: usize>(&self, rows: Rows, pixel: usize, block: usize) {
+    unsafe fn tile_of<const R: usize, const U: usize>(
+        &self,
+        rows: Rows,
+        pixel: usize,
+        block: usize,
+    ) {
         let quads = self.packed.quads();
         let n = block * WIDTH;
         // SAFETY: the bias is padded to whole blocks. The rows hold `quads` quads. The weights of the
         // block hold as many steps, the last of which may extend into the slack.
         let sums = unsafe {
-            let mut weights = self.conv.weights.as_ptr().add(self.packed.block_offset(block));
+            let mut weights = self
+                .conv
+                .weights
+                .as_ptr()
+                .add(self.packed.block_offset(block));
             let step = self.packed.block_width(block) * QUAD;
             let mut sums = [[[_mm256_setzero_si256(); PAIR]; R]; U];
             sums[0] = [[self.bias(n), self.bias(n + LANES)]; R];

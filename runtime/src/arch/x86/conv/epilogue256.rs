@@ -87,8 +87,13 @@ impl<'a> Epilogue<'a> {
 fn low_bytes(lanes: __m256i) -> [i8; LANES] {
     let pick = _mm256_set1_epi32(0x0c08_0400);
     let bytes = _mm256_shuffle_epi8(lanes, pick);
-    let (low, high) = (_mm256_castsi256_si128(bytes), _mm256_extracti128_si256::<1>(bytes));
-    _mm_cvtsi128_si64(_mm_unpacklo_epi32(low, high)).to_le_bytes().map(|b| b as i8)
+    let (low, high) = (
+        _mm256_castsi256_si128(bytes),
+        _mm256_extracti128_si256::<1>(bytes),
+    );
+    _mm_cvtsi128_si64(_mm_unpacklo_epi32(low, high))
+        .to_le_bytes()
+        .map(|b| b as i8)
 }
 
 /// `count` codes, at most [`LANES`], in the low bytes.

@@ -87,7 +87,9 @@ impl Epilogue {
             let mut t = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[b]), multipliers[b]);
             if !PLAIN && let Some(extra) = &self.extra {
                 // SAFETY: the residual covers the pixels of the call.
-                t = unsafe { extra.add_residual(t, at + b * WIDTH, count.saturating_sub(b * WIDTH)) };
+                t = unsafe {
+                    extra.add_residual(t, at + b * WIDTH, count.saturating_sub(b * WIDTH))
+                };
             }
             let sum = _mm512_add_ps(t, self.base);
             let bits = _mm512_castps_si512(_mm512_min_ps(_mm512_max_ps(sum, self.lo), self.hi));
@@ -97,7 +99,11 @@ impl Epilogue {
                 _mm512_mask_permutexvar_epi8(codes, 0xffff << (b * WIDTH), self.low_bytes, bits)
             };
         }
-        if !PLAIN && let Some(Extra { table: Some(table), .. }) = &self.extra {
+        if !PLAIN
+            && let Some(Extra {
+                table: Some(table), ..
+            }) = &self.extra
+        {
             codes = look_up(table, codes);
         }
         // SAFETY: `count` codes from `at` on belong to this pixel of the output.
@@ -121,7 +127,10 @@ impl Extra {
         // SAFETY: the mask covers no more than the `count` values.
         let codes = unsafe { _mm_maskz_loadu_epi8(mask, self.residual.wrapping_add(at)) };
         let offset = _mm512_sub_epi32(_mm512_cvtepi8_epi32(codes), self.residual_zero);
-        _mm512_add_ps(t, _mm512_mul_ps(_mm512_cvtepi32_ps(offset), self.residual_multiplier))
+        _mm512_add_ps(
+            t,
+            _mm512_mul_ps(_mm512_cvtepi32_ps(offset), self.residual_multiplier),
+        )
     }
 }
 

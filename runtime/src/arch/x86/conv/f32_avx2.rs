@@ -19,7 +19,12 @@ const PAIR: usize = 2;
 pub(crate) fn conv_f32(_: Avx2, call: CallF32<'_, '_>) {
     let (conv, first) = (call.conv, call.first);
     drive(call, |rows, pixels, y| {
-        let kernel = Kernel { conv, first, y: y.as_mut_ptr(), depth: conv.depth() };
+        let kernel = Kernel {
+            conv,
+            first,
+            y: y.as_mut_ptr(),
+            depth: conv.depth(),
+        };
         // SAFETY: the token proves the features; the rows are those of the call's pixels.
         unsafe { kernel.tiles(rows, pixels) };
     });
@@ -45,7 +50,10 @@ impl Kernel<'_, '_> {
                 let pixel = pixels.start + row;
                 // SAFETY: rows and pixels are among those of the caller, and the block exists.
                 unsafe {
-                    let rows = Rows { base: rows.base.add(row * rows.stride), ..rows };
+                    let rows = Rows {
+                        base: rows.base.add(row * rows.stride),
+                        ..rows
+                    };
                     match count {
                         1 => self.tile::<1>(rows, pixel, n),
                         2 => self.tile::<2>(rows, pixel, n),

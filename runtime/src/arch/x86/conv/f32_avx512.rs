@@ -17,7 +17,12 @@ const BLOCKS: usize = 3;
 pub(crate) fn conv_f32(_: Avx512Vnni, call: CallF32<'_, '_>) {
     let (conv, first) = (call.conv, call.first);
     drive(call, |rows, pixels, y| {
-        let kernel = Kernel { conv, first, y: y.as_mut_ptr(), depth: conv.depth() };
+        let kernel = Kernel {
+            conv,
+            first,
+            y: y.as_mut_ptr(),
+            depth: conv.depth(),
+        };
         // SAFETY: the token proves the features; the rows are those of the call's pixels.
         unsafe { kernel.tiles(rows, pixels) };
     });
@@ -52,7 +57,10 @@ impl Kernel<'_, '_> {
             for (row, count) in parts(pixels.len(), ROWS) {
                 // SAFETY: rows and pixels are among those of the caller, and the blocks exist.
                 unsafe {
-                    let rows = Rows { base: rows.base.add(row * rows.stride), ..rows };
+                    let rows = Rows {
+                        base: rows.base.add(row * rows.stride),
+                        ..rows
+                    };
                     dispatch!(self, rows, count, pixels.start + row, block, blocks;
                         (1, 1) (2, 1) (3, 1) (4, 1) (5, 1) (6, 1) (7, 1) (8, 1)
                         (1, 2) (2, 2) (3, 2) (4, 2) (5, 2) (6, 2) (7, 2) (8, 2)
@@ -70,7 +78,9 @@ impl Kernel<'_, '_> {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
     unsafe fn tile<const R: usize, const B: usize>(&self, rows: Rows, pixel: usize, block: usize) {
         let n = block * WIDTH;
-        let last = (self.conv.output[2] - n - (B - 1) * WIDTH).next_multiple_of(4).min(WIDTH);
+        let last = (self.conv.output[2] - n - (B - 1) * WIDTH)
+            .next_multiple_of(4)
+            .min(WIDTH);
         let mut sums = [[_mm512_setzero_ps(); B]; R];
         let start = |b: usize| (n + b * WIDTH) * self.depth;
         // SAFETY: the rows hold `depth` values. So do the blocks for each of their channels, where

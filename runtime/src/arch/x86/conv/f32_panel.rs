@@ -26,7 +26,10 @@ pub(super) struct Rows {
 pub(super) fn drive(mut call: CallF32<'_, '_>, tiles: impl Fn(Rows, Range<usize>, &mut [f32])) {
     let depth = call.conv.depth();
     if call.conv.window.is_point() {
-        let rows = Rows { base: call.x[call.first * depth..].as_ptr(), stride: depth };
+        let rows = Rows {
+            base: call.x[call.first * depth..].as_ptr(),
+            stride: depth,
+        };
         return tiles(rows, 0..call.pixels, call.y);
     }
     let scratch = core::mem::take(&mut call.scratch);
@@ -42,7 +45,14 @@ pub(super) fn drive(mut call: CallF32<'_, '_>, tiles: impl Fn(Rows, Range<usize>
     let patches = call.patches();
     for (start, count) in parts(call.pixels, most) {
         patches.gather_rows(call.first + start, count, memory, depth);
-        tiles(Rows { base: memory.as_ptr(), stride: depth }, start..start + count, call.y);
+        tiles(
+            Rows {
+                base: memory.as_ptr(),
+                stride: depth,
+            },
+            start..start + count,
+            call.y,
+        );
     }
 }
 

@@ -59,7 +59,11 @@ pub(super) fn drive<K: VectorKernel>(kernel: &K, call: CallI8<'_, '_>) {
     let patches = call.patches();
     let point = call.conv.window.is_point();
     let mut stack = [0; STACK];
-    let memory = if call.scratch.len() > STACK { call.scratch } else { &mut stack };
+    let memory = if call.scratch.len() > STACK {
+        call.scratch
+    } else {
+        &mut stack
+    };
     let most = (PANEL / stride).max(FEW_ROWS).min(memory.len() / stride);
     for (start, count) in parts(call.pixels, most) {
         // A patch is gathered at the end of its row, from where its conversion does not overtake it.
@@ -78,7 +82,10 @@ pub(super) fn drive<K: VectorKernel>(kernel: &K, call: CallI8<'_, '_>) {
             // which is as long as `depth` rounded up.
             unsafe { kernel.convert(patch, depth, row.as_mut_ptr()) };
         }
-        let rows = Rows { base: memory.as_ptr(), stride };
+        let rows = Rows {
+            base: memory.as_ptr(),
+            stride,
+        };
         // SAFETY: a row of the panel was written for each of these pixels of the call.
         unsafe { kernel.tiles(rows, start..start + count) };
     }
