@@ -244,7 +244,14 @@ fn mutants_that_verify_run_safely() {
             .collect();
         for isa in [Isa::Portable, Isa::best()] {
             match Session::with_isa(artifact, banks.iter_mut().map(|b| &mut b[..]), isa) {
-                Ok(mut session) => session.run().unwrap(),
+                Ok(mut session) => {
+                    let outcome = session.run();
+                    assert!(
+                        outcome.is_ok(),
+                        "{outcome:?} at {:?}",
+                        artifact.steps().collect::<Vec<_>>()
+                    );
+                }
                 Err(e) => assert!(matches!(e, Error::ArenaTooSmall(_)), "{e}"),
             }
         }

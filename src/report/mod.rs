@@ -14,7 +14,7 @@ use chart::BarChart;
 const STYLE: &str = include_str!("style.css");
 
 /// A page under construction.
-struct Page {
+pub struct Page {
     title: String,
     body: String,
 }

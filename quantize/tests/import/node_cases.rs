@@ -44,9 +44,6 @@ fn check(execute: Executor) {
     let mut failed = BTreeMap::new();
     let cases = cases(&bytes);
     for case in &cases {
-        if std::env::var_os("TRACE").is_some() {
-            println!("{}", case.name);
-        }
         if let Err(reason) = attempt(case, execute) {
             failed.insert(case.name.clone(), reason);
         }

@@ -353,6 +353,8 @@ fn conv_form(artifact: &Artifact<'_>, c: &Conv) -> Option<ConvForm> {
         let t = artifact.tensor(scratch).ok()?;
         (t.dtype == DType::I8 && t.bank != CONSTANT_BANK).then_some(())?;
     }
+    // A point ignores its dilation, kernels may not: 0 is refused there too.
+    (!c.window.dilation.contains(&0)).then_some(())?;
     if c.window.is_point() {
         let (cin, cout) = (x.shape.last(), y.shape.last());
         let rows = x.shape.elements() / cin;

@@ -75,12 +75,7 @@ impl Lowering<'_> {
         op: &cnn::MaxPool,
         inputs: &[Operand],
     ) -> Lowered {
-        let indices_read = node
-            .outputs
-            .get(1)
-            .is_some_and(|o| !o.successors.is_empty());
-        let is_output = self.model.outputs.contains(&OutletId::new(node.id, 1));
-        if op.with_index_outputs.is_some() && (indices_read || is_output) {
+        if op.with_index_outputs.is_some() && self.is_read(node, 1) {
             return Err(self.unsupported(node, "the indices of the maxima are used"));
         }
         let (x, window) = self.map(node, &op.pool_spec, &inputs[0])?;

@@ -45,9 +45,14 @@ pub(super) fn lower(model: &TypedModel, file: &Nodes) -> Result<(Graph, Vec<Stri
         names: HashSet::new(),
         warnings: Vec::new(),
     };
-    for id in model.eval_order().map_err(order)? {
-        let node = model.node(id);
-        let outputs = lowering.node(node)?;
+    // Inputs come first and in order, those that nothing reads too.
+    let sources: Vec<usize> = model.inputs.iter().map(|o| o.node).collect();
+    let order = model.eval_order().map_err(order)?;
+    for &id in sources
+        .iter()
+        .chain(order.iter().filter(|id| !sources.contains(id)))
+    {
+        let outputs = lowering.node(model.node(id))?;
         for (slot, operand) in outputs.into_iter().enumerate() {
             lowering.known.insert(OutletId::new(id, slot), operand);
         }
@@ -262,6 +267,12 @@ impl Lowering<'_> {
     /// Concrete shape of a node's first output.
     fn output_shape(&self, node: &TypedNode) -> Result<Vec<usize>, Problem> {
         self.shape_of(node, &node.outputs[0].fact)
+    }
+
+    /// Whether an output of a node is read, by a node or as an output of the model.
+    fn is_read(&self, node: &TypedNode, slot: usize) -> bool {
+        let successors = node.outputs.get(slot).is_some_and(|o| !o.successors.is_empty());
+        successors || self.model.outputs.contains(&OutletId::new(node.id, slot))
     }
 
     fn unsupported(&self, node: &TypedNode, what: &str) -> Problem {

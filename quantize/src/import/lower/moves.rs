@@ -84,10 +84,27 @@ impl Lowering<'_> {
                 self.unsupported(node, "conversion of activations; export the model in f32")
             );
         }
+        if op.name() == "Dropout" {
+            return self.dropout(node, inputs);
+        }
         Err(self.unsupported(
             node,
             "there is no counterpart; replace it or cut the model before it",
         ))
+    }
+
+    /// Dropout in inference gives its operand.
+    fn dropout(&mut self, node: &TypedNode, inputs: &[Operand]) -> Lowered {
+        let trains = match inputs.get(2) {
+            Some(Operand::Constant(mode)) => self.floats(node, mode)?.iter().any(|&m| m != 0.0),
+            Some(Operand::Value(_)) => true,
+            None => false,
+        };
+        if trains || self.is_read(node, 1) {
+            return Err(self.unsupported(node, "training mode or its mask; export for inference"));
+        }
+        // Nothing reads the mask, but its slot must exist.
+        Ok(vec![inputs[0].clone(); node.outputs.len()])
     }
 
     fn axis(&mut self, node: &TypedNode, op: &AxisOp, inputs: &[Operand]) -> Lowered {

@@ -55,7 +55,12 @@ impl Lowering<'_> {
                 "coordinates pytorch_half_pixel to size 1; use half_pixel",
             ));
         }
-        if !self.scale_is_ratio(&inputs[1..], &from, &to) {
+        let axes = file
+            .attribute
+            .iter()
+            .find(|a| a.name == "axes")
+            .map(|a| &a.ints[..]);
+        if !self.scale_is_ratio(&inputs[1..], axes, &from, &to) {
             return Err(self.unsupported(
                 node,
                 "scales that are not the ratio of the sizes; give sizes",
@@ -77,7 +82,13 @@ impl Lowering<'_> {
 
     /// Whether a scales operand, where there is one, says the same as the two shapes. The graph's Resize
     /// derives its scale from them.
-    fn scale_is_ratio(&self, parameters: &[Operand], from: &[usize], to: &[usize]) -> bool {
+    fn scale_is_ratio(
+        &self,
+        parameters: &[Operand],
+        axes: Option<&[i64]>,
+        from: &[usize],
+        to: &[usize],
+    ) -> bool {
         parameters.iter().all(|operand| {
             let Operand::Constant(t) = operand else {
                 return false;

@@ -30,7 +30,7 @@ pub(super) fn run<E: Engine>(engine: E, job: Job<'_, '_>) -> bool {
         // One more row than the kernel has lets two output rows share the columns.
         match height {
             ..=3 => blocks::<E, 2, 2>(engine, job),
-            ..=5 => blocks::<E, 3, 2>(engine, job),
+            4..=5 => blocks::<E, 3, 2>(engine, job),
             _ => blocks::<E, 4, 2>(engine, job),
         }
     }

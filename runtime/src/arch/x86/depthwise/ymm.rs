@@ -37,11 +37,10 @@ macro_rules! ymm_methods {
 
         #[inline(always)]
         fn load_f32(self, from: &[f32]) -> __m256 {
-            // SAFETY: `self` proves AVX2; the array has 32 bytes.
-            from.first_chunk::<8>()
-                .map_or(self.splat_f32(0.0), |from| unsafe {
-                    _mm256_loadu_ps(from.as_ptr())
-                })
+            from.first_chunk::<8>().map_or(self.splat_f32(0.0), |from| {
+                // SAFETY: `self` proves AVX2; the array has 32 bytes.
+                unsafe { _mm256_loadu_ps(from.as_ptr()) }
+            })
         }
 
         #[inline(always)]
