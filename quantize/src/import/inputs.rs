@@ -2,10 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 
+use tract_onnx::pb::attribute_proto::AttributeType;
 use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::tensor_shape_proto::Dimension;
 use tract_onnx::pb::tensor_shape_proto::dimension::Value;
-use tract_onnx::pb::{GraphProto, TypeProto, type_proto};
+use tract_onnx::pb::{AttributeProto, GraphProto, TensorProto, TypeProto, type_proto};
 
 use super::error::Problem;
 
@@ -167,6 +168,24 @@ pub(super) fn show(dims: &[Dimension]) -> String {
         None => "?".into(),
     };
     format!("[{}]", dims.iter().map(one).collect::<Vec<_>>().join(", "))
+}
+
+/// Writes down a default that tract takes for f64: the zero of ConstantOfShape.
+pub(super) fn explicit_zeros(graph: &mut GraphProto) {
+    for node in graph.node.iter_mut().filter(|n| n.op_type == "ConstantOfShape" && n.attribute.is_empty()) {
+        let zero = TensorProto {
+            dims: vec![1],
+            data_type: DataType::Float as i32,
+            float_data: vec![0.0],
+            ..TensorProto::default()
+        };
+        node.attribute.push(AttributeProto {
+            name: "value".into(),
+            r#type: AttributeType::Tensor as i32,
+            t: Some(zero),
+            ..AttributeProto::default()
+        });
+    }
 }
 
 /// Gives each node a name of its own; tract refuses models with duplicates.

@@ -69,6 +69,7 @@ impl Source {
         let known = onnx().op_register.0;
         check::check_operators(graph, |name| known.contains_key(name))?;
         inputs::fix_shapes(graph, shapes)?;
+        inputs::explicit_zeros(graph);
         inputs::unique_names(graph);
         let nodes = Nodes::of(graph);
         Ok(Source {

@@ -100,12 +100,12 @@ fn arithmetic(edit: &mut Edit<'_>, node: &Node) -> Verdict {
             return Ok(Some(x));
         }
         (BinaryKind::Pow, Some(one)) if near(one, 1.0) => return Ok(Some(x)),
-        (BinaryKind::Pow, Some(two)) if two == 2.0 => {
+        (BinaryKind::Pow, Some(2.0)) => {
             return edit
                 .push(&node.name, Op::Unary(UnaryKind::Square), &[x])
                 .map(Some);
         }
-        (BinaryKind::Pow, Some(half)) if half == 0.5 => {
+        (BinaryKind::Pow, Some(0.5)) => {
             return edit
                 .push(&node.name, Op::Unary(UnaryKind::Sqrt), &[x])
                 .map(Some);

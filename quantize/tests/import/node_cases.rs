@@ -137,7 +137,8 @@ fn one(case: &Case, execute: Executor, activations: usize) -> Result<(), String>
             .zip(&case.outputs)
             .map(|(g, e)| difference(g, e))
             .fold(0.0, f32::max);
-        if d > 1e-4 {
+        // Some expected outputs are rounded to four digits; the project itself compares to 1e-3.
+        if d > 1e-3 {
             return Err(format!("{stage}: differs by {d:.0e}"));
         }
         passes::optimise::<GraphError>(&mut graph, None).map_err(|e| e.to_string())?;

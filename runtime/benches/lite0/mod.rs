@@ -9,6 +9,7 @@ use ampoule_runtime::ops::conv::{
 
 /// A convolution and how often the network has it.
 #[derive(Clone, Copy)]
+#[allow(dead_code, reason = "not every bench weighs layers by their number")]
 pub struct Layer {
     pub size: usize,
     pub input: usize,
@@ -137,6 +138,7 @@ impl<T> DerefMut for Aligned<T> {
 }
 
 /// Data of one int8 layer.
+#[allow(dead_code, reason = "not every bench weighs layers by their number")]
 pub struct LayerI8 {
     pub layer: Layer,
     x: Aligned<i8>,
@@ -185,6 +187,7 @@ impl LayerI8 {
 }
 
 /// Data of one float layer.
+#[allow(dead_code, reason = "not every bench weighs layers by their number")]
 pub struct LayerF32 {
     pub layer: Layer,
     x: Aligned<f32>,

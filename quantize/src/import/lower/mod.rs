@@ -271,7 +271,10 @@ impl Lowering<'_> {
 
     /// Whether an output of a node is read, by a node or as an output of the model.
     fn is_read(&self, node: &TypedNode, slot: usize) -> bool {
-        let successors = node.outputs.get(slot).is_some_and(|o| !o.successors.is_empty());
+        let successors = node
+            .outputs
+            .get(slot)
+            .is_some_and(|o| !o.successors.is_empty());
         successors || self.model.outputs.contains(&OutletId::new(node.id, slot))
     }
 

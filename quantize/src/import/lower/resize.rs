@@ -101,7 +101,11 @@ impl Lowering<'_> {
             };
             let first = 4 - scales.len();
             let matches = |(i, &s): (usize, &f32)| {
-                (to[first + i] as f32 / from[first + i] as f32 - s).abs() < 1e-5 * s
+                let axis = match axes.and_then(|a| a.get(i)) {
+                    Some(a) => a.rem_euclid(4) as usize,
+                    None => first + i,
+                };
+                (to[axis] as f32 / from[axis] as f32 - s).abs() < 1e-5 * s
             };
             scales.iter().enumerate().all(matches)
         })
