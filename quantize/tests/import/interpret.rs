@@ -34,7 +34,10 @@ pub fn interpret(graph: &Graph, inputs: &[Vec<f32>]) -> Vec<Vec<f32>> {
 }
 
 fn read<'a>(graph: &'a Graph, values: &'a HashMap<ValueId, Vec<f32>>, v: ValueId) -> &'a [f32] {
-    graph.constant(v).map_or(&values[&v][..], |c| c.as_slice())
+    match graph.constant(v) {
+        Some(constant) => constant,
+        None => &values[&v],
+    }
 }
 
 fn run<'a>(graph: &Graph, node: &Node, input: &dyn Fn(usize) -> &'a [f32]) -> Vec<f32> {

@@ -5,5 +5,4 @@ mod families;
 mod fixtures;
 mod interpret;
 mod node_cases;
-#[allow(dead_code, reason = "the writer is wider than its current callers")]
 mod protobuf;
