@@ -172,7 +172,11 @@ pub(super) fn show(dims: &[Dimension]) -> String {
 
 /// Writes down a default that tract takes for f64: the zero of ConstantOfShape.
 pub(super) fn explicit_zeros(graph: &mut GraphProto) {
-    for node in graph.node.iter_mut().filter(|n| n.op_type == "ConstantOfShape" && n.attribute.is_empty()) {
+    for node in graph
+        .node
+        .iter_mut()
+        .filter(|n| n.op_type == "ConstantOfShape" && n.attribute.is_empty())
+    {
         let zero = TensorProto {
             dims: vec![1],
             data_type: DataType::Float as i32,
