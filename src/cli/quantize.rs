@@ -382,14 +382,24 @@ fn clipped(q: &Quantized) -> Option<Clipped> {
         .histograms
         .iter()
         .filter(|((_, stage), _)| *stage == Stage::Post);
-    let shares: Vec<(f64, &str)> = seen
-        .filter_map(|(key, histogram)| {
-            let share = clipped_share(histogram, q.scheme.values.get(key)?);
-            Some((share, q.graph.value(key.0).name.as_str()))
-        })
-        .collect();
-    let (worst, name) = shares.iter().copied().max_by(|a, b| a.0.total_cmp(&b.0))?;
-    let mean = shares.iter().map(|s| s.0).sum::<f64>() / shares.len() as f64;
+    let (mut outside, mut all) = (0.0, 0.0);
+    let (mut worst, mut name) = (-1.0, "");
+    for (key, histogram) in seen {
+        let Some(params) = q.scheme.values.get(key) else {
+            continue;
+        };
+        let share = clipped_share(histogram, params);
+        let count = histogram.finite() as f64;
+        outside += share * count;
+        all += count;
+        if share > worst {
+            (worst, name) = (share, q.graph.value(key.0).name.as_str());
+        }
+    }
+    if all == 0.0 {
+        return None;
+    }
+    let mean = outside / all;
     Some(Clipped {
         mean,
         worst,

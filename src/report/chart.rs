@@ -7,7 +7,8 @@ use super::escape;
 const WIDTH: f64 = 960.0;
 const HEIGHT: f64 = 250.0;
 const LEFT: f64 = 66.0;
-const RIGHT: f64 = 14.0;
+/// Room for the text of dashed lines.
+const RIGHT: f64 = 96.0;
 const TOP: f64 = 16.0;
 const BOTTOM: f64 = 38.0;
 
@@ -86,9 +87,9 @@ impl BarChart<'_> {
                 WIDTH - RIGHT
             ));
             push(format_args!(
-                "<text class=\"limit-text\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{text}</text>",
-                WIDTH - RIGHT - 4.0,
-                at - 5.0
+                "<text class=\"limit-text\" x=\"{:.1}\" y=\"{:.1}\">{text}</text>",
+                WIDTH - RIGHT + 6.0,
+                at + 4.0
             ));
         }
         let every = slots.div_ceil(16).max(1);

@@ -9,7 +9,7 @@ use super::{Cell, Page};
 use crate::cli::output::shape;
 
 /// Below this many decibels a layer deserves a look.
-const NOTICEABLE_DB: f64 = 30.0;
+const NOTICEABLE_DB: f64 = 25.0;
 
 /// The page.
 pub fn page(onnx: &Path, artifact: &Path, c: &Comparison) -> String {
@@ -111,7 +111,7 @@ fn row(l: &LayerError) -> Vec<Cell> {
     vec![
         l.step.to_string().into(),
         l.op.as_str().into(),
-        l.name.as_str().into(),
+        Cell::name(&l.name),
         shape(&l.shape).into(),
         l.dtype.as_str().into(),
         Cell::toned(format!("{:.1}", l.sqnr_db), tone),

@@ -9,6 +9,7 @@ pub mod quantize;
 
 use std::fmt::Write;
 
+use crate::cli::inspect::shortened;
 use chart::BarChart;
 
 const STYLE: &str = include_str!("style.css");
@@ -48,11 +49,10 @@ impl Page {
 
     /// A heading with a paragraph.
     fn section(&mut self, heading: &str, text: &str) {
-        self.push(format_args!(
-            "<h2>{}</h2>\n<p class=\"soft\">{}</p>\n",
-            escape(heading),
-            escape(text)
-        ));
+        self.push(format_args!("<h2>{}</h2>\n", escape(heading)));
+        if !text.is_empty() {
+            self.push(format_args!("<p class=\"soft\">{}</p>\n", escape(text)));
+        }
     }
 
     /// A chart with a caption.
@@ -67,21 +67,31 @@ impl Page {
     /// A table. A heading that starts with `>` aligns its column to the right.
     fn table(&mut self, header: &[&str], rows: impl IntoIterator<Item = Vec<Cell>>) {
         let right = |c: usize| header.get(c).is_some_and(|h| h.starts_with('>'));
-        self.body += "<div class=\"scroll\"><table><thead><tr>";
-        for (c, name) in header.iter().enumerate() {
-            let class = if right(c) { " class=\"right\"" } else { "" };
-            self.push(format_args!(
-                "<th{class}>{}</th>",
-                escape(name.trim_start_matches('>'))
-            ));
+        self.body += "<div class=\"scroll\"><table>\n";
+        if header.iter().any(|h| !h.is_empty()) {
+            self.body += "<thead><tr>";
+            for (c, name) in header.iter().enumerate() {
+                let class = if right(c) { " class=\"right\"" } else { "" };
+                let name = escape(name.trim_start_matches('>'));
+                self.push(format_args!("<th{class}>{name}</th>"));
+            }
+            self.body += "</tr></thead>\n";
         }
-        self.body += "</tr></thead><tbody>\n";
+        self.body += "<tbody>\n";
         for row in rows {
             self.body += "<tr>";
             for (c, cell) in row.iter().enumerate() {
-                let align = if right(c) { "right" } else { "name" };
+                let align = if right(c) { "right" } else { "left" };
                 let (tone, text) = (cell.tone, escape(&cell.text));
-                self.push(format_args!("<td class=\"{align} {tone}\">{text}</td>"));
+                match &cell.title {
+                    Some(title) => {
+                        let title = escape(title);
+                        self.push(format_args!(
+                            "<td class=\"name\" title=\"{title}\">{text}</td>"
+                        ));
+                    }
+                    None => self.push(format_args!("<td class=\"{align} {tone}\">{text}</td>")),
+                }
             }
             self.body += "</tr>\n";
         }
@@ -116,6 +126,8 @@ struct Cell {
     text: String,
     /// Class of the style: empty, `good`, `warn` or `bad`.
     tone: &'static str,
+    /// Text shown when the pointer rests on it.
+    title: Option<String>,
 }
 
 impl Cell {
@@ -123,16 +135,23 @@ impl Cell {
         Cell {
             text: text.into(),
             tone,
+            title: None,
+        }
+    }
+
+    /// A name, of which the end is shown.
+    fn name(name: &str) -> Self {
+        Cell {
+            text: shortened(name, 34),
+            tone: "",
+            title: Some(name.to_owned()),
         }
     }
 }
 
 impl<T: Into<String>> From<T> for Cell {
     fn from(text: T) -> Self {
-        Cell {
-            text: text.into(),
-            tone: "",
-        }
+        Cell::toned(text, "")
     }
 }
 

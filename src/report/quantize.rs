@@ -137,9 +137,7 @@ pub(super) fn memory_chart(page: &mut Page, d: &Details) {
     if let Some(bar) = chart.bars.get_mut(d.memory.peak_step) {
         bar.tone = "warn";
     }
-    chart
-        .limits
-        .push((arena as f64, format!("arena: {} B", arena)));
+    chart.limits.push((arena as f64, format!("{arena} B")));
     page.chart(
         &chart,
         &format!(
@@ -190,7 +188,7 @@ fn sensitivity(page: &mut Page, s: &Summary) {
     }
     let rows = q.layers.iter().map(|l| {
         vec![
-            l.node.as_str().into(),
+            Cell::name(&l.node),
             l.op.as_str().into(),
             format!("{:+.2}", l.gain_db).into(),
             l.precision.as_str().into(),
@@ -207,7 +205,7 @@ fn step_row(s: &StepDetails) -> Vec<Cell> {
     vec![
         s.index.to_string().into(),
         s.op.into(),
-        s.name.as_str().into(),
+        Cell::name(&s.name),
         shape(&s.output).into(),
         s.dtype.into(),
         unless_zero(s.weight_bytes as u64, bytes(s.weight_bytes)).into(),

@@ -25,8 +25,6 @@ fn evaluate(edit: &Edit<'_>, node: &Node) -> Option<Vec<f32>> {
     let shape = edit.shape(node.inputs[0]);
     let out = edit.shape(node.output);
     match &node.op {
-        Op::Reshape(_) => Some(x.to_vec()),
-        Op::Transpose(perm) => Some(permute(x, shape, perm)),
         Op::Broadcast(_) => Some(spread(x, shape, out)),
         Op::Unary(kind) => Some(x.iter().map(|&x| kind.eval(x)).collect()),
         Op::Binary { kind, activation } => {
@@ -42,6 +40,27 @@ fn evaluate(edit: &Edit<'_>, node: &Node) -> Option<Vec<f32>> {
                     .collect(),
             )
         }
+        Op::Concat { axis } => {
+            let outer: usize = out[..*axis].iter().product();
+            let mut data = Vec::with_capacity(out.iter().product());
+            for row in 0..outer {
+                for &v in &node.inputs {
+                    let part = edit.constant(v)?;
+                    let block = part.len() / outer;
+                    data.extend_from_slice(&part[row * block..][..block]);
+                }
+            }
+            Some(data)
+        }
+        op => moved(op, x, shape),
+    }
+}
+
+/// Result of an operator that only moves data.
+pub(super) fn moved(op: &Op, x: &[f32], shape: &[usize]) -> Option<Vec<f32>> {
+    match op {
+        Op::Reshape(_) => Some(x.to_vec()),
+        Op::Transpose(perm) => Some(permute(x, shape, perm)),
         Op::Slice {
             axis,
             start,
@@ -57,18 +76,6 @@ fn evaluate(edit: &Edit<'_>, node: &Node) -> Option<Vec<f32>> {
                     .collect::<Vec<_>>()
             };
             Some(x.chunks(block).flat_map(one).collect())
-        }
-        Op::Concat { axis } => {
-            let outer: usize = out[..*axis].iter().product();
-            let mut data = Vec::with_capacity(out.iter().product());
-            for row in 0..outer {
-                for &v in &node.inputs {
-                    let part = edit.constant(v)?;
-                    let block = part.len() / outer;
-                    data.extend_from_slice(&part[row * block..][..block]);
-                }
-            }
-            Some(data)
         }
         _ => None,
     }

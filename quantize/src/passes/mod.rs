@@ -16,6 +16,7 @@ mod operands;
 pub mod padding;
 pub mod patterns;
 pub mod residual;
+pub mod scale;
 pub mod simplify;
 
 use crate::graph::{Graph, GraphError};
@@ -24,7 +25,7 @@ use crate::graph::{Graph, GraphError};
 pub type Pass = fn(&mut Graph) -> Result<usize, GraphError>;
 
 /// Passes that enable each other; they run in turn until none finds anything.
-pub const REWRITES: [(&str, Pass); 8] = [
+pub const REWRITES: [(&str, Pass); 9] = [
     ("fold", fold::run),
     ("simplify", simplify::run),
     ("cse", cse::run),
@@ -32,6 +33,7 @@ pub const REWRITES: [(&str, Pass); 8] = [
     ("linear", linear::run),
     ("patterns", patterns::run),
     ("affine", affine::run),
+    ("scale", scale::run),
     ("padding", padding::run),
 ];
 

@@ -5,4 +5,5 @@ mod families;
 mod fixtures;
 mod interpret;
 mod node_cases;
+mod passes;
 mod protobuf;

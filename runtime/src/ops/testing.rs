@@ -82,6 +82,13 @@ impl<T: Copy + PartialEq + core::fmt::Debug> Guarded<T> {
         }
     }
 
+    /// Holding a copy of `values`.
+    pub fn holding(values: &[T], poison: T) -> Self {
+        let mut this = Self::new(values.len(), poison);
+        this.get().copy_from_slice(values);
+        this
+    }
+
     pub fn get(&mut self) -> &mut [T] {
         &mut self.data[Self::MARGIN..Self::MARGIN + self.len]
     }

@@ -146,6 +146,7 @@ fn render(d: &Details) -> String {
 fn port(p: &Port) -> String {
     let codes = match p.dtype {
         "f32" => String::new(),
+        _ if p.zero_point < 0 => format!(", {:.6} · (code + {})", p.scale, -p.zero_point),
         _ => format!(", {:.6} · (code − {})", p.scale, p.zero_point),
     };
     format!("{} {} {}{codes}", p.name, p.dtype, shape(&p.shape))

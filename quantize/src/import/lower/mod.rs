@@ -28,6 +28,9 @@ type Lowered = Result<Vec<Operand>, Problem>;
 pub(crate) const TO_NHWC: [usize; 4] = [0, 2, 3, 1];
 pub(crate) const TO_NCHW: [usize; 4] = [0, 3, 1, 2];
 
+/// Most elements of a tensor: 2 GiB of f32.
+const MAX_ELEMENTS: usize = 1 << 29;
+
 /// Lowers a typed model; gives the graph and warnings.
 pub(super) fn lower(model: &TypedModel, file: &Nodes) -> Result<(Graph, Vec<String>), Problem> {
     let images = model.nodes().iter().any(|n| {
@@ -257,9 +260,9 @@ impl Lowering<'_> {
                 self.unsupported(node, &format!("its shape {:?} depends on data", fact.shape))
             );
         };
-        match shape.iter().try_fold(1usize, |p, &d| p.checked_mul(d)) {
+        match elements(shape) {
             Some(0) => Err(self.unsupported(node, "a tensor without elements")),
-            Some(n) if n <= 1 << 29 => Ok(shape.to_vec()),
+            Some(n) if n <= MAX_ELEMENTS => Ok(shape.to_vec()),
             _ => Err(self.unsupported(node, "a tensor larger than 2 GiB")),
         }
     }
@@ -301,6 +304,14 @@ fn fold(node: &TypedNode, inputs: &[Operand]) -> Option<Vec<Operand>> {
             Operand::Value(_) => None,
         })
         .collect();
+    let small = |n: usize| n <= MAX_ELEMENTS;
+    let sizes = node
+        .outputs
+        .iter()
+        .map(|o| o.fact.shape.as_concrete().and_then(elements));
+    if !sizes.map(|n| n.is_some_and(small)).all(|fits| fits) {
+        return None;
+    }
     let outputs = node.op.eval_out_of_plan(constants?).ok()??;
     Some(
         outputs
@@ -308,6 +319,13 @@ fn fold(node: &TypedNode, inputs: &[Operand]) -> Option<Vec<Operand>> {
             .map(|t| Operand::Constant(t.into_arc_tensor()))
             .collect(),
     )
+}
+
+/// Number of elements of a shape, unless it overflows.
+fn elements(shape: &[usize]) -> Option<usize> {
+    shape
+        .iter()
+        .try_fold(1usize, |product, &d| product.checked_mul(d))
 }
 
 /// The ONNX node that a typed node was made from: the longest prefix that ends at a separator.

@@ -18,7 +18,7 @@ use crate::graph::{Graph, GraphError, Node, Op, ValueId, compose, is_identity};
 pub fn run(graph: &mut Graph) -> Result<usize, GraphError> {
     let mut changes = 0;
     loop {
-        let round = sweep(graph, sink)? + sweep(graph, flatten::rule)? + ports::absorb(graph);
+        let round = sweep(graph, sink)? + sweep(graph, flatten::rule)? + ports::absorb(graph)?;
         changes += round;
         if round == 0 {
             break;

@@ -1,10 +1,15 @@
 //! Transposes at the border of the graph become part of its ports.
 
-use crate::graph::{Graph, Op, inverse};
+use crate::graph::{Graph, GraphError, Op, inverse};
+use crate::passes::dead;
 
 /// Absorbs transposes into input and output ports; gives their number.
-pub(super) fn absorb(graph: &mut Graph) -> usize {
-    outputs(graph) + inputs(graph)
+pub(super) fn absorb(graph: &mut Graph) -> Result<usize, GraphError> {
+    let changes = outputs(graph) + inputs(graph);
+    if changes > 0 {
+        dead::run(graph)?;
+    }
+    Ok(changes)
 }
 
 fn outputs(graph: &mut Graph) -> usize {

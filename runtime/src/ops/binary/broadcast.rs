@@ -122,32 +122,53 @@ impl Broadcast {
         expect(self.output.elements(), y)
     }
 
-    /// Calls `f` for each row, in the order of the output.
+    /// The rows, in the order of the output.
     #[inline(always)]
-    pub(crate) fn for_each_row(&self, mut f: impl FnMut(Row)) {
-        let outer = self.rank - 1;
-        let mut at = [0usize; MAX_RANK];
-        let mut row = Row { a: 0, b: 0, y: 0 };
-        loop {
-            f(row);
-            row.y += self.row_len();
-            let mut d = outer;
-            loop {
-                if d == 0 {
-                    return;
-                }
-                d -= 1;
-                at[d] += 1;
-                row.a += self.a_steps[d];
-                row.b += self.b_steps[d];
-                if at[d] < self.dims[d] {
-                    break;
-                }
-                row.a -= self.a_steps[d] * self.dims[d];
-                row.b -= self.b_steps[d] * self.dims[d];
-                at[d] = 0;
-            }
+    pub(crate) fn rows(&self) -> Rows<'_> {
+        Rows {
+            layout: self,
+            at: [0; MAX_RANK],
+            next: Some(Row { a: 0, b: 0, y: 0 }),
         }
+    }
+}
+
+/// Iterator over the rows. (An iterator, since a loop body is compiled with the features of the
+/// function around it, a closure need not be.)
+pub(crate) struct Rows<'a> {
+    layout: &'a Broadcast,
+    at: [usize; MAX_RANK],
+    next: Option<Row>,
+}
+
+impl Iterator for Rows<'_> {
+    type Item = Row;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Row> {
+        let current = self.next?;
+        let layout = self.layout;
+        let mut row = Row {
+            y: current.y + layout.row_len(),
+            ..current
+        };
+        let mut d = layout.rank - 1;
+        self.next = loop {
+            if d == 0 {
+                break None;
+            }
+            d -= 1;
+            self.at[d] += 1;
+            row.a += layout.a_steps[d];
+            row.b += layout.b_steps[d];
+            if self.at[d] < layout.dims[d] {
+                break Some(row);
+            }
+            row.a -= layout.a_steps[d] * layout.dims[d];
+            row.b -= layout.b_steps[d] * layout.dims[d];
+            self.at[d] = 0;
+        };
+        Some(current)
     }
 }
 

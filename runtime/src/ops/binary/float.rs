@@ -1,10 +1,9 @@
 //! Float entry points.
 
-use super::portable::{Zip, ZipInPlace};
+use super::portable::zip;
 use super::{BinaryF32, BinaryKind, Broadcast};
 use crate::error::Error;
 use crate::isa::Capability;
-use crate::ops::vectorize::run;
 
 /// Expands `$call` once per kind, with `$f` bound to the kind's function followed by the clamp.
 macro_rules! for_kind {
@@ -54,7 +53,7 @@ pub fn binary_f32(
     y: &mut [f32],
 ) -> Result<(), Error> {
     layout.check(a.len(), b.len(), y.len())?;
-    for_kind!(op, |f| run(cap, Zip { layout, a, b, y, f }));
+    for_kind!(op, |f| zip(cap, layout, (Some(a), b), y, f));
     Ok(())
 }
 
@@ -67,7 +66,7 @@ pub fn binary_f32_in_place(
     b: &[f32],
 ) -> Result<(), Error> {
     layout.check(y.len(), b.len(), y.len())?;
-    for_kind!(op, |f| run(cap, ZipInPlace { layout, y, b, f }));
+    for_kind!(op, |f| zip(cap, layout, (None, b), y, f));
     Ok(())
 }
 

@@ -1,15 +1,30 @@
 //! The loops over rows, generic in the element and the operator.
 
 use super::Broadcast;
-use crate::ops::vectorize::Loop;
+use crate::isa::Capability;
+use crate::ops::vectorize::{Loop, run};
 
-/// `y = f(a, b)` over all rows of a broadcast whose lengths were checked.
-pub(super) struct Zip<'a, T, F> {
-    pub layout: &'a Broadcast,
-    pub a: &'a [T],
-    pub b: &'a [T],
-    pub y: &'a mut [T],
-    pub f: F,
+/// `y = f(a, b)` over all rows of a broadcast whose lengths were checked; `y` holds the first operand
+/// where `a` is `None`.
+pub(super) fn zip<T: Copy>(
+    cap: Capability,
+    layout: &Broadcast,
+    (a, b): (Option<&[T]>, &[T]),
+    y: &mut [T],
+    f: impl Fn(T, T) -> T,
+) {
+    match a {
+        Some(a) => run(cap, Zip { layout, a, b, y, f }),
+        None => run(cap, ZipInPlace { layout, b, y, f }),
+    }
+}
+
+struct Zip<'a, T, F> {
+    layout: &'a Broadcast,
+    a: &'a [T],
+    b: &'a [T],
+    y: &'a mut [T],
+    f: F,
 }
 
 impl<T: Copy, F: Fn(T, T) -> T> Loop for Zip<'_, T, F> {
@@ -20,39 +35,38 @@ impl<T: Copy, F: Fn(T, T) -> T> Loop for Zip<'_, T, F> {
         let Zip { layout, a, b, y, f } = self;
         let n = layout.row_len();
         let repeats = layout.repeats();
-        layout.for_each_row(|row| {
+        for row in layout.rows() {
             let y = &mut y[row.y..row.y + n];
             match repeats {
                 (false, false) => {
                     let pairs = a[row.a..row.a + n].iter().zip(&b[row.b..row.b + n]);
-                    y.iter_mut()
-                        .zip(pairs)
-                        .for_each(|(y, (&a, &b))| *y = f(a, b));
+                    for (y, (&a, &b)) in y.iter_mut().zip(pairs) {
+                        *y = f(a, b);
+                    }
                 }
                 (false, true) => {
                     let b = b[row.b];
-                    y.iter_mut()
-                        .zip(&a[row.a..row.a + n])
-                        .for_each(|(y, &a)| *y = f(a, b));
+                    for (y, &a) in y.iter_mut().zip(&a[row.a..row.a + n]) {
+                        *y = f(a, b);
+                    }
                 }
                 (true, false) => {
                     let a = a[row.a];
-                    y.iter_mut()
-                        .zip(&b[row.b..row.b + n])
-                        .for_each(|(y, &b)| *y = f(a, b));
+                    for (y, &b) in y.iter_mut().zip(&b[row.b..row.b + n]) {
+                        *y = f(a, b);
+                    }
                 }
                 (true, true) => y.fill(f(a[row.a], b[row.b])),
             }
-        });
+        }
     }
 }
 
-/// `y = f(y, b)` over all rows of a broadcast whose lengths were checked.
-pub(super) struct ZipInPlace<'a, T, F> {
-    pub layout: &'a Broadcast,
-    pub y: &'a mut [T],
-    pub b: &'a [T],
-    pub f: F,
+struct ZipInPlace<'a, T, F> {
+    layout: &'a Broadcast,
+    b: &'a [T],
+    y: &'a mut [T],
+    f: F,
 }
 
 impl<T: Copy, F: Fn(T, T) -> T> Loop for ZipInPlace<'_, T, F> {
@@ -60,19 +74,21 @@ impl<T: Copy, F: Fn(T, T) -> T> Loop for ZipInPlace<'_, T, F> {
 
     #[inline(always)]
     fn run(self) {
-        let ZipInPlace { layout, y, b, f } = self;
+        let ZipInPlace { layout, b, y, f } = self;
         let n = layout.row_len();
         let (_, b_repeats) = layout.repeats();
-        layout.for_each_row(|row| {
+        for row in layout.rows() {
             let y = &mut y[row.y..row.y + n];
             if b_repeats {
                 let b = b[row.b];
-                y.iter_mut().for_each(|y| *y = f(*y, b));
+                for y in y {
+                    *y = f(*y, b);
+                }
             } else {
-                y.iter_mut()
-                    .zip(&b[row.b..row.b + n])
-                    .for_each(|(y, &b)| *y = f(*y, b));
+                for (y, &b) in y.iter_mut().zip(&b[row.b..row.b + n]) {
+                    *y = f(*y, b);
+                }
             }
-        });
+        }
     }
 }

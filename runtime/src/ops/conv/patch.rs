@@ -138,7 +138,6 @@ impl<T: Copy> Patches<'_, T> {
 
 /// Copies `count` runs, which start every `from_step` and `to_step` values; of those in `to`, `room`
 /// may be written.
-#[inline(always)]
 fn copy_runs<T: Copy>(
     from: &[T],
     from_step: usize,
@@ -148,23 +147,27 @@ fn copy_runs<T: Copy>(
     room: usize,
     count: usize,
 ) {
-    let chunks = run.div_ceil(CHUNK);
-    let whole = chunks * CHUNK;
-    if run >= LONG || whole > room {
-        for i in 0..count {
-            to[i * to_step..][..run].copy_from_slice(&from[i * from_step..][..run]);
+    let whole = run.next_multiple_of(CHUNK);
+    // Runs whose chunks end within both slices.
+    let inside = |len: usize, step: usize| len.checked_sub(whole).map_or(0, |rest| rest / step + 1);
+    let chunked = if run >= LONG || whole > room {
+        0
+    } else {
+        count
+            .min(inside(from.len(), from_step))
+            .min(inside(to.len(), to_step))
+    };
+    for at in (0..whole).step_by(CHUNK) {
+        let from = from[at.min(from.len())..].windows(CHUNK).step_by(from_step);
+        let start = at.min(to.len());
+        let to = to[start..].chunks_mut(to_step);
+        for (from, to) in from.zip(to).take(chunked) {
+            if let (Some(from), Some(to)) = (from.first_chunk::<CHUNK>(), to.first_chunk_mut()) {
+                *to = *from;
+            }
         }
-        return;
     }
-    for i in 0..count {
-        let (from, to) = (&from[i * from_step..], &mut to[i * to_step..]);
-        if whole <= from.len() && whole <= to.len() {
-            let chunks = to[..whole]
-                .chunks_exact_mut(CHUNK)
-                .zip(from[..whole].chunks_exact(CHUNK));
-            chunks.for_each(|(to, from)| to.copy_from_slice(from));
-        } else {
-            to[..run].copy_from_slice(&from[..run]);
-        }
+    for i in chunked..count {
+        to[i * to_step..][..run].copy_from_slice(&from[i * from_step..][..run]);
     }
 }

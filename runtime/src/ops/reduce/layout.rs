@@ -71,27 +71,46 @@ impl Nest {
         self.rank += 1;
     }
 
-    /// Calls `f` with the element offset of each iteration, in row-major order.
+    /// The element offset of each iteration, in row-major order.
     #[inline(always)]
-    pub fn for_each(&self, mut f: impl FnMut(usize)) {
-        let mut at = [0usize; MAX_RANK];
-        let mut offset = 0;
-        loop {
-            f(offset);
-            let mut d = self.rank;
-            loop {
-                if d == 0 {
-                    return;
-                }
-                d -= 1;
-                at[d] += 1;
-                offset += self.steps[d];
-                if at[d] < self.sizes[d] {
-                    break;
-                }
-                offset -= self.steps[d] * self.sizes[d];
-                at[d] = 0;
-            }
+    pub fn offsets(&self) -> Offsets<'_> {
+        Offsets {
+            nest: self,
+            at: [0; MAX_RANK],
+            next: Some(0),
         }
+    }
+}
+
+/// Iterator over the iterations of nested loops.
+pub(super) struct Offsets<'a> {
+    nest: &'a Nest,
+    at: [usize; MAX_RANK],
+    next: Option<usize>,
+}
+
+impl Iterator for Offsets<'_> {
+    type Item = usize;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<usize> {
+        let current = self.next?;
+        let nest = self.nest;
+        let mut offset = current;
+        let mut d = nest.rank;
+        self.next = loop {
+            if d == 0 {
+                break None;
+            }
+            d -= 1;
+            self.at[d] += 1;
+            offset += nest.steps[d];
+            if self.at[d] < nest.sizes[d] {
+                break Some(offset);
+            }
+            offset -= nest.steps[d] * nest.sizes[d];
+            self.at[d] = 0;
+        };
+        Some(current)
     }
 }

@@ -40,11 +40,13 @@ impl<F: Fold> Loop for Reduction<'_, F> {
     fn run(self) {
         let Reduction { layout, fold, x, y } = self;
         let mut outputs = y.chunks_exact_mut(if layout.run_is_reduced { 1 } else { layout.run });
-        layout.kept.for_each(|at| match outputs.next() {
-            Some([y]) if layout.run_is_reduced => *y = runs_to_one(&layout, fold, x, at),
-            Some(row) => rows_to_row(&layout, fold, x, at, row),
-            None => {}
-        });
+        for at in layout.kept.offsets() {
+            match outputs.next() {
+                Some([y]) if layout.run_is_reduced => *y = runs_to_one(&layout, fold, x, at),
+                Some(row) => rows_to_row(&layout, fold, x, at, row),
+                None => {}
+            }
+        }
     }
 }
 
@@ -52,7 +54,7 @@ impl<F: Fold> Loop for Reduction<'_, F> {
 #[inline(always)]
 fn runs_to_one<F: Fold>(layout: &Layout, fold: F, x: &[F::Value], at: usize) -> F::Value {
     let mut lanes = [fold.start(); LANES];
-    layout.reduced.for_each(|r| {
+    for r in layout.reduced.offsets() {
         let (chunks, rest) = x[at + r..at + r + layout.run].as_chunks::<LANES>();
         for chunk in chunks {
             for i in 0..LANES {
@@ -62,7 +64,7 @@ fn runs_to_one<F: Fold>(layout: &Layout, fold: F, x: &[F::Value], at: usize) -> 
         for (lane, &value) in lanes.iter_mut().zip(rest) {
             *lane = fold.add(*lane, value);
         }
-    });
+    }
     let mut width = LANES;
     while width > 1 {
         width /= 2;
@@ -78,7 +80,7 @@ fn runs_to_one<F: Fold>(layout: &Layout, fold: F, x: &[F::Value], at: usize) -> 
 fn rows_to_row<F: Fold>(layout: &Layout, fold: F, x: &[F::Value], at: usize, row: &mut [F::Value]) {
     for (tile, out) in row.chunks_mut(TILE).enumerate() {
         let mut sums = [fold.start(); TILE];
-        layout.reduced.for_each(|r| {
+        for r in layout.reduced.offsets() {
             let at = at + r + tile * TILE;
             let values = &x[at..at + out.len()];
             if let Ok(values) = <&[F::Value; TILE]>::try_from(values) {
@@ -90,7 +92,7 @@ fn rows_to_row<F: Fold>(layout: &Layout, fold: F, x: &[F::Value], at: usize, row
                     *sum = fold.add(*sum, value);
                 }
             }
-        });
+        }
         for (y, &sum) in out.iter_mut().zip(&sums) {
             *y = fold.finish(sum);
         }

@@ -89,3 +89,30 @@ pub(crate) fn erf(x: f32) -> f32 {
     let q = q * s - 1.426_473_9e-2;
     x * p / q
 }
+
+/// `x · Φ(x)` with the normal distribution `Φ`, as `max(x, 0) − |x| · Φ(−|x|)`: the tail is small
+/// where `x` is large, so its error does not grow with `x`.
+#[inline(always)]
+pub(crate) fn gelu(x: f32) -> f32 {
+    let magnitude = if x.abs() > 20.0 { 20.0 } else { x.abs() };
+    let tail = magnitude * 0.5 * erfc(magnitude * core::f32::consts::FRAC_1_SQRT_2);
+    (if x < 0.0 { 0.0 } else { x }) - tail
+}
+
+/// `1 − erf(z)` for `z ≥ 0`, with a relative error of 1.2e-7 beside the rounding: the exponential of
+/// a Chebyshev approximation (Numerical Recipes, section 6.2).
+#[inline(always)]
+fn erfc(z: f32) -> f32 {
+    let t = 1.0 / (1.0 + 0.5 * z);
+    let p = 0.170_872_77;
+    let p = p * t - 0.822_152_23;
+    let p = p * t + 1.488_515_9;
+    let p = p * t - 1.135_204;
+    let p = p * t + 0.278_868_07;
+    let p = p * t - 0.186_288_06;
+    let p = p * t + 0.096_784_18;
+    let p = p * t + 0.374_091_96;
+    let p = p * t + 1.000_023_7;
+    let p = p * t - 1.265_512_2;
+    t * exp(p - z * z)
+}

@@ -1,7 +1,7 @@
 //! Float slices.
 
 use super::UnaryKind;
-use super::fast::{erf, exp, gated, sigmoid, tanh};
+use super::fast::{erf, exp, gated, gelu, sigmoid, tanh};
 use super::kind::{
     GELU_TANH_CUBE, GELU_TANH_SCALE, QUICK_GELU, clamp, hard_swish, leaky_relu, relu,
 };
@@ -10,16 +10,22 @@ use crate::isa::Capability;
 use crate::ops::length::expect;
 use crate::ops::vectorize::{Loop, run};
 
+/// Elements that are copied at a time.
+const BLOCK: usize = 4096;
+
 /// Applies `kind` to each element of `x`.
 pub fn unary_f32(cap: Capability, kind: UnaryKind, x: &[f32], y: &mut [f32]) -> Result<(), Error> {
     expect(x.len(), y.len())?;
-    y.copy_from_slice(x);
-    unary_f32_in_place(cap, kind, y)
+    // In blocks that stay in the first-level cache between the copy and the function.
+    for (x, y) in x.chunks(BLOCK).zip(y.chunks_mut(BLOCK)) {
+        y.copy_from_slice(x);
+        unary_f32_in_place(cap, kind, y)?;
+    }
+    Ok(())
 }
 
 /// Applies `kind` to each element of `y`.
 pub fn unary_f32_in_place(cap: Capability, kind: UnaryKind, y: &mut [f32]) -> Result<(), Error> {
-    // In blocks that stay in the first-level cache between the copy and the function.
     match kind {
         UnaryKind::Relu => map(cap, y, relu),
         UnaryKind::LeakyRelu(slope) => map(cap, y, |x| leaky_relu(x, slope)),
@@ -30,11 +36,7 @@ pub fn unary_f32_in_place(cap: Capability, kind: UnaryKind, y: &mut [f32]) -> Re
         UnaryKind::HardSwish => map(cap, y, hard_swish),
         UnaryKind::Silu => map(cap, y, |x| gated(x, x)),
         UnaryKind::Tanh => map(cap, y, tanh),
-        UnaryKind::GeluErf => {
-            map(cap, y, |x| {
-                0.5 * x * (1.0 + erf(x * core::f32::consts::FRAC_1_SQRT_2))
-            });
-        }
+        UnaryKind::GeluErf => map(cap, y, gelu),
         UnaryKind::GeluTanh => {
             map(cap, y, |x| {
                 gated(x, 2.0 * GELU_TANH_SCALE * (x + GELU_TANH_CUBE * x * x * x))

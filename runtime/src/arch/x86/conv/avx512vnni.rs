@@ -175,6 +175,7 @@ impl Kernel<'_, '_> {
         // SAFETY: as the caller.
         unsafe {
             let multipliers = self.epilogue.multipliers::<B>(n);
+            let count = (self.conv.output[2] - n).min(B * WIDTH);
             for r in 0..R {
                 let mut row = sums[0][r];
                 for more in &sums[1..] {
@@ -182,8 +183,9 @@ impl Kernel<'_, '_> {
                         row[b] = _mm512_add_epi32(row[b], more[r][b]);
                     }
                 }
+                let at = self.epilogue.position(pixel + r, n);
                 self.epilogue
-                    .finish::<B, PLAIN>(row, multipliers, pixel + r, n);
+                    .finish::<B, PLAIN>(row, multipliers, at, count);
             }
         }
     }

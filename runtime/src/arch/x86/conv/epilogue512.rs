@@ -64,50 +64,62 @@ impl Epilogue {
         core::array::from_fn(|b| unsafe { _mm512_loadu_ps(self.multipliers.add(n + b * WIDTH)) })
     }
 
-    /// Finishes the sums of `B` neighbouring blocks of one pixel and stores the codes. `PLAIN` must
-    /// be [`Epilogue::is_plain`].
+    /// Position of channel `n` of a pixel (counted from the call's first) in the call's output.
+    #[inline]
+    pub(super) fn position(&self, pixel: usize, n: usize) -> usize {
+        pixel * self.channels + n
+    }
+
+    /// Values from one pixel to the next.
+    #[inline]
+    pub(super) fn channels(&self) -> usize {
+        self.channels
+    }
+
+    /// Finishes the sums of `B` neighbouring blocks of one pixel, of which `count` channels from
+    /// position `at` on exist, and stores the codes. `PLAIN` must be [`Epilogue::is_plain`].
     ///
     /// # Safety
     ///
-    /// `pixel` (counted from the call's first) and channel `n` lie in the call's output, whose blocks
-    /// from `n` on are at least `B`.
+    /// `count`, more than `B - 1` blocks and at most `B`, values from `at` on belong to the call's
+    /// output.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi")]
     #[inline]
     pub(super) unsafe fn finish<const B: usize, const PLAIN: bool>(
         &self,
         sums: [__m512i; B],
         multipliers: [__m512; B],
-        pixel: usize,
-        n: usize,
+        at: usize,
+        count: usize,
     ) {
-        let count = (self.channels - n).min(B * WIDTH);
-        let at = pixel * self.channels + n;
-        let mut codes = _mm512_setzero_si512();
         for b in 0..B {
             let mut t = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[b]), multipliers[b]);
+            let (at, count) = (at + b * WIDTH, count - b * WIDTH);
             if !PLAIN && let Some(extra) = &self.extra {
                 // SAFETY: the residual covers the pixels of the call.
-                t = unsafe {
-                    extra.add_residual(t, at + b * WIDTH, count.saturating_sub(b * WIDTH))
-                };
+                t = unsafe { extra.add_residual(t, at, count) };
             }
             let sum = _mm512_add_ps(t, self.base);
             let bits = _mm512_castps_si512(_mm512_min_ps(_mm512_max_ps(sum, self.lo), self.hi));
-            codes = if b == 0 {
-                _mm512_permutexvar_epi8(self.low_bytes, bits)
-            } else {
-                _mm512_mask_permutexvar_epi8(codes, 0xffff << (b * WIDTH), self.low_bytes, bits)
-            };
+            let mut codes = _mm512_permutexvar_epi8(self.low_bytes, bits);
+            if !PLAIN
+                && let Some(Extra {
+                    table: Some(table), ..
+                }) = &self.extra
+            {
+                codes = look_up(table, codes);
+            }
+            let codes = _mm512_castsi512_si128(codes);
+            // SAFETY: the values belong to the output; the mask covers no more than `count`.
+            unsafe {
+                let y = self.y.add(at);
+                if b + 1 < B || count == WIDTH {
+                    _mm_storeu_si128(y.cast(), codes);
+                } else {
+                    _mm_mask_storeu_epi8(y, _cvtu32_mask16((1 << count) - 1), codes);
+                }
+            }
         }
-        if !PLAIN
-            && let Some(Extra {
-                table: Some(table), ..
-            }) = &self.extra
-        {
-            codes = look_up(table, codes);
-        }
-        // SAFETY: `count` codes from `at` on belong to this pixel of the output.
-        unsafe { store::<B>(self.y.add(at), codes, count) };
     }
 }
 
@@ -159,24 +171,4 @@ fn look_up(table: &[__m512i; 4], codes: __m512i) -> __m512i {
     let positive = _mm512_permutex2var_epi8(table[0], codes, table[1]);
     let negative = _mm512_permutex2var_epi8(table[2], codes, table[3]);
     _mm512_mask_blend_epi8(_mm512_movepi8_mask(codes), positive, negative)
-}
-
-/// Stores the first `count` of `B` blocks of codes.
-///
-/// # Safety
-///
-/// `count` is 1 to `B` blocks, and as many bytes are writable.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi")]
-#[inline]
-unsafe fn store<const B: usize>(y: *mut i8, codes: __m512i, count: usize) {
-    // SAFETY: no more than `count` bytes are written, as the caller allows.
-    unsafe {
-        if B == 1 && count == WIDTH {
-            _mm_storeu_si128(y.cast(), _mm512_castsi512_si128(codes));
-        } else if B == 2 && count == 2 * WIDTH {
-            _mm256_storeu_si256(y.cast(), _mm512_castsi512_si256(codes));
-        } else {
-            _mm512_mask_storeu_epi8(y, u64::MAX >> (64 - count), codes);
-        }
-    }
 }

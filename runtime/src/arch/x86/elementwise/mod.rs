@@ -1,5 +1,10 @@
 //! Operators that treat each value, channel or row on its own.
 
+mod binary;
+mod lanes;
+mod table;
 mod vectorize;
 
+pub(crate) use binary::{Operands, binary_avx2, binary_avx512};
+pub(crate) use table::table_avx512;
 pub(crate) use vectorize::{run_avx2, run_avx512};
