@@ -3,6 +3,7 @@
 use core::ops::Range;
 
 use super::parts;
+use crate::ops::conv::QUAD;
 use crate::ops::conv::kernel::CallI8;
 
 /// Stack that stands in for scratch that is smaller.
@@ -89,4 +90,53 @@ pub(super) fn drive<K: VectorKernel>(kernel: &K, call: CallI8<'_, '_>) {
         // SAFETY: a row of the panel was written for each of these pixels of the call.
         unsafe { kernel.tiles(rows, start..start + count) };
     }
+}
+
+/// Whether the scratch or the stack holds a patch, for a call whose rows are not read in place.
+pub(super) fn fits_signed(call: &CallI8<'_, '_>) -> bool {
+    in_place(call) || signed_row_bytes(call) <= call.scratch.len().max(STACK)
+}
+
+/// Runs `tiles` over all pixels of a call that [`fits_signed`], panel by panel, with rows of patches
+/// as they are: read from the input where a point window allows it, else gathered.
+pub(super) fn drive_signed(call: CallI8<'_, '_>, mut tiles: impl FnMut(Rows, Range<usize>)) {
+    let depth = call.conv.depth();
+    if in_place(&call) {
+        let x = &call.x[call.first * depth..];
+        for (start, count) in parts(call.pixels, (PANEL / depth).max(FEW_ROWS)) {
+            let rows = Rows {
+                base: x[start * depth..].as_ptr().cast(),
+                stride: depth,
+            };
+            tiles(rows, start..start + count);
+        }
+        return;
+    }
+    let stride = signed_row_bytes(&call);
+    let patches = call.patches();
+    let mut stack = [0; STACK];
+    let memory = if call.scratch.len() > STACK {
+        call.scratch
+    } else {
+        &mut stack
+    };
+    let most = (PANEL / stride).max(FEW_ROWS).min(memory.len() / stride);
+    for (start, count) in parts(call.pixels, most) {
+        let panel: &mut [i8] = bytemuck::cast_slice_mut(&mut memory[..count * stride]);
+        patches.gather_rows(call.first + start, count, panel, stride);
+        let rows = Rows {
+            base: panel.as_ptr().cast(),
+            stride,
+        };
+        tiles(rows, start..start + count);
+    }
+}
+
+/// Whether a patch is whole quads of a pixel of the input.
+fn in_place(call: &CallI8<'_, '_>) -> bool {
+    call.conv.window.is_point() && call.conv.depth() % QUAD == 0
+}
+
+fn signed_row_bytes(call: &CallI8<'_, '_>) -> usize {
+    call.conv.depth().next_multiple_of(ROW_ALIGN)
 }
