@@ -23,7 +23,7 @@ const PREFETCH: usize = 128 * LINE;
 
 /// Computes the call's pixels.
 pub(crate) fn conv_i8(_: Avx512Vnni, mut call: CallI8<'_, '_>) {
-    if !panel::fits_signed(&call) {
+    if !panel::fits_shifted(&call) {
         return portable::conv_i8(call);
     }
     // SAFETY: the token proves the features.
@@ -32,24 +32,24 @@ pub(crate) fn conv_i8(_: Avx512Vnni, mut call: CallI8<'_, '_>) {
         conv: call.conv,
         packed: call.packed,
         epilogue,
-        // Hidden from the compiler: LLVM 22 does not end legalising the broadcast of a known constant's
-        // exclusive or.
-        // SAFETY: the token proves the features.
-        sign: core::hint::black_box(unsafe { _mm512_set1_epi8(i8::MIN) }),
     };
-    panel::drive_signed(call, |rows, pixels| {
-        // SAFETY: the rows are those of the pixels, which lie in the call's output; the token proves
-        // the features.
-        unsafe { kernel.tiles(rows, pixels) }
-    });
+    let height = height(call.pixels, ROWS[call.packed.blocks().min(BLOCKS) - 1]);
+    // SAFETY: `shift` keeps to what it is given. The rows are those of the pixels, which lie in the
+    // call's output. The token proves the features.
+    unsafe {
+        panel::drive_shifted(
+            call,
+            height,
+            |values, len, to| shift(values, len, to),
+            |rows, pixels| kernel.tiles(rows, pixels),
+        );
+    }
 }
 
 struct Kernel<'a, 'c> {
     conv: &'a ConvI8<'c>,
     packed: PackedShape,
     epilogue: Epilogue,
-    /// The sign bit of every byte.
-    sign: __m512i,
 }
 
 /// Expands to the call of the column of tiles with as many rows and blocks as are asked for.
@@ -105,7 +105,9 @@ impl Kernel<'_, '_> {
             .weights
             .as_ptr()
             .wrapping_add(self.packed.block_offset(block) + bytes);
-        let share = bytes.div_ceil(pixels.len().div_ceil(R)).next_multiple_of(LINE);
+        let share = bytes
+            .div_ceil(pixels.len().div_ceil(R))
+            .next_multiple_of(LINE);
         for (i, at) in (0..pixels.len()).step_by(R).enumerate() {
             if share <= PREFETCH {
                 // The weights of the next column, or of what follows the last.
@@ -158,13 +160,13 @@ impl Kernel<'_, '_> {
             let mut quad = 0;
             while quad + U <= quads {
                 for sums in &mut sums {
-                    multiply(sums, x, rows.stride, self.sign, &mut weights, last);
+                    multiply(sums, x, rows.stride, &mut weights, last);
                     x = x.add(QUAD);
                 }
                 quad += U;
             }
             while quad < quads {
-                multiply(&mut sums[0], x, rows.stride, self.sign, &mut weights, last);
+                multiply(&mut sums[0], x, rows.stride, &mut weights, last);
                 x = x.add(QUAD);
                 quad += 1;
             }
@@ -238,7 +240,6 @@ unsafe fn multiply<const R: usize, const B: usize>(
     sums: &mut [[__m512i; B]; R],
     x: *const u8,
     stride: usize,
-    sign: __m512i,
     weights: &mut [*const i8; B],
     last: usize,
 ) {
@@ -249,9 +250,7 @@ unsafe fn multiply<const R: usize, const B: usize>(
             w[b] = _mm512_loadu_si512(weights[b].cast());
         }
         for r in 0..R {
-            // The sign shift is free: it comes with the broadcast.
             let x = _mm512_set1_epi32(x.add(r * stride).cast::<i32>().read_unaligned());
-            let x = _mm512_xor_si512(x, sign);
             for b in 0..B {
                 sums[r][b] = _mm512_dpbusd_epi32(sums[r][b], x, w[b]);
             }
@@ -272,5 +271,29 @@ fn height(pixels: usize, most: usize) -> usize {
         9..=12 => 12,
         _ if pixels < 16 => 12,
         _ => 16,
+    }
+}
+
+/// Writes `values + 128` to `to`, which may be the same place.
+///
+/// # Safety
+///
+/// `len` bytes are readable at `values` and writable at `to`.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
+unsafe fn shift(values: *const i8, len: usize, to: *mut u8) {
+    let sign = _mm512_set1_epi8(i8::MIN);
+    let whole = len - len % 64;
+    for at in (0..whole).step_by(64) {
+        // SAFETY: as the caller; each vector is read before it is written.
+        unsafe {
+            let v = _mm512_loadu_si512(values.add(at).cast());
+            _mm512_storeu_si512(to.add(at).cast(), _mm512_xor_si512(v, sign));
+        }
+    }
+    let mask = (1 << (len % 64)) - 1;
+    // SAFETY: the mask covers no more than the rest.
+    unsafe {
+        let v = _mm512_maskz_loadu_epi8(mask, values.add(whole));
+        _mm512_mask_storeu_epi8(to.add(whole).cast(), mask, _mm512_xor_si512(v, sign));
     }
 }

@@ -1,5 +1,6 @@
 //! Rows of patches in the form that a vector kernel multiplies, and the loop over them.
 
+use core::mem::MaybeUninit;
 use core::ops::Range;
 
 use super::parts;
@@ -92,51 +93,72 @@ pub(super) fn drive<K: VectorKernel>(kernel: &K, call: CallI8<'_, '_>) {
     }
 }
 
-/// Whether the scratch or the stack holds a patch, for a call whose rows are not read in place.
-pub(super) fn fits_signed(call: &CallI8<'_, '_>) -> bool {
-    in_place(call) || signed_row_bytes(call) <= call.scratch.len().max(STACK)
+/// Stack that stands in for scratch that is smaller, for [`drive_shifted`]; it is not initialised.
+const SHIFTED_STACK: usize = 32 << 10;
+
+/// Whether the scratch or the stack holds a patch of a call for [`drive_shifted`].
+pub(super) fn fits_shifted(call: &CallI8<'_, '_>) -> bool {
+    shifted_stride(call) <= call.scratch.len().max(SHIFTED_STACK)
 }
 
-/// Runs `tiles` over all pixels of a call that [`fits_signed`], panel by panel, with rows of patches
-/// as they are: read from the input where a point window allows it, else gathered.
-pub(super) fn drive_signed(call: CallI8<'_, '_>, mut tiles: impl FnMut(Rows, Range<usize>)) {
+/// Runs `tiles` over all pixels of a call that [`fits_shifted`], panel by panel. Rows hold values that
+/// `shift` made, at a distance that is a multiple of 4. All panels but the last are whole tiles of
+/// `height` rows, where they hold any.
+///
+/// `shift` is given values, their number and where to write them, which may be the same place.
+///
+/// # Safety
+///
+/// `shift` reads and writes as many bytes as it is told to, and no more.
+pub(super) unsafe fn drive_shifted(
+    call: CallI8<'_, '_>,
+    height: usize,
+    shift: impl Fn(*const i8, usize, *mut u8),
+    mut tiles: impl FnMut(Rows, Range<usize>),
+) {
     let depth = call.conv.depth();
-    if in_place(&call) {
-        let x = &call.x[call.first * depth..];
-        for (start, count) in parts(call.pixels, (PANEL / depth).max(FEW_ROWS)) {
-            let rows = Rows {
-                base: x[start * depth..].as_ptr().cast(),
-                stride: depth,
-            };
-            tiles(rows, start..start + count);
-        }
-        return;
-    }
-    let stride = signed_row_bytes(&call);
+    let stride = shifted_stride(&call);
     let patches = call.patches();
-    let mut stack = [0; STACK];
-    let memory = if call.scratch.len() > STACK {
-        call.scratch
+    let mut stack = MaybeUninit::<[u8; SHIFTED_STACK]>::uninit();
+    let (memory, len) = if call.scratch.len() > SHIFTED_STACK {
+        (call.scratch.as_mut_ptr(), call.scratch.len())
     } else {
-        &mut stack
+        (stack.as_mut_ptr().cast(), SHIFTED_STACK)
     };
-    let most = (PANEL / stride).max(FEW_ROWS).min(memory.len() / stride);
-    for (start, count) in parts(call.pixels, most) {
-        let panel: &mut [i8] = bytemuck::cast_slice_mut(&mut memory[..count * stride]);
-        patches.gather_rows(call.first + start, count, panel, stride);
+    let fitting = (PANEL / stride).max(FEW_ROWS).min(len / stride);
+    let most = match fitting / height {
+        0 => fitting,
+        whole => whole * height,
+    };
+    for start in (0..call.pixels).step_by(most) {
+        let count = most.min(call.pixels - start);
+        let (first, bytes) = (call.first + start, count * stride);
+        let values = if call.conv.window.is_point() && stride == depth {
+            call.x[first * depth..][..bytes].as_ptr()
+        } else {
+            // SAFETY: the memory holds `most` rows; zeros are values.
+            let panel = unsafe {
+                memory.write_bytes(0, bytes);
+                core::slice::from_raw_parts_mut(memory.cast(), bytes)
+            };
+            patches.gather_rows(first, count, panel, stride);
+            memory.cast_const().cast()
+        };
+        shift(values, bytes, memory);
         let rows = Rows {
-            base: panel.as_ptr().cast(),
+            base: memory,
             stride,
         };
         tiles(rows, start..start + count);
     }
 }
 
-/// Whether a patch is whole quads of a pixel of the input.
-fn in_place(call: &CallI8<'_, '_>) -> bool {
-    call.conv.window.is_point() && call.conv.depth() % QUAD == 0
-}
-
-fn signed_row_bytes(call: &CallI8<'_, '_>) -> usize {
-    call.conv.depth().next_multiple_of(ROW_ALIGN)
+/// Rows of whole quads for a point window; others have room for copies in whole vectors.
+fn shifted_stride(call: &CallI8<'_, '_>) -> usize {
+    let unit = if call.conv.window.is_point() {
+        QUAD
+    } else {
+        ROW_ALIGN
+    };
+    call.conv.depth().next_multiple_of(unit)
 }
