@@ -17,13 +17,13 @@ use serde::Serialize;
 use super::args::ImportArgs;
 use super::error::Failure;
 use super::eval::{Verdicts, classify_all};
+use super::files::save;
 use super::inspect::details::Details;
 use super::models::{Engine, OnnxModel, OracleEngine, OracleModel};
 use super::output::{Table, bytes, micros, print, print_json};
 use super::preprocessing::ImageArgs;
 use super::profile::{self, StepTime};
 use super::progress::Bars;
-use super::quantize::save;
 use super::samples::Loaded;
 use super::selftest::{self, Tested};
 use super::timing::{self, Times, Until};
@@ -40,6 +40,9 @@ const COMPARED: usize = 16;
 
 /// Quantise a small model that comes with ampoule, measure it, and write a report with pictures
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  ampoule demo --out /tmp/demo    (then open /tmp/demo/report.html)"
+)]
 pub struct Demo {
     /// Folder for the artifact and the report
     #[arg(long, default_value = "ampoule-demo", value_name = "FOLDER")]
@@ -82,10 +85,19 @@ pub struct Row {
 /// A photo with the answers.
 #[derive(Debug)]
 pub struct Picture {
+    /// File name.
+    pub name: String,
     pub jpeg: Vec<u8>,
     pub truth: String,
     pub float: String,
     pub int8: String,
+}
+
+impl Picture {
+    /// Whether int8 is right.
+    pub fn is_right(&self) -> bool {
+        self.int8 == self.truth
+    }
 }
 
 impl Demo {
@@ -284,7 +296,9 @@ fn pictures(set: &ImageSet, float: &Verdicts, int8: &Verdicts) -> Result<Vec<Pic
                 path: path.clone(),
                 source,
             })?;
+            let file = path.file_name().unwrap_or_default();
             Ok(Picture {
+                name: file.to_string_lossy().into_owned(),
                 jpeg,
                 truth: name(f.class.map(|c| c as usize)),
                 float: name(f.best),

@@ -126,8 +126,8 @@ impl Failure {
             } => Some("--resize exact, or larger pictures"),
             Failure::Import(error) => import_hint(&error.problem),
             Failure::Data(error) => data_hint(error),
-            Failure::Classify(ClassifyError::NotForPictures) => {
-                Some("give .npy files, or quantize with pictures")
+            Failure::Compare(CompareError::NothingInCommon) => {
+                Some("give the ONNX file that the artifact was made from")
             }
             Failure::Fallback(_) => Some("leave --deny-fallback out to accept them"),
             Failure::Quantize(QuantizeError::MaxDrop { .. }) => Some(

@@ -20,8 +20,15 @@ use super::preprocessing::{ImageArgs, describe};
 use super::progress::Bars;
 use super::{labels, memory};
 
+const EXAMPLES: &str = "\
+Examples:
+  ampoule eval model.amp --data labelled/
+  ampoule eval model.onnx --data labelled/ --like model.amp      (the float original, same pictures)
+  ampoule eval model.onnx --data labelled/ --preset imagenet --limit 500";
+
 /// Measure accuracy on labelled pictures: a folder per class, or a labels.csv with columns `file` and `class`
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Eval {
     /// An artifact (.amp), or an ONNX file to run in float
     model: PathBuf,
@@ -35,10 +42,10 @@ pub struct Eval {
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
     /// Take preprocessing and labels for an ONNX file from this artifact
-    #[arg(long, value_name = "FILE.amp")]
+    #[arg(long, value_name = "FILE.amp", conflicts_with_all = ["preset", "resize", "filter", "no_antialias", "scale", "mean", "std", "bgr"])]
     like: Option<PathBuf>,
     /// Instruction set of an artifact [default: the best there is]
-    #[arg(long, value_parser = isa)]
+    #[arg(long, value_parser = isa())]
     isa: Option<Isa>,
     /// Pictures at a time [default: the number of processors]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
@@ -81,6 +88,9 @@ impl Eval {
     /// Runs the command.
     pub fn execute(&self) -> Result<(), Failure> {
         let (engine, names, what) = self.engine()?;
+        if let Some(path) = &self.labels {
+            labels::check_count(path, names.len(), engine.classes())?;
+        }
         let set = ImageSet::open_with_classes(&self.data, &names)?;
         let unlabelled = set.report().unlabelled;
         if !set.has_labels() {
@@ -121,10 +131,22 @@ impl Eval {
     fn engine(&self) -> Result<(Box<dyn Engine>, Vec<String>, &'static str), Failure> {
         let given = self.labels.as_deref().map(labels::read).transpose()?;
         if !is_onnx(&self.model) {
+            self.import.refuse_for_artifact()?;
+            if self.image.is_given() || self.like.is_some() {
+                return Err(Failure::Usage(
+                    "preprocessing and --like are for ONNX files; an artifact has its own"
+                        .to_owned(),
+                ));
+            }
             let classifier =
                 read_classifier(&self.model)?.with_isa(self.isa.unwrap_or_else(Isa::best))?;
             let names = given.unwrap_or_else(|| classifier.labels().to_vec());
             return Ok((Box::new(classifier), names, "artifact"));
+        }
+        if self.isa.is_some() {
+            return Err(Failure::Usage(
+                "--isa is for artifacts; tract runs ONNX files".to_owned(),
+            ));
         }
         let source = OnnxModel::open(&self.model, &self.import, self.image.size(), false)?;
         let (preprocess, names) = match &self.like {

@@ -9,6 +9,7 @@ mod compare;
 pub mod demo;
 mod error;
 mod eval;
+mod files;
 pub mod inspect;
 mod labels;
 mod memory;

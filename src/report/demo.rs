@@ -7,8 +7,11 @@ use crate::cli::output::{bytes, micros, shape};
 
 /// The page.
 pub fn page(o: &Outcome) -> String {
-    let subtitle = "MLPerf Tiny visual wake words (MobileNetV1 0.25): is there a person? Float against sealed int8, on 50 photos.";
-    let mut page = Page::new("Ampoule demo", subtitle);
+    let subtitle = format!(
+        "MLPerf Tiny visual wake words (MobileNetV1 0.25): is there a person? Float against sealed int8, on {} photos.",
+        o.pictures.len()
+    );
+    let mut page = Page::new("Ampoule demo", &subtitle);
     let (float, int8) = (&o.rows[0], &o.rows[o.rows.len() - 1]);
     page.cards(&[
         (
@@ -38,7 +41,7 @@ pub fn page(o: &Outcome) -> String {
             "working memory in all".to_owned(),
         ),
     ]);
-    page.section("Float and int8", "The interval is Wilson's, at 95 %. Time is the median of many runs, one thread, preprocessing not included.");
+    page.section("Float and int8", "The interval is Wilson's, at 95 %. Calibration saw the same photos, without their labels. Time is the median of many runs, one thread, preprocessing not included.");
     let header = [
         "",
         ">top-1",
@@ -123,9 +126,11 @@ fn selftest(page: &mut Page, o: &Outcome) {
 
 fn gallery(page: &mut Page, pictures: &[Picture]) {
     let differ = pictures.iter().filter(|p| p.float != p.int8).count();
-    page.section("The photos", &format!("CC BY, credits in tests/fixtures/demo/ATTRIBUTION.csv. Float and int8 disagree on {differ} of {}.", pictures.len()));
+    let mut sorted: Vec<&Picture> = pictures.iter().collect();
+    sorted.sort_by_key(|p| (p.float == p.int8, p.is_right()));
+    page.section("The photos", &format!("Float and int8 disagree on {differ} of {}; those come first, then what int8 got wrong. CC BY 2.0, credits in tests/fixtures/demo/ATTRIBUTION.csv.", pictures.len()));
     page.raw("<div class=\"gallery\">\n");
-    for p in pictures {
+    for p in sorted {
         let answer = |name: &str, class: &str| {
             let (mark, tone) = if class == p.truth {
                 ("✓", "good")
@@ -138,7 +143,9 @@ fn gallery(page: &mut Page, pictures: &[Picture]) {
             )
         };
         page.raw(&format!(
-            "<figure><img alt=\"\" src=\"data:image/jpeg;base64,{}\"><figcaption><b>{}</b><br>{}<br>{}</figcaption></figure>\n",
+            "<figure{}><img alt=\"{}\" src=\"data:image/jpeg;base64,{}\"><figcaption><b>{}</b><br>{}<br>{}</figcaption></figure>\n",
+            if p.is_right() { "" } else { " class=\"missed\"" },
+            escape(&format!("photo {}, {}", p.name, p.truth)),
             base64::encode(&p.jpeg),
             escape(&p.truth),
             answer("float", &p.float),
