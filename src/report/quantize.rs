@@ -143,11 +143,11 @@ pub(super) fn memory_chart(page: &mut Page, d: &Details) {
     if let Some(bar) = chart.bars.get_mut(d.memory.peak_step) {
         bar.tone = "warn";
     }
-    chart.limits.push((arena as f64, format!("{arena} B")));
+    chart.limits.push((arena as f64, bytes(arena)));
     page.chart(
         &chart,
         &format!(
-            "The peak is step {}. The dashed line is what the arena takes.",
+            "The peak is step {}. The dashed line is what the arena takes: {arena} B.",
             d.memory.peak_step
         ),
     );
