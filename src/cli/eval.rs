@@ -188,6 +188,8 @@ pub struct Verdict {
     pub class: Option<u32>,
     /// The class found.
     pub best: Option<usize>,
+    /// Its score, as the model gives it.
+    pub score: f32,
     in_top5: bool,
     classes: usize,
 }
@@ -268,10 +270,12 @@ pub fn classify_all(
 fn verdict(engine: &mut dyn Engine, index: usize, entry: &Entry) -> Result<Verdict, Failure> {
     let image = decode(&entry.path)?;
     let scores = engine.scores(&image)?;
+    let best = argmax(&scores);
     Ok(Verdict {
         index,
         class: entry.class,
-        best: argmax(&scores),
+        best,
+        score: best.map_or(f32::NAN, |b| scores[b]),
         in_top5: entry
             .class
             .is_some_and(|c| in_top_k(&scores, c as usize, 5)),

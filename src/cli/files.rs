@@ -1,6 +1,7 @@
 //! Writing result files: never over an input, and whole or not at all.
 
-use std::io::ErrorKind;
+use std::fs::File;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 
 use ampoule_quantize::seal::write_atomically;
@@ -18,7 +19,7 @@ pub fn check_output(path: &Path, inputs: &[&Path]) -> Result<(), Failure> {
     }
     if path.exists() && !path.is_file() {
         // Renaming over a device would replace the device.
-        return Err(unfit(path, "is no ordinary file".to_owned()));
+        return Err(unfit(path, "is no ordinary file"));
     }
     let folder = path
         .parent()
@@ -27,13 +28,22 @@ pub fn check_output(path: &Path, inputs: &[&Path]) -> Result<(), Failure> {
     if !std::fs::metadata(folder).map_err(fail)?.is_dir() {
         return Err(fail(ErrorKind::NotADirectory.into()));
     }
-    match inputs.iter().find(|input| is_same(path, input)) {
-        Some(input) => Err(unfit(
+    if inputs.iter().any(|input| is_same(path, input)) {
+        return Err(unfit(
             path,
-            format!("would overwrite `{}`, which is read", input.display()),
-        )),
-        None => Ok(()),
+            "is read by this command and would be overwritten",
+        ));
     }
+    probe(path).map_err(fail)
+}
+
+/// Whether a file can appear beside the one to write: only trying tells.
+fn probe(path: &Path) -> io::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.probe", std::process::id()));
+    let probe = path.with_file_name(name);
+    File::create_new(&probe)?;
+    std::fs::remove_file(&probe)
 }
 
 /// Writes a file whole or not at all.
@@ -52,10 +62,10 @@ fn is_same(a: &Path, b: &Path) -> bool {
     }
 }
 
-fn unfit(path: &Path, what: String) -> Failure {
+fn unfit(path: &Path, what: &str) -> Failure {
     Failure::Unfit {
         path: path.to_owned(),
-        what,
+        what: what.to_owned(),
         hint: "give another name for the output",
     }
 }

@@ -269,6 +269,7 @@ fn render(o: &Outcome) -> String {
             plural(o.threads, "thread")
         );
     }
+    text.truncate(text.trim_end().len());
     text
 }
 

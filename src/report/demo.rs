@@ -2,7 +2,7 @@
 
 use super::chart::{Bar, BarChart};
 use super::{Cell, Page, base64, compare, escape, quantize};
-use crate::cli::demo::{Outcome, Picture, Row};
+use crate::cli::demo::{Answer, Outcome, Picture, Row};
 use crate::cli::output::{bytes, micros, shape};
 
 /// The page.
@@ -125,25 +125,26 @@ fn selftest(page: &mut Page, o: &Outcome) {
 }
 
 fn gallery(page: &mut Page, pictures: &[Picture]) {
-    let differ = pictures.iter().filter(|p| p.float != p.int8).count();
+    let differ = pictures.iter().filter(|p| p.is_contested()).count();
     let mut sorted: Vec<&Picture> = pictures.iter().collect();
-    sorted.sort_by_key(|p| (p.float == p.int8, p.is_right()));
+    sorted.sort_by_key(|p| (!p.is_contested(), p.is_right()));
     page.section("The photos", &format!("Float and int8 disagree on {differ} of {}; those come first, then what int8 got wrong. CC BY 2.0, credits in tests/fixtures/demo/ATTRIBUTION.csv.", pictures.len()));
     page.raw("<div class=\"gallery\">\n");
     for p in sorted {
-        let answer = |name: &str, class: &str| {
-            let (mark, tone) = if class == p.truth {
+        let answer = |name: &str, a: &Answer| {
+            let (mark, tone) = if a.class == p.truth {
                 ("✓", "good")
             } else {
                 ("✗", "bad")
             };
             format!(
-                "{name}: <span class=\"{tone}\">{} {mark}</span>",
-                escape(class)
+                "<div><span>{name}: <span class=\"{tone}\">{} {mark}</span></span><span>{:.1} %</span></div>",
+                escape(&a.class),
+                100.0 * a.probability
             )
         };
         page.raw(&format!(
-            "<figure{}><img alt=\"{}\" src=\"data:image/jpeg;base64,{}\"><figcaption><b>{}</b><br>{}<br>{}</figcaption></figure>\n",
+            "<figure{}><img alt=\"{}\" src=\"data:image/jpeg;base64,{}\"><figcaption><b>{}</b>{}{}</figcaption></figure>\n",
             if p.is_right() { "" } else { " class=\"missed\"" },
             escape(&format!("photo {}, {}", p.name, p.truth)),
             base64::encode(&p.jpeg),

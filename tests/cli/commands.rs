@@ -49,9 +49,9 @@ fn quantize() {
     );
     assert_eq!(
         (json["samples"].as_u64(), json["opset"].as_u64()),
-        (Some(8), Some(11))
+        (Some(4), Some(11))
     );
-    shows(&text, "8 samples, ranges by mse");
+    shows(&text, "4 samples, ranges by mse");
     shows(&text, "assumed: no --preset given");
     assert_eq!(list(&json["islands"]).len(), 0);
     shows(&text, "not int8     nothing");

@@ -50,6 +50,24 @@ fn outputs_that_can_not_be_written() {
 }
 
 #[test]
+fn folders_that_may_not_be_written() {
+    let folder = tempfile::tempdir().unwrap();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o500)).unwrap();
+    }
+    let output = folder.path().join("out.amp");
+    if std::fs::File::create(&output).is_ok() {
+        println!("skipped: this user may write everywhere");
+        return;
+    }
+    quantize(&output, &[]).fails_with_advice(&["cannot write", "out.amp"]);
+    let demo = folder.path().join("demo");
+    ampoule(words!["demo", "--out", &demo]).fails_with_advice(&["cannot write", "demo"]);
+}
+
+#[test]
 fn outputs_never_replace_inputs() {
     let folder = tempfile::tempdir().unwrap();
     let model = folder.path().join("model.onnx");
@@ -63,17 +81,17 @@ fn outputs_never_replace_inputs() {
         ampoule_in(folder.path(), words.collect::<Vec<_>>())
     };
     run("quantize model.onnx --calibration PHOTOS -o model.onnx")
-        .fails_with_advice(&["would overwrite"]);
+        .fails_with_advice(&["would be overwritten"]);
     run("quantize model.onnx --calibration PHOTOS -o ./model.onnx")
-        .fails_with_advice(&["would overwrite"]);
+        .fails_with_advice(&["would be overwritten"]);
     run("quantize model.onnx --calibration PHOTOS -o x.amp --report model.onnx")
-        .fails_with_advice(&["would overwrite"]);
+        .fails_with_advice(&["would be overwritten"]);
     run("quantize model.onnx --calibration PHOTOS -o x.amp --report x.amp").fails(2, &["one file"]);
     for input in ["model.onnx", "model.amp"] {
         run(&format!(
             "compare model.onnx model.amp --data PHOTOS --html {input}"
         ))
-        .fails_with_advice(&["would overwrite", input]);
+        .fails_with_advice(&["would be overwritten", input]);
     }
     assert!(contents(folder.path()) == before);
     // An older result is replaced, and nothing else appears.

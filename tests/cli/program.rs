@@ -121,7 +121,7 @@ pub fn photo() -> &'static Path {
 
 /// Arguments that quantise the visual wake words model into a file.
 pub fn quantize_args(output: &Path) -> Vec<PathBuf> {
-    let mut args: Vec<PathBuf> = ["quantize", "--samples", "8", "--calibration"]
+    let mut args: Vec<PathBuf> = ["quantize", "--samples", "4", "--calibration"]
         .map(PathBuf::from)
         .to_vec();
     args.extend([photos(), "-o".as_ref(), output, vww_onnx()].map(Path::to_owned));
