@@ -192,7 +192,7 @@ fn files_that_may_not_be_read() {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
-        std::fs::set_permissions(&path, PermissionsExt::from_mode(0)).unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o000)).unwrap();
     }
     if std::fs::read(&path).is_ok() {
         println!("skipped: this user may read everything");
