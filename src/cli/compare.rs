@@ -17,6 +17,19 @@ use super::progress::Bars;
 use super::samples::{Loaded, input_layout};
 use crate::report;
 
+/// Columns of the table, here and in the report.
+pub const COLUMNS: [&str; 9] = [
+    ">step",
+    "operator",
+    "tensor",
+    "shape",
+    "type",
+    ">SQNR dB",
+    ">cosine",
+    ">max |Δ|",
+    ">clipped",
+];
+
 const EXAMPLES: &str = "\
 Examples:
   ampoule compare model.onnx model.amp --data photos/
@@ -100,17 +113,7 @@ impl Compare {
 }
 
 fn render(c: &Comparison) -> String {
-    let mut table = Table::new(&[
-        ">step",
-        "operator",
-        "tensor",
-        "shape",
-        "type",
-        ">SQNR dB",
-        ">cosine",
-        ">max |Δ|",
-        ">clipped",
-    ]);
+    let mut table = Table::new(&COLUMNS);
     for l in c.worst_first() {
         table.row([
             l.step.to_string(),

@@ -62,6 +62,7 @@ pub struct Outcome {
     /// Float first, int8 last.
     pub rows: Vec<Row>,
     pub selftest: Vec<Tested>,
+    #[serde(serialize_with = "crate::cli::output::path")]
     pub report: PathBuf,
     pub seconds: f64,
     #[serde(skip)]
@@ -286,7 +287,7 @@ fn row(
     arena_bytes: Option<usize>,
     median_us: f64,
 ) -> Result<Row, Failure> {
-    let accuracy = verdicts.accuracy(0)?;
+    let accuracy = verdicts.accuracy(0);
     let (top1, top1_interval) = (accuracy.top1, accuracy.top1_interval);
     Ok(Row {
         name,

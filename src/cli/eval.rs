@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::args::{ImportArgs, is_onnx, isa};
 use super::error::Failure;
 use super::models::{Engine, OnnxModel, OracleEngine, read_classifier};
-use super::output::{facts, note, print, print_json};
+use super::output::{facts, note, plural, print, print_json};
 use super::preprocessing::{ImageArgs, describe};
 use super::progress::Bars;
 use super::{labels, memory};
@@ -77,10 +77,13 @@ pub struct Accuracy {
 
 #[derive(Debug, Serialize)]
 struct Outcome {
+    #[serde(serialize_with = "crate::cli::output::path")]
     model: PathBuf,
     engine: &'static str,
     #[serde(flatten)]
     accuracy: Accuracy,
+    /// Rows of labels.csv whose picture is not there.
+    rows_without_file: usize,
     peak_memory_bytes: Option<u64>,
 }
 
@@ -92,7 +95,7 @@ impl Eval {
             labels::check_count(path, names.len(), engine.classes())?;
         }
         let set = ImageSet::open_with_classes(&self.data, &names)?;
-        let unlabelled = set.report().unlabelled;
+        let report = set.report();
         if !set.has_labels() {
             return Err(Failure::Unfit {
                 path: self.data.clone(),
@@ -118,7 +121,8 @@ impl Eval {
         let outcome = Outcome {
             model: self.model.clone(),
             engine: what,
-            accuracy: verdicts.accuracy(unlabelled)?,
+            accuracy: verdicts.accuracy(report.unlabelled),
+            rows_without_file: report.rows_without_file,
             peak_memory_bytes: memory::peak(),
         };
         if self.json {
@@ -270,6 +274,16 @@ pub fn classify_all(
 fn verdict(engine: &mut dyn Engine, index: usize, entry: &Entry) -> Result<Verdict, Failure> {
     let image = decode(&entry.path)?;
     let scores = engine.scores(&image)?;
+    if let Some(class) = entry.class.filter(|&c| c as usize >= scores.len()) {
+        return Err(Failure::Unfit {
+            path: entry.path.clone(),
+            what: format!(
+                "has class {class}, but the model has {} classes, from 0",
+                scores.len()
+            ),
+            hint: "check the folder names or labels.csv, or give --labels",
+        });
+    }
     let best = argmax(&scores);
     Ok(Verdict {
         index,
@@ -308,21 +322,15 @@ impl Verdict {
 
 impl Verdicts {
     /// Shares of right answers among labelled pictures.
-    pub fn accuracy(&self, unlabelled: usize) -> Result<Accuracy, Failure> {
+    pub fn accuracy(&self, unlabelled: usize) -> Accuracy {
         let classes = self.answers.first().map_or(0, |a| a.classes);
         let (mut top1, mut top5) = (Rate::default(), Rate::default());
-        for answer in &self.answers {
-            let Some(class) = answer.class else { continue };
-            if class as usize >= classes {
-                return Err(Failure::Usage(format!(
-                    "a picture has class {class}, but the model has {classes} classes; give --labels, or check the data"
-                )));
-            }
+        for answer in self.answers.iter().filter(|a| a.class.is_some()) {
             top1.add(answer.is_right());
             top5.add(answer.in_top5);
         }
         let top5 = Some(top5).filter(|_| classes > 5);
-        Ok(Accuracy {
+        Accuracy {
             top1_interval: top1.wilson(),
             top5_interval: top5.map(|r| r.wilson()),
             top1,
@@ -331,7 +339,7 @@ impl Verdicts {
             left_out: self.left_out.clone(),
             unlabelled,
             images_per_second: self.answers.len() as f64 / self.seconds.max(1e-9),
-        })
+        }
     }
 }
 
@@ -350,9 +358,10 @@ fn render(o: &Outcome) -> String {
     rows.push((
         "left out",
         format!(
-            "{} unreadable, {} without label",
+            "{} unreadable, {} without label, {} without its picture",
             a.left_out.len(),
-            a.unlabelled
+            a.unlabelled,
+            plural(o.rows_without_file, "label")
         ),
     ));
     facts(&rows)

@@ -5,7 +5,7 @@
 
 mod args;
 mod bench;
-mod compare;
+pub mod compare;
 pub mod demo;
 mod error;
 mod eval;

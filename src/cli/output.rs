@@ -1,6 +1,7 @@
 //! Tables, JSON, and numbers for people.
 
 use std::io::{self, Write};
+use std::path::Path;
 
 use serde::Serialize;
 
@@ -23,6 +24,11 @@ pub fn print(text: &str) -> Result<(), Failure> {
 pub fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value).map_err(|e| Failure::Print(e.into()))?;
     print(&text)
+}
+
+/// A path as JSON, which can't hold one that is no UTF-8.
+pub fn path<S: serde::Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(&path.display())
 }
 
 /// Tells the user something that is no result.

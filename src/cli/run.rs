@@ -66,11 +66,13 @@ struct Outcome {
 #[serde(untagged)]
 enum Answer {
     Picture {
+        #[serde(serialize_with = "crate::cli::output::path")]
         file: PathBuf,
         softmax_applied: bool,
         top: Vec<Class>,
     },
     Array {
+        #[serde(serialize_with = "crate::cli::output::path")]
         file: PathBuf,
         sample: usize,
         outputs: Vec<Output>,

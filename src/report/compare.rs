@@ -6,6 +6,7 @@ use ampoule_quantize::compare::{Comparison, LayerError, SUSPICIOUS_DB};
 
 use super::chart::{Bar, BarChart};
 use super::{Cell, Page};
+use crate::cli::compare::COLUMNS;
 use crate::cli::output::{plural, shape, shortened};
 
 /// Below this many decibels a layer deserves a look.
@@ -55,18 +56,7 @@ pub fn page(onnx: &Path, artifact: &Path, c: &Comparison) -> String {
         "Tensors",
         "The noisiest first. Clipped: share of float values that the codes can't express.",
     );
-    let header = [
-        ">step",
-        "operator",
-        "tensor",
-        "shape",
-        "type",
-        ">SQNR dB",
-        ">cosine",
-        ">max |Δ|",
-        ">clipped",
-    ];
-    page.table(&header, c.worst_first().into_iter().map(row));
+    page.table(&COLUMNS, c.worst_first().into_iter().map(row));
     page.finish()
 }
 

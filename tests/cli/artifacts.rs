@@ -76,6 +76,15 @@ fn every_kind_of_flip_is_refused() {
 }
 
 #[test]
+fn onnx_files_are_no_artifacts() {
+    let hint = "`ampoule quantize`";
+    ampoule(words!["run", vww_onnx(), photo()]).fails_with_advice(&["not an ampoule", hint]);
+    ampoule(words!["bench", vww_onnx()]).fails_with_advice(&["not an ampoule", hint]);
+    let swapped = words!["compare", vww_amp(), vww_onnx(), "--data", photos()];
+    ampoule(swapped).fails_with_advice(&["not an ampoule", hint]);
+}
+
+#[test]
 fn an_artifact_of_another_model_is_no_counterpart() {
     let other = fixture("models/mlperf-tiny/ic_resnet8_float.onnx");
     let ran = ampoule(words!["compare", &other, vww_amp(), "--data", photos()]);

@@ -114,8 +114,8 @@ fn bad_pictures_among_good_ones() {
     };
     let eval = || ampoule(words!["eval", vww_amp(), "--data", folder.path(), "--json"]);
     let before = contents(folder.path());
-    quantize().fails(1, &["none of 8 images could be decoded"]);
-    eval().fails(1, &["none of 8 images could be decoded"]);
+    quantize().fails_with_advice(&["none of 8 images could be decoded"]);
+    eval().fails_with_advice(&["none of 8 images could be decoded"]);
     assert!(contents(folder.path()) == before);
 
     std::fs::copy(photo(), class.join("good.jpg")).unwrap();

@@ -142,6 +142,64 @@ fn labels_must_be_one_per_class() {
 }
 
 #[test]
+fn label_files_that_do_not_fit() {
+    let folder = tempfile::tempdir().unwrap();
+    let table = folder.path().join("labels.csv");
+    std::fs::copy(photo(), folder.path().join("a.jpg")).unwrap();
+    let eval = |text: &str| {
+        std::fs::write(&table, text).unwrap();
+        ampoule(words!["eval", vww_amp(), "--data", folder.path(), "--json"])
+    };
+    for (text, words) in [
+        ("", ["labels.csv", "line 1"]),
+        ("name\na.jpg\n", ["labels.csv", "line 1"]),
+        ("file,class\na.jpg,cow\n", ["labels.csv", "line 2"]),
+        ("file,class\na.jpg,-1\n", ["labels.csv", "line 2"]),
+        ("file,class\na.jpg,7\n", ["a.jpg", "class 7"]),
+        ("file,class\n../a.jpg,1\n", ["has no labels", "labels.csv"]),
+    ] {
+        eval(text).fails_with_advice(&words);
+    }
+    let json = eval("file,class\na.jpg,person\nlost.jpg,person\n").json();
+    assert_eq!(
+        (&json["top1"]["total"], &json["rows_without_file"]),
+        (&1.into(), &1.into())
+    );
+}
+
+/// Labels come out of files, and must not steer the terminal.
+#[test]
+fn labels_can_not_hold_commands_for_the_terminal() {
+    let folder = tempfile::tempdir().unwrap();
+    let (labels, output) = (folder.path().join("l.txt"), folder.path().join("out.amp"));
+    std::fs::write(&labels, "\x1b[2Jno\nyes\x07\n").unwrap();
+    quantize(&output, &words!["--labels", &labels]).text();
+    let text = ampoule(words!["run", &output, photo()]).text();
+    assert!(
+        text.contains("[2Jno") && !text.contains(['\x1b', '\x07']),
+        "{text}"
+    );
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn paths_need_not_be_text() {
+    use std::os::unix::ffi::OsStrExt;
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join(OsStr::from_bytes(b"x\xff.amp"));
+    let json = quantize(&output, &words!["--json"]).json();
+    assert!(
+        json["artifact"]
+            .as_str()
+            .unwrap()
+            .ends_with("x\u{fffd}.amp")
+    );
+    let photo = folder.path().join(OsStr::from_bytes(b"\xfe.jpg"));
+    std::fs::copy(crate::program::photo(), &photo).unwrap();
+    ampoule(words!["run", &output, &photo, "--json"]).json();
+}
+
+#[test]
 fn arguments_that_do_nothing_are_refused() {
     let eval = |model: &Path, more: &[&str]| {
         let data = photos();
@@ -162,6 +220,7 @@ fn arguments_that_do_nothing_are_refused() {
 
 #[test]
 fn wrong_usage_is_explained() {
+    let folder = tempfile::tempdir().unwrap();
     let onnx = vww_onnx();
     for (words, what) in [
         (
@@ -220,7 +279,7 @@ fn wrong_usage_is_explained() {
         ),
         (words!["melt"].to_vec(), "unrecognized subcommand"),
     ] {
-        ampoule(words).fails(2, &[what]);
+        ampoule_in(folder.path(), words).fails(2, &[what]);
     }
-    assert!(!Path::new(env!("CARGO_MANIFEST_DIR")).join("x").exists());
+    assert!(contents(folder.path()).is_empty());
 }

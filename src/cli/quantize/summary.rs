@@ -14,6 +14,7 @@ use crate::cli::preprocessing::describe;
 /// What a quantisation gave.
 #[derive(Debug, Clone, Serialize)]
 pub struct Summary {
+    #[serde(serialize_with = "crate::cli::output::path")]
     pub artifact: PathBuf,
     pub digest: String,
     pub opset: i64,
