@@ -358,7 +358,7 @@ fn render(o: &Outcome) -> String {
     rows.push((
         "left out",
         format!(
-            "{} unreadable, {} without label, {} without its picture",
+            "{} unreadable, {} without label, {} without a picture",
             a.left_out.len(),
             a.unlabelled,
             plural(o.rows_without_file, "label")
