@@ -95,7 +95,16 @@ impl Amx {
     /// The permission is per process and stays granted, so asking again is harmless.
     pub fn detect() -> Option<Self> {
         let base = Avx512Vnni::detect()?;
-        (cpuid_has_amx() && permission()).then_some(Amx(base))
+        #[cfg(test)]
+        if super::conv::amx::emulator::is_on() {
+            return Some(Amx(base));
+        }
+        Self::is_real().then_some(Amx(base))
+    }
+
+    /// Whether processor and system have the tile registers; unit tests emulate them otherwise.
+    pub(crate) fn is_real() -> bool {
+        cpuid_has_amx() && permission()
     }
 
     /// The weaker proof.

@@ -43,6 +43,8 @@ impl<'a, 'c> Kernel<'a, 'c> {
         let height = pixels.div_ceil(tiles);
         // SAFETY: the token proves AMX; a tile has 1 to 16 rows and up to 16 quads.
         unsafe { tiles::configure(height, depth.tile) };
+        #[cfg(test)]
+        super::emulator::lend(&call.conv.weights[..call.packed.bytes()]);
         Kernel {
             conv: call.conv,
             packed: call.packed,
