@@ -35,23 +35,37 @@ impl Container {
         let mut sections = Vec::new();
         for i in 0..count {
             let at = HEADER_LEN + i * SECTION_ENTRY;
-            let (kind, start, len) = (u32_at(bytes, at)?, u32_at(bytes, at + 4)?, u32_at(bytes, at + 8)?);
+            let (kind, start, len) = (
+                u32_at(bytes, at)?,
+                u32_at(bytes, at + 4)?,
+                u32_at(bytes, at + 8)?,
+            );
             let content = bytes.get(start as usize..)?.get(..len as usize)?;
             sections.push((kind, content.to_vec()));
         }
-        let (_, mut rest) = sections.iter().find(|(kind, _)| *kind == section::STEPS)?.clone();
+        let (_, mut rest) = sections
+            .iter()
+            .find(|(kind, _)| *kind == section::STEPS)?
+            .clone();
         let mut steps = Vec::new();
         for _ in 0..u32_at(bytes, field::STEPS)?.min(256) {
             let (step, tail) = postcard::take_from_bytes::<Step>(&rest).ok()?;
             steps.push(step);
             rest = tail.to_vec();
         }
-        Some(Container { header: bytes.get(..HEADER_LEN)?.to_vec(), sections, steps })
+        Some(Container {
+            header: bytes.get(..HEADER_LEN)?.to_vec(),
+            sections,
+            steps,
+        })
     }
 
     /// The file again, with its counts, length and digest put right.
     pub fn bytes(mut self) -> Vec<u8> {
-        let encoded = self.steps.iter().flat_map(|s| postcard::to_allocvec(s).unwrap_or_default());
+        let encoded = self
+            .steps
+            .iter()
+            .flat_map(|s| postcard::to_allocvec(s).unwrap_or_default());
         let encoded: Vec<u8> = encoded.collect();
         if let Some((_, content)) = self.section(section::STEPS) {
             *content = encoded;
@@ -103,10 +117,25 @@ impl Container {
     /// A field of a tensor record, by itself or as another tensor has it.
     fn tensor(&mut self, random: &mut Random) {
         const FIELDS: [(usize, usize); 15] = [
-            (0, 1), (1, 1), (2, 1), (4, 4), (8, 4), (12, 4), (16, 4), (20, 4), (24, 4), (28, 4),
-            (32, 4), (36, 4), (40, 2), (42, 2), (0, TENSOR_RECORD),
+            (0, 1),
+            (1, 1),
+            (2, 1),
+            (4, 4),
+            (8, 4),
+            (12, 4),
+            (16, 4),
+            (20, 4),
+            (24, 4),
+            (28, 4),
+            (32, 4),
+            (36, 4),
+            (40, 2),
+            (42, 2),
+            (0, TENSOR_RECORD),
         ];
-        let Some((_, records)) = self.section(section::TENSORS) else { return };
+        let Some((_, records)) = self.section(section::TENSORS) else {
+            return;
+        };
         let count = records.len() / TENSOR_RECORD;
         if count == 0 {
             return;
@@ -133,7 +162,9 @@ impl Container {
 
     /// A byte of an input or output record.
     fn port(&mut self, random: &mut Random) {
-        let Some((_, records)) = self.section(section::IO) else { return };
+        let Some((_, records)) = self.section(section::IO) else {
+            return;
+        };
         if records.is_empty() {
             return;
         }
@@ -151,7 +182,9 @@ impl Container {
     /// Bytes of any section.
     fn content(&mut self, random: &mut Random) {
         let number = random.below(self.sections.len());
-        let Some((_, content)) = self.sections.get_mut(number).filter(|s| !s.1.is_empty()) else { return };
+        let Some((_, content)) = self.sections.get_mut(number).filter(|s| !s.1.is_empty()) else {
+            return;
+        };
         for _ in 0..1 + random.below(8) {
             let at = random.below(content.len());
             content[at] = match random.below(3) {
@@ -184,7 +217,10 @@ impl Container {
         }
         let i = random.below(count);
         let other = self.steps[random.below(count)];
-        let tensors = self.section(section::TENSORS).map_or(1, |s| s.1.len() / TENSOR_RECORD).max(1);
+        let tensors = self
+            .section(section::TENSORS)
+            .map_or(1, |s| s.1.len() / TENSOR_RECORD)
+            .max(1);
         let id = random.below(tensors) as u16;
         match &mut self.steps[i] {
             Step::Conv(c) | Step::Depthwise(c) => conv(c, other, id, random),
@@ -201,7 +237,13 @@ impl Container {
             Step::Table { x, y, .. } | Step::Unary { x, y, .. } | Step::Convert { x, y } => {
                 *if random.below(2) == 0 { x } else { y } = id;
             }
-            Step::Pool { x, y, window: w, include_pad, .. } => match random.below(4) {
+            Step::Pool {
+                x,
+                y,
+                window: w,
+                include_pad,
+                ..
+            } => match random.below(4) {
                 0 => *x = id,
                 1 => *y = id,
                 2 => *include_pad ^= true,
@@ -312,7 +354,10 @@ impl Random {
     }
 
     pub fn below(&mut self, n: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         ((self.0 >> 33) as usize) % n.max(1)
     }
 
@@ -324,23 +369,45 @@ impl Random {
 
     fn float(&mut self) -> f32 {
         let bits = self.below(1 << 31) as u32;
-        [0.0, -0.0, 1.0, -128.0, 127.0, f32::MAX, f32::MIN_POSITIVE, f32::INFINITY, f32::NAN, f32::from_bits(bits)]
-            [self.below(10)]
+        [
+            0.0,
+            -0.0,
+            1.0,
+            -128.0,
+            127.0,
+            f32::MAX,
+            f32::MIN_POSITIVE,
+            f32::INFINITY,
+            f32::NAN,
+            f32::from_bits(bits),
+        ][self.below(10)]
     }
 
     fn flip(&mut self, blob: Option<Blob>) -> Option<Blob> {
         match (blob, self.below(2)) {
             (Some(b), 0) => Some(self.blob(b)),
             (Some(_), _) => None,
-            (None, _) => Some(Blob { offset: 64 * self.below(64) as u32, len: [256, 1024][self.below(2)] }),
+            (None, _) => Some(Blob {
+                offset: 64 * self.below(64) as u32,
+                len: [256, 1024][self.below(2)],
+            }),
         }
     }
 
     fn blob(&mut self, blob: Blob) -> Blob {
         match self.below(3) {
-            0 => Blob { offset: 64 * self.below(64) as u32, ..blob },
-            1 => Blob { len: self.below(4096) as u32, ..blob },
-            _ => Blob { offset: blob.offset, len: self.edge() as u32 },
+            0 => Blob {
+                offset: 64 * self.below(64) as u32,
+                ..blob
+            },
+            1 => Blob {
+                len: self.below(4096) as u32,
+                ..blob
+            },
+            _ => Blob {
+                offset: blob.offset,
+                len: self.edge() as u32,
+            },
         }
     }
 }

@@ -10,7 +10,9 @@ mod execute;
 
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
 
-fuzz_target!(|data: &[u8]| execute::verify_and_run(data));
+fuzz_target!(|data: &[u8]| {
+    execute::verify_and_run(data);
+});
 
 fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
     let mut random = container::Random::new(seed);

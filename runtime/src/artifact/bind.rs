@@ -309,19 +309,20 @@ impl<'m> Bound<'m> {
     }
 
     /// Checks the values of constants that arithmetic relies on: nothing overflows an i32, no
-    /// multiplier is infinite, weight sums are true.
+    /// multiplier is infinite, weight sums are true, weights past the patch are 0.
     pub fn check_constants(&self) -> Option<()> {
         match self {
             Bound::ConvI8 { conv, .. } => {
                 let (channels, depth) = (conv.output[2], conv.depth());
                 let packed = PackedShape::new(channels, depth);
-                let sums = (0..channels).all(|n| {
-                    let sum = (0..depth)
-                        .map(|k| i32::from(conv.weights[packed.index(n, k)]))
-                        .sum::<i32>();
-                    sum == conv.weight_sums[n]
-                });
-                (sums && requantisation_is_sound(conv.bias, conv.multipliers)).then_some(())
+                let weight = |n, k| i32::from(conv.weights[packed.index(n, k)]);
+                let sums = (0..channels)
+                    .all(|n| (0..depth).map(|k| weight(n, k)).sum::<i32>() == conv.weight_sums[n]);
+                // Kernels that shift codes to unsigned multiply these by 128.
+                let padding = (0..channels)
+                    .all(|n| (depth..packed.quads() * QUAD).all(|k| weight(n, k) == 0));
+                (sums && padding && requantisation_is_sound(conv.bias, conv.multipliers))
+                    .then_some(())
             }
             Bound::DepthwiseI8 { op, .. } => {
                 let c = op.input[2];

@@ -10,6 +10,7 @@ mod moves;
 mod operand;
 mod reduce;
 mod resize;
+mod resize_axis;
 
 use std::collections::{HashMap, HashSet};
 
