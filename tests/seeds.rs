@@ -34,7 +34,7 @@ fn seeds() -> Vec<(&'static str, AlignedBytes)> {
     let precisions: [(&str, &[Precision]); 4] = [
         ("int8", &[Precision::I8]),
         ("int16", &[Precision::I16]),
-        ("mixed", &[Precision::I8, Precision::I16, Precision::F32]),
+        ("mixed", &[Precision::I16, Precision::I8, Precision::F32]),
         ("islands", &[Precision::F32, Precision::I8]),
     ];
     for (name, pattern) in precisions {
