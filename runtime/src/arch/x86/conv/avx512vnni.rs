@@ -20,9 +20,6 @@ const ROWS: [usize; BLOCKS] = [16, 12, 8];
 const LINE: usize = 64;
 /// Bytes that are fetched ahead at the end of a layer, if it has not more in a column.
 const BEYOND: usize = 24 << 10;
-/// Most bytes of the next column's weights that are fetched ahead with one tile.
-const PREFETCH: usize = 128 * LINE;
-
 /// Computes the call's pixels.
 pub(crate) fn conv_i8(_: Avx512Vnni, mut call: CallI8<'_, '_>) {
     if !panel::fits_shifted(&call) {
@@ -104,25 +101,20 @@ impl Kernel<'_, '_> {
         pixels: Range<usize>,
         block: usize,
     ) {
-        let bytes = B * self.packed.quads() * WIDTH * QUAD;
-        let next = self
-            .conv
-            .weights
-            .as_ptr()
-            .wrapping_add(self.packed.block_offset(block) + bytes);
-        // After the last column come the next layers' constants.
+        let quads = self.packed.quads();
+        // The next column's weights are fetched meanwhile, a line with each quad; after the last column
+        // what follows, the next layers' constants.
+        let bytes = B * quads * WIDTH * QUAD;
+        let weights = self.conv.weights.as_ptr();
+        let next = weights.wrapping_add(self.packed.block_offset(block) + bytes);
         let last = block + B == self.packed.blocks();
         let ahead = if last { bytes.max(BEYOND) } else { bytes };
-        let share = ahead
-            .div_ceil(pixels.len().div_ceil(R))
-            .next_multiple_of(LINE);
         for (i, at) in (0..pixels.len()).step_by(R).enumerate() {
-            if share <= PREFETCH {
-                // The weights of the next column, or of what follows the last.
-                for line in (i * share..(i + 1) * share).step_by(LINE) {
-                    _mm_prefetch::<_MM_HINT_T0>(next.wrapping_add(line));
-                }
-            }
+            let start = (i * quads * LINE).min(ahead);
+            let ahead = Ahead {
+                at: next.wrapping_add(start),
+                step: if start < ahead { LINE } else { 0 },
+            };
             let row = at.min(pixels.len() - R);
             // SAFETY: as the caller; the tile's rows are among those given.
             unsafe {
@@ -130,7 +122,7 @@ impl Kernel<'_, '_> {
                     base: rows.base.add(row * rows.stride),
                     ..rows
                 };
-                self.tile::<R, B, U, PLAIN>(rows, pixels.start + row, block);
+                self.tile::<R, B, U, PLAIN>(rows, pixels.start + row, block, ahead);
             }
         }
     }
@@ -149,6 +141,7 @@ impl Kernel<'_, '_> {
         rows: Rows,
         pixel: usize,
         block: usize,
+        mut ahead: Ahead,
     ) {
         let quads = self.packed.quads();
         let n = block * WIDTH;
@@ -169,12 +162,14 @@ impl Kernel<'_, '_> {
             while quad + U <= quads {
                 for sums in &mut sums {
                     multiply(sums, x, rows.stride, &mut weights, last);
+                    ahead.fetch();
                     x = x.add(QUAD);
                 }
                 quad += U;
             }
             while quad < quads {
                 multiply(&mut sums[0], x, rows.stride, &mut weights, last);
+                ahead.fetch();
                 x = x.add(QUAD);
                 quad += 1;
             }
@@ -260,6 +255,23 @@ unsafe fn multiply<const R: usize, const B: usize>(
         for (b, weights) in weights.iter_mut().enumerate() {
             *weights = weights.add(if b + 1 == B { last } else { WIDTH * QUAD });
         }
+    }
+}
+
+/// Memory that is fetched ahead, line by line.
+#[derive(Clone, Copy)]
+struct Ahead {
+    at: *const i8,
+    step: usize,
+}
+
+impl Ahead {
+    /// Has the next line fetched.
+    #[inline(always)]
+    fn fetch(&mut self) {
+        // SAFETY: a prefetch has no effect but on time, at any address.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(self.at) };
+        self.at = self.at.wrapping_add(self.step);
     }
 }
 
