@@ -1,22 +1,34 @@
 //! AVX2: `vpmaddwd` on sign-extended operands.
 //!
-//! A vector of weights holds 4 channels of a quad as 16-bit values, and the product with the quad of
-//! a row two sums for each channel, which are added up at the end.
+//! Panels of many rows use each weight often enough that a strip of [`STRIP`] channels is widened
+//! beforehand, to pairs: a vector holds two patch values' weights of 8 channels. Few rows widen the
+//! weights as they go: a vector then holds a quad's weights of 4 channels, whose products are two
+//! sums for each channel, which are added up at the end.
 
 use core::arch::x86_64::*;
+use core::mem::MaybeUninit;
 use core::ops::Range;
 
 use super::epilogue256::{Epilogue, LANES};
-use super::panel::{Rows, VectorKernel, drive, fits};
+use super::panel::Rows;
+use super::panel256::{self, ROWS, drive, fits};
 use super::parts;
 use crate::arch::x86::Avx2;
 use crate::ops::conv::kernel::CallI8;
 use crate::ops::conv::{ConvI8, PackedShape, QUAD, WIDTH, portable};
 
-/// Most rows of a tile: 12 accumulators, 2 weights, 1 activation and 1 product fill the registers.
-const ROWS: usize = 6;
-/// Vectors of a tile of [`LANES`] channels.
-const PAIR: usize = 2;
+/// Most rows of a tile of one vector of channels.
+const TALL: usize = 2 * ROWS;
+/// Fewest rows for which widening the weights pays.
+const MANY: usize = 16;
+/// Quads of a widened strip.
+const QUADS: usize = 384;
+/// Values of a quad of the strip.
+const STEP: usize = QUAD * WIDTH;
+
+/// Widened weights, `[pair of patch values][channel][2]`.
+#[repr(align(64))]
+struct Strip([MaybeUninit<i16>; QUADS * STEP]);
 
 /// Computes the call's pixels.
 pub(crate) fn conv_i8<'a>(_: Avx2, mut call: CallI8<'a, 'a>) {
@@ -31,7 +43,7 @@ pub(crate) fn conv_i8<'a>(_: Avx2, mut call: CallI8<'a, 'a>) {
             packed: call.packed,
             epilogue,
         },
-        call,
+        &call,
     );
 }
 
@@ -41,63 +53,210 @@ struct Kernel<'a> {
     epilogue: Epilogue<'a>,
 }
 
-impl VectorKernel for Kernel<'_> {
+impl panel256::Kernel for Kernel<'_> {
     const VALUE: usize = 2;
 
-    unsafe fn convert(&self, patch: *const i8, length: usize, row: *mut u8) {
+    unsafe fn convert(&self, from: *const i8, readable: usize, length: usize, to: *mut u8) {
         // SAFETY: as the caller; a kernel exists only where a token proved the features.
-        unsafe { widen(patch, length, row.cast()) };
+        unsafe { widen(from, readable, length, to.cast()) };
     }
 
     unsafe fn tiles(&self, rows: Rows, pixels: Range<usize>) {
-        for n in (0..self.conv.output[2]).step_by(LANES) {
-            for (row, count) in parts(pixels.len(), ROWS) {
-                // SAFETY: the rows are among those of the caller, the channels are the output's, and a
-                // kernel exists only where a token proved the features.
-                unsafe {
-                    let rows = Rows {
-                        base: rows.base.add(row * rows.stride),
-                        ..rows
-                    };
-                    self.tile(rows, count, pixels.start + row, n);
-                }
+        // SAFETY: as the caller; a kernel exists only where a token proved the features.
+        unsafe {
+            if pixels.len() < MANY || self.packed.quads() > QUADS {
+                self.direct(rows, pixels);
+            } else {
+                self.widened(rows, pixels);
             }
         }
     }
 }
 
 impl Kernel<'_> {
-    /// Computes `count` pixels from `pixel` on, in [`LANES`] channels from `n` on.
+    /// Tiles with weights that are widened for each strip.
     ///
     /// # Safety
     ///
-    /// `rows` are the rows of these pixels; pixels and `n`, a multiple of [`LANES`], lie in the call's
-    /// output; `count` is 1 to [`ROWS`].
+    /// As for [`panel256::Kernel::tiles`], and the quads fit a [`Strip`].
     #[target_feature(enable = "avx2")]
-    unsafe fn tile(&self, rows: Rows, count: usize, pixel: usize, n: usize) {
-        // SAFETY: as the caller.
-        unsafe {
-            match count {
-                1 => self.tile_of::<1>(rows, pixel, n),
-                2 => self.tile_of::<2>(rows, pixel, n),
-                3 => self.tile_of::<3>(rows, pixel, n),
-                4 => self.tile_of::<4>(rows, pixel, n),
-                5 => self.tile_of::<5>(rows, pixel, n),
-                _ => self.tile_of::<ROWS>(rows, pixel, n),
+    unsafe fn widened(&self, rows: Rows, pixels: Range<usize>) {
+        let mut strip = Strip([const { MaybeUninit::uninit() }; QUADS * STEP]);
+        let weights = strip.0.as_mut_ptr().cast();
+        for block in 0..self.packed.blocks() {
+            let pair = self.packed.block_width(block) > LANES;
+            // SAFETY: the strip has room for the block's quads. The rows are among those of the
+            // caller, and the block is the output's.
+            unsafe {
+                if pair {
+                    self.widen_weights::<2>(block, weights);
+                } else {
+                    self.widen_weights::<1>(block, weights);
+                }
+                for (row, count) in parts(pixels.len(), if pair { ROWS } else { TALL }) {
+                    let base = rows.base.add(row * rows.stride);
+                    let rows = Rows { base, ..rows };
+                    self.tile(rows, count, pixels.start + row, block * WIDTH, weights, pair);
+                }
             }
         }
     }
 
-    /// A tile of `R` pixels.
+    /// Widens `V` vectors of channels of a block.
+    ///
+    /// # Safety
+    ///
+    /// The block is one of the output's, and at least as wide but for garbage in the last vector;
+    /// `to` has room for its quads.
+    #[target_feature(enable = "avx2")]
+    unsafe fn widen_weights<const V: usize>(&self, block: usize, mut to: *mut i16) {
+        let step = self.packed.block_width(block) * QUAD;
+        // SAFETY: the block's quads are as many steps, the last of which may extend into the slack.
+        unsafe {
+            let mut from = self
+                .conv
+                .weights
+                .as_ptr()
+                .add(self.packed.block_offset(block));
+            for _ in 0..self.packed.quads() {
+                for v in 0..V {
+                    let quads = _mm256_loadu_si256(from.add(v * 32).cast());
+                    // Channels 0 1 4 5 and 2 3 6 7, as the shuffles below take them from both halves.
+                    let quads = _mm256_permute4x64_epi64::<0b11_01_10_00>(quads);
+                    let a = _mm256_cvtepi8_epi16(_mm256_castsi256_si128(quads));
+                    let b = _mm256_cvtepi8_epi16(_mm256_extracti128_si256::<1>(quads));
+                    let (a, b) = (_mm256_castsi256_ps(a), _mm256_castsi256_ps(b));
+                    let to = to.add(v * 16).cast::<f32>();
+                    _mm256_storeu_ps(to, _mm256_shuffle_ps::<0b10_00_10_00>(a, b));
+                    let odd = _mm256_shuffle_ps::<0b11_01_11_01>(a, b);
+                    _mm256_storeu_ps(to.add(V * LANES), odd);
+                }
+                from = from.add(step);
+                to = to.add(V * LANES * QUAD);
+            }
+        }
+    }
+
+    /// Computes `count` pixels from `pixel` on in a `pair` of vectors of channels or one, from
+    /// channel `n` on.
+    ///
+    /// # Safety
+    ///
+    /// `rows` are the rows of these pixels, `weights` those of the channels; pixels and channels lie in
+    /// the call's output; `count` is 1 to [`ROWS`], or to [`TALL`] without a pair.
+    #[target_feature(enable = "avx2")]
+    unsafe fn tile(
+        &self,
+        rows: Rows,
+        count: usize,
+        pixel: usize,
+        n: usize,
+        weights: *const i16,
+        pair: bool,
+    ) {
+        // SAFETY: as the caller.
+        unsafe {
+            match (count, pair) {
+                (1, true) => self.tile_of::<1, 2>(rows, pixel, n, weights),
+                (2, true) => self.tile_of::<2, 2>(rows, pixel, n, weights),
+                (3, true) => self.tile_of::<3, 2>(rows, pixel, n, weights),
+                (4, true) => self.tile_of::<4, 2>(rows, pixel, n, weights),
+                (5, true) => self.tile_of::<5, 2>(rows, pixel, n, weights),
+                (_, true) => self.tile_of::<ROWS, 2>(rows, pixel, n, weights),
+                (1, _) => self.tile_of::<1, 1>(rows, pixel, n, weights),
+                (2, _) => self.tile_of::<2, 1>(rows, pixel, n, weights),
+                (3, _) => self.tile_of::<3, 1>(rows, pixel, n, weights),
+                (4, _) => self.tile_of::<4, 1>(rows, pixel, n, weights),
+                (5, _) => self.tile_of::<5, 1>(rows, pixel, n, weights),
+                (6, _) => self.tile_of::<6, 1>(rows, pixel, n, weights),
+                (7, _) => self.tile_of::<7, 1>(rows, pixel, n, weights),
+                (8, _) => self.tile_of::<8, 1>(rows, pixel, n, weights),
+                (9, _) => self.tile_of::<9, 1>(rows, pixel, n, weights),
+                (10, _) => self.tile_of::<10, 1>(rows, pixel, n, weights),
+                (11, _) => self.tile_of::<11, 1>(rows, pixel, n, weights),
+                _ => self.tile_of::<TALL, 1>(rows, pixel, n, weights),
+            }
+        }
+    }
+
+    /// A tile of `R` pixels by `V` vectors.
     ///
     /// # Safety
     ///
     /// As for [`Kernel::tile`].
     #[target_feature(enable = "avx2")]
-    unsafe fn tile_of<const R: usize>(&self, rows: Rows, pixel: usize, n: usize) {
+    unsafe fn tile_of<const R: usize, const V: usize>(
+        &self,
+        rows: Rows,
+        pixel: usize,
+        n: usize,
+        mut weights: *const i16,
+    ) {
+        let pairs = self.packed.quads() * 2;
+        let mut x = rows.base;
+        // SAFETY: the bias is padded to whole blocks. Rows and weights hold as many pairs.
+        let sums = unsafe {
+            let bias = core::array::from_fn(|v| {
+                _mm256_loadu_si256(self.conv.bias.as_ptr().add(n + v * LANES).cast())
+            });
+            let mut sums: [[__m256i; V]; R] = [bias; R];
+            for _ in 0..pairs {
+                let w: [__m256i; V] =
+                    core::array::from_fn(|v| _mm256_loadu_si256(weights.add(v * 16).cast()));
+                for r in 0..R {
+                    let x = x.add(r * rows.stride).cast::<i32>().read_unaligned();
+                    let x = _mm256_set1_epi32(x);
+                    for v in 0..V {
+                        sums[r][v] = _mm256_add_epi32(sums[r][v], _mm256_madd_epi16(x, w[v]));
+                    }
+                }
+                x = x.add(2 * 2);
+                weights = weights.add(V * 16);
+            }
+            sums
+        };
+        // SAFETY: the pixels and the channels lie in the call's output.
+        unsafe { self.epilogue.finish_tile(sums, pixel, n) };
+    }
+
+    /// Tiles with weights that are widened as they are multiplied.
+    ///
+    /// # Safety
+    ///
+    /// As for [`panel256::Kernel::tiles`].
+    #[target_feature(enable = "avx2")]
+    unsafe fn direct(&self, rows: Rows, pixels: Range<usize>) {
+        for n in (0..self.conv.output[2]).step_by(LANES) {
+            for (row, count) in parts(pixels.len(), ROWS) {
+                let pixel = pixels.start + row;
+                // SAFETY: the rows are among those of the caller, the channels are the output's.
+                unsafe {
+                    let base = rows.base.add(row * rows.stride);
+                    let rows = Rows { base, ..rows };
+                    match count {
+                        1 => self.direct_tile::<1>(rows, pixel, n),
+                        2 => self.direct_tile::<2>(rows, pixel, n),
+                        3 => self.direct_tile::<3>(rows, pixel, n),
+                        4 => self.direct_tile::<4>(rows, pixel, n),
+                        5 => self.direct_tile::<5>(rows, pixel, n),
+                        _ => self.direct_tile::<ROWS>(rows, pixel, n),
+                    }
+                }
+            }
+        }
+    }
+
+    /// A tile of `R` pixels by [`LANES`] channels from `n` on.
+    ///
+    /// # Safety
+    ///
+    /// `rows` are the rows of these pixels; pixels and `n`, a multiple of [`LANES`], lie in the call's
+    /// output.
+    #[target_feature(enable = "avx2")]
+    unsafe fn direct_tile<const R: usize>(&self, rows: Rows, pixel: usize, n: usize) {
         let (block, lane) = (n / WIDTH, n % WIDTH);
         let step = self.packed.block_width(block) * QUAD;
-        let mut sums = [[_mm256_setzero_si256(); PAIR]; R];
+        let mut sums = [[_mm256_setzero_si256(); 2]; R];
         // SAFETY: the rows hold whole quads of 16-bit values. The weights of the block hold as many
         // steps, the last of which may extend into the slack.
         unsafe {
@@ -113,21 +272,18 @@ impl Kernel<'_> {
                     sums[r][0] = _mm256_add_epi32(sums[r][0], _mm256_madd_epi16(x, low));
                     sums[r][1] = _mm256_add_epi32(sums[r][1], _mm256_madd_epi16(x, high));
                 }
-                x = x.add(QUAD * Self::VALUE);
+                x = x.add(QUAD * 2);
                 weights = weights.add(step);
             }
         }
         // SAFETY: the bias is padded to whole blocks.
         let bias = unsafe { _mm256_loadu_si256(self.conv.bias.as_ptr().add(n).cast()) };
-        for (r, sums) in sums.into_iter().enumerate() {
-            let sums =
-                _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_hadd_epi32(sums[0], sums[1]));
-            // SAFETY: pixel and channels lie in the call's output.
-            unsafe {
-                self.epilogue
-                    .finish(_mm256_add_epi32(sums, bias), pixel + r, n)
-            };
-        }
+        let sums = sums.map(|[low, high]| {
+            let sums = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_hadd_epi32(low, high));
+            [_mm256_add_epi32(sums, bias)]
+        });
+        // SAFETY: the pixels and the channels lie in the call's output.
+        unsafe { self.epilogue.finish_tile(sums, pixel, n) };
     }
 }
 
@@ -135,20 +291,27 @@ impl Kernel<'_> {
 ///
 /// # Safety
 ///
-/// As for [`VectorKernel::convert`].
+/// As for [`panel256::Kernel::convert`].
 #[target_feature(enable = "avx2")]
-unsafe fn widen(patch: *const i8, length: usize, row: *mut i16) {
-    let whole = length - length % 16;
-    for at in (0..whole).step_by(16) {
-        // SAFETY: the vector lies in the patch and in the row, and is read before it is written: a
-        // patch at the end of the row is overtaken at its end only.
-        unsafe {
-            let values = _mm256_cvtepi8_epi16(_mm_loadu_si128(patch.add(at).cast()));
-            _mm256_storeu_si256(row.add(at).cast(), values);
+unsafe fn widen(from: *const i8, readable: usize, length: usize, to: *mut i16) {
+    let length = length.next_multiple_of(16);
+    let whole = length.min(readable);
+    let mut at = 0;
+    // SAFETY: the vectors lie in what is readable and writable. They are read before they are
+    // written: values at the end of their place are overtaken at its end only.
+    unsafe {
+        while at + 16 <= whole {
+            let values = _mm_loadu_si128(from.add(at).cast());
+            _mm256_storeu_si256(to.add(at).cast(), _mm256_cvtepi8_epi16(values));
+            at += 16;
         }
-    }
-    for at in whole..length {
-        // SAFETY: the value lies in the patch and in the row.
-        unsafe { row.add(at).write_unaligned(i16::from(*patch.add(at))) };
+        if at < length {
+            let mut values = [0i8; 16];
+            values
+                .as_mut_ptr()
+                .copy_from_nonoverlapping(from.add(at), whole - at);
+            let values = _mm_loadu_si128(values.as_ptr().cast());
+            _mm256_storeu_si256(to.add(at).cast(), _mm256_cvtepi8_epi16(values));
+        }
     }
 }

@@ -4,16 +4,15 @@ use core::arch::x86_64::*;
 use core::ops::Range;
 
 use super::epilogue256::{Epilogue, LANES};
-use super::panel::{Rows, VectorKernel, drive, fits};
+use super::panel::Rows;
+use super::panel256::{self, ROWS, drive, fits};
 use super::parts;
 use crate::arch::x86::AvxVnni;
 use crate::ops::conv::kernel::CallI8;
 use crate::ops::conv::{ConvI8, PackedShape, QUAD, WIDTH, portable};
 
-/// Most rows of a tile: 12 accumulators, 2 weights and 1 activation fill the registers.
-const ROWS: usize = 6;
-/// Vectors of a block.
-const PAIR: usize = 2;
+/// Most rows of a tile of one vector of channels.
+const TALL: usize = 2 * ROWS;
 
 /// Computes the call's pixels.
 pub(crate) fn conv_i8<'a>(_: AvxVnni, mut call: CallI8<'a, 'a>) {
@@ -28,7 +27,7 @@ pub(crate) fn conv_i8<'a>(_: AvxVnni, mut call: CallI8<'a, 'a>) {
             packed: call.packed,
             epilogue,
         },
-        call,
+        &call,
     );
 }
 
@@ -38,17 +37,18 @@ struct Kernel<'a> {
     epilogue: Epilogue<'a>,
 }
 
-impl VectorKernel for Kernel<'_> {
+impl panel256::Kernel for Kernel<'_> {
     const VALUE: usize = 1;
 
-    unsafe fn convert(&self, patch: *const i8, length: usize, row: *mut u8) {
+    unsafe fn convert(&self, from: *const i8, readable: usize, length: usize, to: *mut u8) {
         // SAFETY: as the caller; a kernel exists only where a token proved the features.
-        unsafe { shift(patch, length, row) };
+        unsafe { shift(from, readable, length, to) };
     }
 
     unsafe fn tiles(&self, rows: Rows, pixels: Range<usize>) {
         for block in 0..self.packed.blocks() {
-            for (row, count) in parts(pixels.len(), ROWS) {
+            let pair = self.packed.block_width(block) > LANES;
+            for (row, count) in parts(pixels.len(), if pair { ROWS } else { TALL }) {
                 // SAFETY: the rows are among those of the caller, the block is the output's, and a
                 // kernel exists only where a token proved the features.
                 unsafe {
@@ -56,7 +56,7 @@ impl VectorKernel for Kernel<'_> {
                         base: rows.base.add(row * rows.stride),
                         ..rows
                     };
-                    self.tile(rows, count, pixels.start + row, block);
+                    self.tile(rows, count, pixels.start + row, block, pair);
                 }
             }
         }
@@ -64,35 +64,47 @@ impl VectorKernel for Kernel<'_> {
 }
 
 impl Kernel<'_> {
-    /// Computes `count` pixels from `pixel` on, in block `block`.
+    /// Computes `count` pixels from `pixel` on, in block `block`: a `pair` of vectors or one.
     ///
     /// # Safety
     ///
     /// `rows` are the rows of these pixels; pixels and block lie in the call's output; `count` is 1 to
-    /// [`ROWS`].
+    /// [`ROWS`], or to [`TALL`] without a pair.
     #[target_feature(enable = "avx2,avxvnni")]
-    unsafe fn tile(&self, rows: Rows, count: usize, pixel: usize, block: usize) {
+    unsafe fn tile(&self, rows: Rows, count: usize, pixel: usize, block: usize, pair: bool) {
         // SAFETY: as the caller.
         unsafe {
-            match count {
-                1 => self.tile_of::<1, 6>(rows, pixel, block),
-                2 => self.tile_of::<2, 3>(rows, pixel, block),
-                3 => self.tile_of::<3, 2>(rows, pixel, block),
-                4 => self.tile_of::<4, 1>(rows, pixel, block),
-                5 => self.tile_of::<5, 1>(rows, pixel, block),
-                _ => self.tile_of::<ROWS, 1>(rows, pixel, block),
+            match (count, pair) {
+                (1, true) => self.tile_of::<1, 2, 6>(rows, pixel, block),
+                (2, true) => self.tile_of::<2, 2, 3>(rows, pixel, block),
+                (3, true) => self.tile_of::<3, 2, 2>(rows, pixel, block),
+                (4, true) => self.tile_of::<4, 2, 1>(rows, pixel, block),
+                (5, true) => self.tile_of::<5, 2, 1>(rows, pixel, block),
+                (_, true) => self.tile_of::<ROWS, 2, 1>(rows, pixel, block),
+                (1, _) => self.tile_of::<1, 1, 8>(rows, pixel, block),
+                (2, _) => self.tile_of::<2, 1, 4>(rows, pixel, block),
+                (3, _) => self.tile_of::<3, 1, 4>(rows, pixel, block),
+                (4, _) => self.tile_of::<4, 1, 2>(rows, pixel, block),
+                (5, _) => self.tile_of::<5, 1, 2>(rows, pixel, block),
+                (6, _) => self.tile_of::<6, 1, 2>(rows, pixel, block),
+                (7, _) => self.tile_of::<7, 1, 1>(rows, pixel, block),
+                (8, _) => self.tile_of::<8, 1, 1>(rows, pixel, block),
+                (9, _) => self.tile_of::<9, 1, 1>(rows, pixel, block),
+                (10, _) => self.tile_of::<10, 1, 1>(rows, pixel, block),
+                (11, _) => self.tile_of::<11, 1, 1>(rows, pixel, block),
+                _ => self.tile_of::<TALL, 1, 1>(rows, pixel, block),
             }
         }
     }
 
-    /// A tile of `R` pixels. Small tiles take `U` quads at a time into sums of their own, so that
-    /// enough products are under way at once.
+    /// A tile of `R` pixels by `V` vectors. Small tiles take `U` quads at a time into sums of their
+    /// own, so that enough products are under way at once.
     ///
     /// # Safety
     ///
     /// As for [`Kernel::tile`].
     #[target_feature(enable = "avx2,avxvnni")]
-    unsafe fn tile_of<const R: usize, const U: usize>(
+    unsafe fn tile_of<const R: usize, const V: usize, const U: usize>(
         &self,
         rows: Rows,
         pixel: usize,
@@ -109,8 +121,8 @@ impl Kernel<'_> {
                 .as_ptr()
                 .add(self.packed.block_offset(block));
             let step = self.packed.block_width(block) * QUAD;
-            let mut sums = [[[_mm256_setzero_si256(); PAIR]; R]; U];
-            sums[0] = [[self.bias(n), self.bias(n + LANES)]; R];
+            let mut sums = [[[_mm256_setzero_si256(); V]; R]; U];
+            sums[0] = [core::array::from_fn(|v| self.bias(n + v * LANES)); R];
             let mut x = rows.base;
             let mut quad = 0;
             while quad + U <= quads {
@@ -129,19 +141,14 @@ impl Kernel<'_> {
             }
             sums
         };
-        for r in 0..R {
-            for half in 0..PAIR {
-                if n + half * LANES >= self.conv.output[2] {
-                    continue;
-                }
-                let mut sum = sums[0][r][half];
-                for more in &sums[1..] {
-                    sum = _mm256_add_epi32(sum, more[r][half]);
-                }
-                // SAFETY: the pixel and this half of the block lie in the call's output.
-                unsafe { self.epilogue.finish(sum, pixel + r, n + half * LANES) };
+        let mut total = sums[0];
+        for sums in &sums[1..] {
+            for (total, sums) in total.as_flattened_mut().iter_mut().zip(sums.as_flattened()) {
+                *total = _mm256_add_epi32(*total, *sums);
             }
         }
+        // SAFETY: the pixels and the block lie in the call's output.
+        unsafe { self.epilogue.finish_tile(total, pixel, n) };
     }
 
     /// Bias of 8 channels from `n` on, less what the shift of the activations adds.
@@ -160,27 +167,28 @@ impl Kernel<'_> {
     }
 }
 
-/// Multiplies one quad of `R` rows with a block.
+/// Multiplies one quad of `R` rows with `V` vectors of weights.
 ///
 /// # Safety
 ///
-/// A quad is readable in each row, and 64 bytes of weights.
+/// A quad is readable in each row, and 32 bytes of weights per vector.
 #[target_feature(enable = "avx2,avxvnni")]
 #[inline]
-unsafe fn multiply<const R: usize>(
-    sums: &mut [[__m256i; PAIR]; R],
+unsafe fn multiply<const R: usize, const V: usize>(
+    sums: &mut [[__m256i; V]; R],
     x: *const u8,
     stride: usize,
     weights: *const i8,
 ) {
     // SAFETY: as the caller.
     unsafe {
-        let low = _mm256_loadu_si256(weights.cast());
-        let high = _mm256_loadu_si256(weights.add(32).cast());
+        let weights: [__m256i; V] =
+            core::array::from_fn(|v| _mm256_loadu_si256(weights.add(v * 32).cast()));
         for r in 0..R {
             let x = _mm256_set1_epi32(x.add(r * stride).cast::<i32>().read_unaligned());
-            sums[r][0] = _mm256_dpbusd_avx_epi32(sums[r][0], x, low);
-            sums[r][1] = _mm256_dpbusd_avx_epi32(sums[r][1], x, high);
+            for v in 0..V {
+                sums[r][v] = _mm256_dpbusd_avx_epi32(sums[r][v], x, weights[v]);
+            }
         }
     }
 }
@@ -189,20 +197,33 @@ unsafe fn multiply<const R: usize>(
 ///
 /// # Safety
 ///
-/// As for [`VectorKernel::convert`].
+/// As for [`panel256::Kernel::convert`].
 #[target_feature(enable = "avx2,avxvnni")]
-unsafe fn shift(patch: *const i8, length: usize, row: *mut u8) {
+unsafe fn shift(from: *const i8, readable: usize, length: usize, to: *mut u8) {
     let sign = _mm256_set1_epi8(i8::MIN);
-    let whole = length - length % 32;
-    for at in (0..whole).step_by(32) {
-        // SAFETY: the vector lies in the patch and in the row, and is read before it is written.
-        unsafe {
-            let values = _mm256_loadu_si256(patch.add(at).cast());
-            _mm256_storeu_si256(row.add(at).cast(), _mm256_xor_si256(values, sign));
+    let half_sign = _mm_set1_epi8(i8::MIN);
+    let length = length.next_multiple_of(16);
+    let whole = length.min(readable);
+    let mut at = 0;
+    // SAFETY: the vectors lie in what is readable and writable, and are read before they are written.
+    unsafe {
+        while at + 32 <= whole {
+            let values = _mm256_loadu_si256(from.add(at).cast());
+            _mm256_storeu_si256(to.add(at).cast(), _mm256_xor_si256(values, sign));
+            at += 32;
         }
-    }
-    for at in whole..length {
-        // SAFETY: the value lies in the patch and in the row.
-        unsafe { row.add(at).write(*patch.add(at) as u8 ^ 0x80) };
+        while at + 16 <= whole {
+            let values = _mm_loadu_si128(from.add(at).cast());
+            _mm_storeu_si128(to.add(at).cast(), _mm_xor_si128(values, half_sign));
+            at += 16;
+        }
+        if at < length {
+            let mut values = [0i8; 16];
+            values
+                .as_mut_ptr()
+                .copy_from_nonoverlapping(from.add(at), whole - at);
+            let values = _mm_loadu_si128(values.as_ptr().cast());
+            _mm_storeu_si128(to.add(at).cast(), _mm_xor_si128(values, half_sign));
+        }
     }
 }

@@ -15,6 +15,7 @@ pub(crate) mod f32_avx2;
 pub(crate) mod f32_avx512;
 mod f32_panel;
 mod panel;
+mod panel256;
 
 /// Splits `total` into the fewest parts of at most `most`, as equal as can be: `(start, length)`.
 fn parts(total: usize, most: usize) -> impl Iterator<Item = (usize, usize)> + Clone {
