@@ -66,6 +66,8 @@ impl<'a> Epilogue<'a> {
         // SAFETY: as the caller; `pack` is for vectors that exist.
         unsafe {
             if !self.packs || n + V * LANES > self.channels {
+                // A copy, so that the sums stay in registers otherwise.
+                let sums = sums;
                 self.finish_each(&sums, pixel, n);
             } else if self.residual.is_some() {
                 self.pack::<R, V, true>(sums, pixel, n);
