@@ -11,7 +11,7 @@ use core::ops::Range;
 
 use super::epilogue256::{Epilogue, LANES};
 use super::panel::Rows;
-use super::panel256::{self, ROWS, drive, fits};
+use super::panel256::{self, MEMORY, ROWS, drive, fits};
 use super::parts;
 use crate::arch::x86::Avx2;
 use crate::ops::conv::kernel::CallI8;
@@ -20,15 +20,29 @@ use crate::ops::conv::{ConvI8, PackedShape, QUAD, WIDTH, portable};
 /// Most rows of a tile of one vector of channels.
 const TALL: usize = 2 * ROWS;
 /// Fewest rows for which widening the weights pays.
-const MANY: usize = 16;
-/// Quads of a widened strip.
-const QUADS: usize = 384;
-/// Values of a quad of the strip.
-const STEP: usize = QUAD * WIDTH;
+const MANY: usize = 24;
+/// Most quads that are widened at a time: half of a first-level cache.
+const QUADS: usize = 128;
 
-/// Widened weights, `[pair of patch values][channel][2]`.
+/// Widened weights of some quads of a block, `[pair of patch values][channel][2]`.
 #[repr(align(64))]
-struct Strip([MaybeUninit<i16>; QUADS * STEP]);
+struct Strip([MaybeUninit<i16>; QUADS * QUAD * WIDTH]);
+
+/// Sums of a panel in a block, `[row][channel]`, on their way from one strip to the next.
+#[repr(align(64))]
+struct Sums([MaybeUninit<i32>; MEMORY / (2 * QUADS * QUAD) * WIDTH]);
+
+/// What a tile of a block multiplies.
+#[derive(Clone, Copy)]
+struct Part {
+    weights: *const i16,
+    quads: usize,
+    /// First channel of the block.
+    n: usize,
+    /// Whether no quads of the block were before these, and none come after.
+    first: bool,
+    last: bool,
+}
 
 /// Computes the call's pixels.
 pub(crate) fn conv_i8<'a>(_: Avx2, mut call: CallI8<'a, 'a>) {
@@ -64,7 +78,7 @@ impl panel256::Kernel for Kernel<'_> {
     unsafe fn tiles(&self, rows: Rows, pixels: Range<usize>) {
         // SAFETY: as the caller; a kernel exists only where a token proved the features.
         unsafe {
-            if pixels.len() < MANY || self.packed.quads() > QUADS {
+            if pixels.len() < MANY {
                 self.direct(rows, pixels);
             } else {
                 self.widened(rows, pixels);
@@ -74,107 +88,96 @@ impl panel256::Kernel for Kernel<'_> {
 }
 
 impl Kernel<'_> {
-    /// Tiles with weights that are widened for each strip.
+    /// Tiles with weights that are widened, strip by strip.
     ///
     /// # Safety
     ///
-    /// As for [`panel256::Kernel::tiles`], and the quads fit a [`Strip`].
+    /// As for [`panel256::Kernel::tiles`].
     #[target_feature(enable = "avx2")]
     unsafe fn widened(&self, rows: Rows, pixels: Range<usize>) {
-        let mut strip = Strip([const { MaybeUninit::uninit() }; QUADS * STEP]);
-        let weights = strip.0.as_mut_ptr().cast();
+        let mut strip = Strip([const { MaybeUninit::uninit() }; _]);
+        let mut sums = Sums([const { MaybeUninit::uninit() }; _]);
+        let strip = strip.0.as_mut_ptr().cast();
+        let quads = self.packed.quads();
         for block in 0..self.packed.blocks() {
-            let pair = self.packed.block_width(block) > LANES;
-            // SAFETY: the strip has room for the block's quads. The rows are among those of the
-            // caller, and the block is the output's.
-            unsafe {
-                if pair {
-                    self.widen_weights::<2>(block, weights);
-                } else {
-                    self.widen_weights::<1>(block, weights);
-                }
-                for (row, count) in parts(pixels.len(), if pair { ROWS } else { TALL }) {
-                    let base = rows.base.add(row * rows.stride);
-                    let rows = Rows { base, ..rows };
-                    self.tile(rows, count, pixels.start + row, block * WIDTH, weights, pair);
+            let step = self.packed.block_width(block) * QUAD;
+            let offset = self.packed.block_offset(block);
+            let pair = step > LANES * QUAD;
+            let tiles = parts(pixels.len(), if pair { ROWS } else { TALL });
+            for (start, length) in parts(quads, QUADS) {
+                let part = Part {
+                    weights: strip,
+                    quads: length,
+                    n: block * WIDTH,
+                    first: start == 0,
+                    last: start + length == quads,
+                };
+                let weights = self.conv.weights.as_ptr().wrapping_add(offset + start * step);
+                // SAFETY: the strip has room for the quads, which are the block's. The rows are among
+                // those of the caller. There is more than one strip where patches are longer than
+                // `QUADS` quads, of which the panel has no more than there are sums.
+                unsafe {
+                    if pair {
+                        widen_weights::<2>(weights, step, length, strip);
+                    } else {
+                        widen_weights::<1>(weights, step, length, strip);
+                    }
+                    // The weights of the next strip come while those of this one are multiplied.
+                    let next = weights.wrapping_add(length * step);
+                    let share = (length * step).div_ceil(tiles.clone().count());
+                    for (i, (row, count)) in tiles.clone().enumerate() {
+                        for line in (i * share..(i + 1) * share).step_by(64) {
+                            _mm_prefetch::<_MM_HINT_T1>(next.wrapping_add(line));
+                        }
+                        let base = rows.base.add(row * rows.stride + start * QUAD * 2);
+                        let rows = Rows { base, ..rows };
+                        let sums = sums.0.as_mut_ptr().wrapping_add(row * WIDTH).cast();
+                        self.tile(rows, count, pixels.start + row, part, pair, sums);
+                    }
                 }
             }
         }
     }
 
-    /// Widens `V` vectors of channels of a block.
+    /// Computes `count` pixels from `pixel` on in a `pair` of vectors of channels or one.
     ///
     /// # Safety
     ///
-    /// The block is one of the output's, and at least as wide but for garbage in the last vector;
-    /// `to` has room for its quads.
-    #[target_feature(enable = "avx2")]
-    unsafe fn widen_weights<const V: usize>(&self, block: usize, mut to: *mut i16) {
-        let step = self.packed.block_width(block) * QUAD;
-        // SAFETY: the block's quads are as many steps, the last of which may extend into the slack.
-        unsafe {
-            let mut from = self
-                .conv
-                .weights
-                .as_ptr()
-                .add(self.packed.block_offset(block));
-            for _ in 0..self.packed.quads() {
-                for v in 0..V {
-                    let quads = _mm256_loadu_si256(from.add(v * 32).cast());
-                    // Channels 0 1 4 5 and 2 3 6 7, as the shuffles below take them from both halves.
-                    let quads = _mm256_permute4x64_epi64::<0b11_01_10_00>(quads);
-                    let a = _mm256_cvtepi8_epi16(_mm256_castsi256_si128(quads));
-                    let b = _mm256_cvtepi8_epi16(_mm256_extracti128_si256::<1>(quads));
-                    let (a, b) = (_mm256_castsi256_ps(a), _mm256_castsi256_ps(b));
-                    let to = to.add(v * 16).cast::<f32>();
-                    _mm256_storeu_ps(to, _mm256_shuffle_ps::<0b10_00_10_00>(a, b));
-                    let odd = _mm256_shuffle_ps::<0b11_01_11_01>(a, b);
-                    _mm256_storeu_ps(to.add(V * LANES), odd);
-                }
-                from = from.add(step);
-                to = to.add(V * LANES * QUAD);
-            }
-        }
-    }
-
-    /// Computes `count` pixels from `pixel` on in a `pair` of vectors of channels or one, from
-    /// channel `n` on.
-    ///
-    /// # Safety
-    ///
-    /// `rows` are the rows of these pixels, `weights` those of the channels; pixels and channels lie in
-    /// the call's output; `count` is 1 to [`ROWS`], or to [`TALL`] without a pair.
+    /// `rows` are the rows of these pixels from the part's first quad on; pixels and channels lie in
+    /// the call's output; `count` is 1 to [`ROWS`], or to [`TALL`] without a pair. Unless the part is
+    /// both first and last, `sums` has room for a block's sums of `count` rows, and unless it is the
+    /// first it holds those of the parts before.
     #[target_feature(enable = "avx2")]
     unsafe fn tile(
         &self,
         rows: Rows,
         count: usize,
         pixel: usize,
-        n: usize,
-        weights: *const i16,
+        part: Part,
         pair: bool,
+        sums: *mut i32,
     ) {
         // SAFETY: as the caller.
         unsafe {
             match (count, pair) {
-                (1, true) => self.tile_of::<1, 2>(rows, pixel, n, weights),
-                (2, true) => self.tile_of::<2, 2>(rows, pixel, n, weights),
-                (3, true) => self.tile_of::<3, 2>(rows, pixel, n, weights),
-                (4, true) => self.tile_of::<4, 2>(rows, pixel, n, weights),
-                (5, true) => self.tile_of::<5, 2>(rows, pixel, n, weights),
-                (_, true) => self.tile_of::<ROWS, 2>(rows, pixel, n, weights),
-                (1, _) => self.tile_of::<1, 1>(rows, pixel, n, weights),
-                (2, _) => self.tile_of::<2, 1>(rows, pixel, n, weights),
-                (3, _) => self.tile_of::<3, 1>(rows, pixel, n, weights),
-                (4, _) => self.tile_of::<4, 1>(rows, pixel, n, weights),
-                (5, _) => self.tile_of::<5, 1>(rows, pixel, n, weights),
-                (6, _) => self.tile_of::<6, 1>(rows, pixel, n, weights),
-                (7, _) => self.tile_of::<7, 1>(rows, pixel, n, weights),
-                (8, _) => self.tile_of::<8, 1>(rows, pixel, n, weights),
-                (9, _) => self.tile_of::<9, 1>(rows, pixel, n, weights),
-                (10, _) => self.tile_of::<10, 1>(rows, pixel, n, weights),
-                (11, _) => self.tile_of::<11, 1>(rows, pixel, n, weights),
-                _ => self.tile_of::<TALL, 1>(rows, pixel, n, weights),
+                (1, true) => self.tile_of::<1, 2>(rows, pixel, part, sums),
+                (2, true) => self.tile_of::<2, 2>(rows, pixel, part, sums),
+                (3, true) => self.tile_of::<3, 2>(rows, pixel, part, sums),
+                (4, true) => self.tile_of::<4, 2>(rows, pixel, part, sums),
+                (5, true) => self.tile_of::<5, 2>(rows, pixel, part, sums),
+                (_, true) => self.tile_of::<ROWS, 2>(rows, pixel, part, sums),
+                (1, _) => self.tile_of::<1, 1>(rows, pixel, part, sums),
+                (2, _) => self.tile_of::<2, 1>(rows, pixel, part, sums),
+                (3, _) => self.tile_of::<3, 1>(rows, pixel, part, sums),
+                (4, _) => self.tile_of::<4, 1>(rows, pixel, part, sums),
+                (5, _) => self.tile_of::<5, 1>(rows, pixel, part, sums),
+                (6, _) => self.tile_of::<6, 1>(rows, pixel, part, sums),
+                (7, _) => self.tile_of::<7, 1>(rows, pixel, part, sums),
+                (8, _) => self.tile_of::<8, 1>(rows, pixel, part, sums),
+                (9, _) => self.tile_of::<9, 1>(rows, pixel, part, sums),
+                (10, _) => self.tile_of::<10, 1>(rows, pixel, part, sums),
+                (11, _) => self.tile_of::<11, 1>(rows, pixel, part, sums),
+                _ => self.tile_of::<TALL, 1>(rows, pixel, part, sums),
             }
         }
     }
@@ -189,20 +192,25 @@ impl Kernel<'_> {
         &self,
         rows: Rows,
         pixel: usize,
-        n: usize,
-        mut weights: *const i16,
+        part: Part,
+        kept: *mut i32,
     ) {
-        let pairs = self.packed.quads() * 2;
+        let kept = |r: usize, v: usize| kept.wrapping_add(r * WIDTH + v * LANES).cast::<__m256i>();
+        let mut weights = part.weights;
         let mut x = rows.base;
         // SAFETY: the bias is padded to whole blocks. Rows and weights hold as many pairs.
         let sums = unsafe {
-            let bias = core::array::from_fn(|v| {
-                _mm256_loadu_si256(self.conv.bias.as_ptr().add(n + v * LANES).cast())
-            });
-            let mut sums: [[__m256i; V]; R] = [bias; R];
-            for _ in 0..pairs {
+            let mut sums = [[_mm256_setzero_si256(); V]; R];
+            for v in 0..V {
+                let bias = self.conv.bias.as_ptr().add(part.n + v * LANES);
+                let bias = _mm256_loadu_si256(bias.cast());
+                for r in 0..R {
+                    sums[r][v] = if part.first { bias } else { *kept(r, v) };
+                }
+            }
+            for _ in 0..part.quads * 2 {
                 let w: [__m256i; V] =
-                    core::array::from_fn(|v| _mm256_loadu_si256(weights.add(v * 16).cast()));
+                    core::array::from_fn(|v| _mm256_load_si256(weights.add(v * 16).cast()));
                 for r in 0..R {
                     let x = x.add(r * rows.stride).cast::<i32>().read_unaligned();
                     let x = _mm256_set1_epi32(x);
@@ -215,8 +223,17 @@ impl Kernel<'_> {
             }
             sums
         };
-        // SAFETY: the pixels and the channels lie in the call's output.
-        unsafe { self.epilogue.finish_tile(sums, pixel, n) };
+        // SAFETY: the pixels and the channels lie in the call's output, or there is room for sums.
+        unsafe {
+            if part.last {
+                return self.epilogue.finish_tile(sums, pixel, part.n);
+            }
+            for r in 0..R {
+                for v in 0..V {
+                    *kept(r, v) = sums[r][v];
+                }
+            }
+        }
     }
 
     /// Tiles with weights that are widened as they are multiplied.
@@ -284,6 +301,40 @@ impl Kernel<'_> {
         });
         // SAFETY: the pixels and the channels lie in the call's output.
         unsafe { self.epilogue.finish_tile(sums, pixel, n) };
+    }
+}
+
+/// Widens `V` vectors of channels of `quads` quads, which are `step` values apart.
+///
+/// # Safety
+///
+/// 32 values per vector are readable in each quad, if only because of the slack, and writable at `to`,
+/// which is aligned to vectors.
+#[target_feature(enable = "avx2")]
+unsafe fn widen_weights<const V: usize>(
+    mut from: *const i8,
+    step: usize,
+    quads: usize,
+    mut to: *mut i16,
+) {
+    for _ in 0..quads {
+        for v in 0..V {
+            // SAFETY: as the caller.
+            unsafe {
+                let quads = _mm256_loadu_si256(from.add(v * 32).cast());
+                // Channels 0 1 4 5 and 2 3 6 7, as the shuffles below take them from both halves.
+                let quads = _mm256_permute4x64_epi64::<0b11_01_10_00>(quads);
+                let a = _mm256_cvtepi8_epi16(_mm256_castsi256_si128(quads));
+                let b = _mm256_cvtepi8_epi16(_mm256_extracti128_si256::<1>(quads));
+                let (a, b) = (_mm256_castsi256_ps(a), _mm256_castsi256_ps(b));
+                let to = to.add(v * 16).cast::<f32>();
+                _mm256_store_ps(to, _mm256_shuffle_ps::<0b10_00_10_00>(a, b));
+                let odd = _mm256_shuffle_ps::<0b11_01_11_01>(a, b);
+                _mm256_store_ps(to.add(V * LANES), odd);
+            }
+        }
+        from = from.wrapping_add(step);
+        to = to.wrapping_add(V * LANES * QUAD);
     }
 }
 

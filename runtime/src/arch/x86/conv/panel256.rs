@@ -13,11 +13,11 @@ pub(super) const ROWS: usize = 6;
 /// Rows start at multiples of this many values.
 const ALIGN: usize = 16;
 /// Bytes of converted rows, on the stack.
-const MEMORY: usize = 128 << 10;
+pub(super) const MEMORY: usize = 128 << 10;
 /// Bytes that a panel and its output share in the first-level cache.
 const CACHE: usize = 32 << 10;
 /// Rows for which [`CACHE`] may be exceeded, because fewer would read the weights too often.
-const ENOUGH: usize = 48;
+const ENOUGH: usize = 11 * ROWS;
 
 /// A kernel of some vector instruction set, for one call.
 pub(super) trait Kernel {
@@ -59,13 +59,19 @@ pub(super) fn drive<K: Kernel>(kernel: &K, call: &CallI8<'_, '_>) {
     let mut memory = Memory([const { MaybeUninit::uninit() }; MEMORY]);
     let room = MEMORY / stride;
     let most = (CACHE / (stride + call.conv.output[2])).max(ENOUGH).min(room);
+    if !call.conv.window.is_point() {
+        // Patches are gathered into memory that has been written.
+        let used = most.min(call.pixels) * stride;
+        memory.0[..used].fill(MaybeUninit::new(0));
+    }
     // Panels are whole tiles.
     let group = if most < ROWS { 1 } else { ROWS };
     for (first, groups) in parts(call.pixels.div_ceil(group), most / group) {
         let start = first * group;
         let count = (groups * group).min(call.pixels - start);
         let panel = &mut memory.0[..count * stride];
-        fill(kernel, call, start, stride, panel);
+        // SAFETY: no panel has more than `most` rows, and all of these have been written.
+        unsafe { fill(kernel, call, start, stride, panel) };
         let rows = Rows {
             base: panel.as_ptr().cast(),
             stride,
@@ -76,7 +82,11 @@ pub(super) fn drive<K: Kernel>(kernel: &K, call: &CallI8<'_, '_>) {
 }
 
 /// Writes the converted patches of pixels from `start` on, counted from the call's first.
-fn fill<K: Kernel>(
+///
+/// # Safety
+///
+/// Unless the window is a point, the panel has been written to before.
+unsafe fn fill<K: Kernel>(
     kernel: &K,
     call: &CallI8<'_, '_>,
     start: usize,
@@ -86,11 +96,10 @@ fn fill<K: Kernel>(
     let depth = call.conv.depth();
     let count = panel.len() / stride;
     if !call.conv.window.is_point() {
-        panel.fill(MaybeUninit::new(0));
         // A patch is gathered at the end of its row, from where its conversion does not overtake it.
         let end = stride - stride / K::VALUE;
         let gathered = &mut panel[end..];
-        // SAFETY: the panel has just been filled, and i8 and u8 have one layout.
+        // SAFETY: the caller has written the memory, and i8 and u8 have one layout.
         let gathered = unsafe {
             core::slice::from_raw_parts_mut(gathered.as_mut_ptr().cast::<i8>(), gathered.len())
         };
