@@ -11,7 +11,7 @@ use core::ops::Range;
 
 use super::epilogue256::{Epilogue, LANES};
 use super::panel::Rows;
-use super::panel256::{self, MEMORY, ROWS, drive, fits};
+use super::panel256::{self, MEMORY, ROWS, Tiles, Values, drive, fits, load_part, tiles};
 use super::parts;
 use crate::arch::x86::Avx2;
 use crate::ops::conv::kernel::CallI8;
@@ -70,9 +70,9 @@ struct Kernel<'a> {
 impl panel256::Kernel for Kernel<'_> {
     const VALUE: usize = 2;
 
-    unsafe fn convert(&self, from: *const i8, readable: usize, length: usize, to: *mut u8) {
+    unsafe fn convert(&self, from: Values, to: *mut u8, step: usize) {
         // SAFETY: as the caller; a kernel exists only where a token proved the features.
-        unsafe { widen(from, readable, length, to.cast()) };
+        unsafe { widen(from, to, step) };
     }
 
     unsafe fn tiles(&self, rows: Rows, pixels: Range<usize>) {
@@ -103,7 +103,6 @@ impl Kernel<'_> {
             let step = self.packed.block_width(block) * QUAD;
             let offset = self.packed.block_offset(block);
             let pair = step > LANES * QUAD;
-            let tiles = parts(pixels.len(), if pair { ROWS } else { TALL });
             for (start, length) in parts(quads, QUADS) {
                 let part = Part {
                     weights: strip,
@@ -112,7 +111,11 @@ impl Kernel<'_> {
                     first: start == 0,
                     last: start + length == quads,
                 };
-                let weights = self.conv.weights.as_ptr().wrapping_add(offset + start * step);
+                let weights = self
+                    .conv
+                    .weights
+                    .as_ptr()
+                    .wrapping_add(offset + start * step);
                 // SAFETY: the strip has room for the quads, which are the block's. The rows are among
                 // those of the caller. There is more than one strip where patches are longer than
                 // `QUADS` quads, of which the panel has no more than there are sums.
@@ -122,36 +125,30 @@ impl Kernel<'_> {
                     } else {
                         widen_weights::<1>(weights, step, length, strip);
                     }
-                    // The weights of the next strip come while those of this one are multiplied.
-                    let next = weights.wrapping_add(length * step);
-                    let share = (length * step).div_ceil(tiles.clone().count());
-                    for (i, (row, count)) in tiles.clone().enumerate() {
-                        for line in (i * share..(i + 1) * share).step_by(64) {
-                            _mm_prefetch::<_MM_HINT_T1>(next.wrapping_add(line));
-                        }
-                        let base = rows.base.add(row * rows.stride + start * QUAD * 2);
+                    for tiles in tiles(pixels.len(), if pair { ROWS } else { TALL }) {
+                        let base = rows.base.add(start * QUAD * 2);
                         let rows = Rows { base, ..rows };
-                        let sums = sums.0.as_mut_ptr().wrapping_add(row * WIDTH).cast();
-                        self.tile(rows, count, pixels.start + row, part, pair, sums);
+                        let sums = sums.0.as_mut_ptr().cast();
+                        self.tiles(rows, tiles, pixels.start, part, pair, sums);
                     }
                 }
             }
         }
     }
 
-    /// Computes `count` pixels from `pixel` on in a `pair` of vectors of channels or one.
+    /// Computes some tiles of the pixels from `pixel` on in a `pair` of vectors of channels or one.
     ///
     /// # Safety
     ///
     /// `rows` are the rows of these pixels from the part's first quad on; pixels and channels lie in
-    /// the call's output; `count` is 1 to [`ROWS`], or to [`TALL`] without a pair. Unless the part is
-    /// both first and last, `sums` has room for a block's sums of `count` rows, and unless it is the
+    /// the call's output; the tiles' height is 1 to [`ROWS`], or to [`TALL`] without a pair. Unless the
+    /// part is both first and last, `sums` has room for a block's sums of all rows, and unless it is the
     /// first it holds those of the parts before.
     #[target_feature(enable = "avx2")]
-    unsafe fn tile(
+    unsafe fn tiles(
         &self,
         rows: Rows,
-        count: usize,
+        tiles: Tiles,
         pixel: usize,
         part: Part,
         pair: bool,
@@ -159,36 +156,62 @@ impl Kernel<'_> {
     ) {
         // SAFETY: as the caller.
         unsafe {
-            match (count, pair) {
-                (1, true) => self.tile_of::<1, 2>(rows, pixel, part, sums),
-                (2, true) => self.tile_of::<2, 2>(rows, pixel, part, sums),
-                (3, true) => self.tile_of::<3, 2>(rows, pixel, part, sums),
-                (4, true) => self.tile_of::<4, 2>(rows, pixel, part, sums),
-                (5, true) => self.tile_of::<5, 2>(rows, pixel, part, sums),
-                (_, true) => self.tile_of::<ROWS, 2>(rows, pixel, part, sums),
-                (1, _) => self.tile_of::<1, 1>(rows, pixel, part, sums),
-                (2, _) => self.tile_of::<2, 1>(rows, pixel, part, sums),
-                (3, _) => self.tile_of::<3, 1>(rows, pixel, part, sums),
-                (4, _) => self.tile_of::<4, 1>(rows, pixel, part, sums),
-                (5, _) => self.tile_of::<5, 1>(rows, pixel, part, sums),
-                (6, _) => self.tile_of::<6, 1>(rows, pixel, part, sums),
-                (7, _) => self.tile_of::<7, 1>(rows, pixel, part, sums),
-                (8, _) => self.tile_of::<8, 1>(rows, pixel, part, sums),
-                (9, _) => self.tile_of::<9, 1>(rows, pixel, part, sums),
-                (10, _) => self.tile_of::<10, 1>(rows, pixel, part, sums),
-                (11, _) => self.tile_of::<11, 1>(rows, pixel, part, sums),
-                _ => self.tile_of::<TALL, 1>(rows, pixel, part, sums),
+            match (tiles.height, pair) {
+                (1, true) => self.tiles_of::<1, 2>(rows, tiles, pixel, part, sums),
+                (2, true) => self.tiles_of::<2, 2>(rows, tiles, pixel, part, sums),
+                (3, true) => self.tiles_of::<3, 2>(rows, tiles, pixel, part, sums),
+                (4, true) => self.tiles_of::<4, 2>(rows, tiles, pixel, part, sums),
+                (5, true) => self.tiles_of::<5, 2>(rows, tiles, pixel, part, sums),
+                (_, true) => self.tiles_of::<ROWS, 2>(rows, tiles, pixel, part, sums),
+                (1, _) => self.tiles_of::<1, 1>(rows, tiles, pixel, part, sums),
+                (2, _) => self.tiles_of::<2, 1>(rows, tiles, pixel, part, sums),
+                (3, _) => self.tiles_of::<3, 1>(rows, tiles, pixel, part, sums),
+                (4, _) => self.tiles_of::<4, 1>(rows, tiles, pixel, part, sums),
+                (5, _) => self.tiles_of::<5, 1>(rows, tiles, pixel, part, sums),
+                (6, _) => self.tiles_of::<6, 1>(rows, tiles, pixel, part, sums),
+                (7, _) => self.tiles_of::<7, 1>(rows, tiles, pixel, part, sums),
+                (8, _) => self.tiles_of::<8, 1>(rows, tiles, pixel, part, sums),
+                (9, _) => self.tiles_of::<9, 1>(rows, tiles, pixel, part, sums),
+                (10, _) => self.tiles_of::<10, 1>(rows, tiles, pixel, part, sums),
+                (11, _) => self.tiles_of::<11, 1>(rows, tiles, pixel, part, sums),
+                _ => self.tiles_of::<TALL, 1>(rows, tiles, pixel, part, sums),
             }
         }
     }
 
-    /// A tile of `R` pixels by `V` vectors.
+    /// Tiles of `R` pixels by `V` vectors.
     ///
     /// # Safety
     ///
-    /// As for [`Kernel::tile`].
+    /// As for [`Kernel::tiles`].
     #[target_feature(enable = "avx2")]
-    unsafe fn tile_of<const R: usize, const V: usize>(
+    unsafe fn tiles_of<const R: usize, const V: usize>(
+        &self,
+        rows: Rows,
+        tiles: Tiles,
+        pixel: usize,
+        part: Part,
+        sums: *mut i32,
+    ) {
+        for i in 0..tiles.count {
+            let row = tiles.row + i * R;
+            // SAFETY: as the caller.
+            unsafe {
+                let base = rows.base.add(row * rows.stride);
+                let sums = sums.wrapping_add(row * WIDTH);
+                self.tile::<R, V>(Rows { base, ..rows }, pixel + row, part, sums);
+            }
+        }
+    }
+
+    /// One of [`Kernel::tiles_of`].
+    ///
+    /// # Safety
+    ///
+    /// As for [`Kernel::tiles`].
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    unsafe fn tile<const R: usize, const V: usize>(
         &self,
         rows: Rows,
         pixel: usize,
@@ -304,7 +327,8 @@ impl Kernel<'_> {
     }
 }
 
-/// Widens `V` vectors of channels of `quads` quads, which are `step` values apart.
+/// Widens `V` vectors of channels of `quads` quads, which are `step` values apart. The next strip's
+/// weights are asked for: they come while these are multiplied.
 ///
 /// # Safety
 ///
@@ -318,6 +342,9 @@ unsafe fn widen_weights<const V: usize>(
     mut to: *mut i16,
 ) {
     for _ in 0..quads {
+        let next = from.wrapping_add(quads * step);
+        // SAFETY: every x86-64 processor has the instruction, which may be given any address.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(next) };
         for v in 0..V {
             // SAFETY: as the caller.
             unsafe {
@@ -344,25 +371,24 @@ unsafe fn widen_weights<const V: usize>(
 ///
 /// As for [`panel256::Kernel::convert`].
 #[target_feature(enable = "avx2")]
-unsafe fn widen(from: *const i8, readable: usize, length: usize, to: *mut i16) {
-    let length = length.next_multiple_of(16);
-    let whole = length.min(readable);
-    let mut at = 0;
-    // SAFETY: the vectors lie in what is readable and writable. They are read before they are
-    // written: values at the end of their place are overtaken at its end only.
-    unsafe {
-        while at + 16 <= whole {
-            let values = _mm_loadu_si128(from.add(at).cast());
-            _mm256_storeu_si256(to.add(at).cast(), _mm256_cvtepi8_epi16(values));
-            at += 16;
-        }
-        if at < length {
-            let mut values = [0i8; 16];
-            values
-                .as_mut_ptr()
-                .copy_from_nonoverlapping(from.add(at), whole - at);
-            let values = _mm_loadu_si128(values.as_ptr().cast());
-            _mm256_storeu_si256(to.add(at).cast(), _mm256_cvtepi8_epi16(values));
+unsafe fn widen(from: Values, to: *mut u8, step: usize) {
+    for r in 0..from.rows {
+        let (values, readable) = from.row(r);
+        let to = to.wrapping_add(r * step);
+        let mut at = 0;
+        // SAFETY: the vectors lie in what is readable and writable. They are read before they are
+        // written: values at the end of their place are overtaken at its end only. Less than a vector
+        // is readable only at the end of the last row.
+        unsafe {
+            while at + 16 <= readable {
+                let v = _mm256_cvtepi8_epi16(_mm_loadu_si128(values.add(at).cast()));
+                _mm256_storeu_si256(to.add(2 * at).cast(), v);
+                at += 16;
+            }
+            if at < readable {
+                let v = _mm256_cvtepi8_epi16(load_part(values.add(at), readable - at));
+                _mm256_storeu_si256(to.add(2 * at).cast(), v);
+            }
         }
     }
 }

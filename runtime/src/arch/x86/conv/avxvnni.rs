@@ -5,8 +5,7 @@ use core::ops::Range;
 
 use super::epilogue256::{Epilogue, LANES};
 use super::panel::Rows;
-use super::panel256::{self, ROWS, drive, fits};
-use super::parts;
+use super::panel256::{self, ROWS, Tiles, Values, drive, fits, load_part, tiles};
 use crate::arch::x86::AvxVnni;
 use crate::ops::conv::kernel::CallI8;
 use crate::ops::conv::{ConvI8, PackedShape, QUAD, WIDTH, portable};
@@ -40,71 +39,89 @@ struct Kernel<'a> {
 impl panel256::Kernel for Kernel<'_> {
     const VALUE: usize = 1;
 
-    unsafe fn convert(&self, from: *const i8, readable: usize, length: usize, to: *mut u8) {
+    unsafe fn convert(&self, from: Values, to: *mut u8, step: usize) {
         // SAFETY: as the caller; a kernel exists only where a token proved the features.
-        unsafe { shift(from, readable, length, to) };
+        unsafe { shift(from, to, step) };
     }
 
     unsafe fn tiles(&self, rows: Rows, pixels: Range<usize>) {
         for block in 0..self.packed.blocks() {
             let pair = self.packed.block_width(block) > LANES;
-            for (row, count) in parts(pixels.len(), if pair { ROWS } else { TALL }) {
+            for tiles in tiles(pixels.len(), if pair { ROWS } else { TALL }) {
                 // SAFETY: the rows are among those of the caller, the block is the output's, and a
                 // kernel exists only where a token proved the features.
-                unsafe {
-                    let rows = Rows {
-                        base: rows.base.add(row * rows.stride),
-                        ..rows
-                    };
-                    self.tile(rows, count, pixels.start + row, block, pair);
-                }
+                unsafe { self.tiles(rows, tiles, pixels.start, block, pair) };
             }
         }
     }
 }
 
 impl Kernel<'_> {
-    /// Computes `count` pixels from `pixel` on, in block `block`: a `pair` of vectors or one.
+    /// Computes some tiles of the pixels from `pixel` on, in block `block`: a `pair` of vectors or one.
     ///
     /// # Safety
     ///
-    /// `rows` are the rows of these pixels; pixels and block lie in the call's output; `count` is 1 to
-    /// [`ROWS`], or to [`TALL`] without a pair.
+    /// `rows` are the rows of these pixels; pixels and block lie in the call's output; the tiles' height
+    /// is 1 to [`ROWS`], or to [`TALL`] without a pair.
     #[target_feature(enable = "avx2,avxvnni")]
-    unsafe fn tile(&self, rows: Rows, count: usize, pixel: usize, block: usize, pair: bool) {
+    unsafe fn tiles(&self, rows: Rows, tiles: Tiles, pixel: usize, block: usize, pair: bool) {
         // SAFETY: as the caller.
         unsafe {
-            match (count, pair) {
-                (1, true) => self.tile_of::<1, 2, 6>(rows, pixel, block),
-                (2, true) => self.tile_of::<2, 2, 3>(rows, pixel, block),
-                (3, true) => self.tile_of::<3, 2, 2>(rows, pixel, block),
-                (4, true) => self.tile_of::<4, 2, 1>(rows, pixel, block),
-                (5, true) => self.tile_of::<5, 2, 1>(rows, pixel, block),
-                (_, true) => self.tile_of::<ROWS, 2, 1>(rows, pixel, block),
-                (1, _) => self.tile_of::<1, 1, 8>(rows, pixel, block),
-                (2, _) => self.tile_of::<2, 1, 4>(rows, pixel, block),
-                (3, _) => self.tile_of::<3, 1, 4>(rows, pixel, block),
-                (4, _) => self.tile_of::<4, 1, 2>(rows, pixel, block),
-                (5, _) => self.tile_of::<5, 1, 2>(rows, pixel, block),
-                (6, _) => self.tile_of::<6, 1, 2>(rows, pixel, block),
-                (7, _) => self.tile_of::<7, 1, 1>(rows, pixel, block),
-                (8, _) => self.tile_of::<8, 1, 1>(rows, pixel, block),
-                (9, _) => self.tile_of::<9, 1, 1>(rows, pixel, block),
-                (10, _) => self.tile_of::<10, 1, 1>(rows, pixel, block),
-                (11, _) => self.tile_of::<11, 1, 1>(rows, pixel, block),
-                _ => self.tile_of::<TALL, 1, 1>(rows, pixel, block),
+            match (tiles.height, pair) {
+                (1, true) => self.tiles_of::<1, 2, 6>(rows, tiles, pixel, block),
+                (2, true) => self.tiles_of::<2, 2, 3>(rows, tiles, pixel, block),
+                (3, true) => self.tiles_of::<3, 2, 2>(rows, tiles, pixel, block),
+                (4, true) => self.tiles_of::<4, 2, 1>(rows, tiles, pixel, block),
+                (5, true) => self.tiles_of::<5, 2, 1>(rows, tiles, pixel, block),
+                (_, true) => self.tiles_of::<ROWS, 2, 1>(rows, tiles, pixel, block),
+                (1, _) => self.tiles_of::<1, 1, 8>(rows, tiles, pixel, block),
+                (2, _) => self.tiles_of::<2, 1, 4>(rows, tiles, pixel, block),
+                (3, _) => self.tiles_of::<3, 1, 4>(rows, tiles, pixel, block),
+                (4, _) => self.tiles_of::<4, 1, 2>(rows, tiles, pixel, block),
+                (5, _) => self.tiles_of::<5, 1, 2>(rows, tiles, pixel, block),
+                (6, _) => self.tiles_of::<6, 1, 2>(rows, tiles, pixel, block),
+                (7, _) => self.tiles_of::<7, 1, 1>(rows, tiles, pixel, block),
+                (8, _) => self.tiles_of::<8, 1, 1>(rows, tiles, pixel, block),
+                (9, _) => self.tiles_of::<9, 1, 1>(rows, tiles, pixel, block),
+                (10, _) => self.tiles_of::<10, 1, 1>(rows, tiles, pixel, block),
+                (11, _) => self.tiles_of::<11, 1, 1>(rows, tiles, pixel, block),
+                _ => self.tiles_of::<TALL, 1, 1>(rows, tiles, pixel, block),
             }
         }
     }
 
-    /// A tile of `R` pixels by `V` vectors. Small tiles take `U` quads at a time into sums of their
-    /// own, so that enough products are under way at once.
+    /// Tiles of `R` pixels by `V` vectors. Small tiles take `U` quads at a time into sums of their own,
+    /// so that enough products are under way at once.
     ///
     /// # Safety
     ///
-    /// As for [`Kernel::tile`].
+    /// As for [`Kernel::tiles`].
     #[target_feature(enable = "avx2,avxvnni")]
-    unsafe fn tile_of<const R: usize, const V: usize, const U: usize>(
+    unsafe fn tiles_of<const R: usize, const V: usize, const U: usize>(
+        &self,
+        rows: Rows,
+        tiles: Tiles,
+        pixel: usize,
+        block: usize,
+    ) {
+        for i in 0..tiles.count {
+            let row = tiles.row + i * R;
+            // SAFETY: as the caller.
+            unsafe {
+                let base = rows.base.add(row * rows.stride);
+                self.tile::<R, V, U>(Rows { base, ..rows }, pixel + row, block);
+            }
+        }
+    }
+
+    /// One of [`Kernel::tiles_of`].
+    ///
+    /// # Safety
+    ///
+    /// As for [`Kernel::tiles`].
+    #[target_feature(enable = "avx2,avxvnni")]
+    #[inline]
+    unsafe fn tile<const R: usize, const V: usize, const U: usize>(
         &self,
         rows: Rows,
         pixel: usize,
@@ -199,31 +216,30 @@ unsafe fn multiply<const R: usize, const V: usize>(
 ///
 /// As for [`panel256::Kernel::convert`].
 #[target_feature(enable = "avx2,avxvnni")]
-unsafe fn shift(from: *const i8, readable: usize, length: usize, to: *mut u8) {
+unsafe fn shift(from: Values, to: *mut u8, step: usize) {
     let sign = _mm256_set1_epi8(i8::MIN);
     let half_sign = _mm_set1_epi8(i8::MIN);
-    let length = length.next_multiple_of(16);
-    let whole = length.min(readable);
-    let mut at = 0;
-    // SAFETY: the vectors lie in what is readable and writable, and are read before they are written.
-    unsafe {
-        while at + 32 <= whole {
-            let values = _mm256_loadu_si256(from.add(at).cast());
-            _mm256_storeu_si256(to.add(at).cast(), _mm256_xor_si256(values, sign));
-            at += 32;
-        }
-        while at + 16 <= whole {
-            let values = _mm_loadu_si128(from.add(at).cast());
-            _mm_storeu_si128(to.add(at).cast(), _mm_xor_si128(values, half_sign));
-            at += 16;
-        }
-        if at < length {
-            let mut values = [0i8; 16];
-            values
-                .as_mut_ptr()
-                .copy_from_nonoverlapping(from.add(at), whole - at);
-            let values = _mm_loadu_si128(values.as_ptr().cast());
-            _mm_storeu_si128(to.add(at).cast(), _mm_xor_si128(values, half_sign));
+    for r in 0..from.rows {
+        let (values, readable) = from.row(r);
+        let to = to.wrapping_add(r * step);
+        let mut at = 0;
+        // SAFETY: the vectors lie in what is readable and writable, and are read before they are
+        // written. Less than a vector is readable only at the end of the last row.
+        unsafe {
+            while at + 32 <= readable {
+                let v = _mm256_loadu_si256(values.add(at).cast());
+                _mm256_storeu_si256(to.add(at).cast(), _mm256_xor_si256(v, sign));
+                at += 32;
+            }
+            if at + 16 <= readable {
+                let v = _mm_loadu_si128(values.add(at).cast());
+                _mm_storeu_si128(to.add(at).cast(), _mm_xor_si128(v, half_sign));
+                at += 16;
+            }
+            if at < readable {
+                let v = load_part(values.add(at), readable - at);
+                _mm_storeu_si128(to.add(at).cast(), _mm_xor_si128(v, half_sign));
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Rows of patches in the form that a 256-bit kernel multiplies, and the loop over them.
 
+use core::arch::x86_64::{__m128i, _mm_loadu_si128};
 use core::mem::MaybeUninit;
 use core::ops::Range;
 
@@ -24,14 +25,15 @@ pub(super) trait Kernel {
     /// Bytes of a converted value.
     const VALUE: usize;
 
-    /// Converts `length` values at `from` and up to [`ALIGN`]` − 1` that follow, whatever they are.
+    /// Converts each of some rows of values, one after the other, and what follows it up to a multiple
+    /// of [`ALIGN`] values, whatever that is.
     ///
     /// # Safety
     ///
-    /// `readable`, at least `length`, values can be read at `from`; `length` rounded up to [`ALIGN`]
-    /// can be written at `to`. Whatever is written must have been read before: the values may be the
+    /// The values that [`Values`] describes can be read. `to` has room for a row, rounded up, every
+    /// `step` bytes. Whatever is written must have been read before: the values of a row may be the
     /// end of the place they are written to.
-    unsafe fn convert(&self, from: *const i8, readable: usize, length: usize, to: *mut u8);
+    unsafe fn convert(&self, from: Values, to: *mut u8, step: usize);
 
     /// Computes output pixels `pixels`, counted from the call's first, from rows of converted patches.
     ///
@@ -39,6 +41,70 @@ pub(super) trait Kernel {
     ///
     /// `rows` holds one row per pixel, and `pixels` lie in the call's range.
     unsafe fn tiles(&self, rows: Rows, pixels: Range<usize>);
+}
+
+/// Rows of values before their conversion.
+#[derive(Clone, Copy)]
+pub(super) struct Values {
+    pub(super) start: *const i8,
+    /// Values that can be read from the start on: all rows, and perhaps more.
+    pub(super) readable: usize,
+    /// From one row to the next.
+    pub(super) step: usize,
+    pub(super) rows: usize,
+    /// Of each row.
+    pub(super) length: usize,
+}
+
+impl Values {
+    /// The start of row `r` and the values that can be read there, of its length rounded up.
+    #[inline(always)]
+    pub(super) fn row(&self, r: usize) -> (*const i8, usize) {
+        let at = r * self.step;
+        let readable = (self.readable - at).min(self.length.next_multiple_of(ALIGN));
+        (self.start.wrapping_add(at), readable)
+    }
+}
+
+/// The first `count` values, fewer than fill the vector, and zeros.
+///
+/// # Safety
+///
+/// As many are readable.
+#[inline(always)]
+pub(super) unsafe fn load_part(values: *const i8, count: usize) -> __m128i {
+    let mut part = [0i8; 16];
+    // SAFETY: as the caller; x86-64 has the instruction.
+    unsafe {
+        part.as_mut_ptr().copy_from_nonoverlapping(values, count);
+        _mm_loadu_si128(part.as_ptr().cast())
+    }
+}
+
+/// Tiles of equal height below each other.
+#[derive(Clone, Copy)]
+pub(super) struct Tiles {
+    /// First row.
+    pub(super) row: usize,
+    pub(super) height: usize,
+    pub(super) count: usize,
+}
+
+/// Divides rows into the fewest tiles of at most `most`, as equal as can be.
+pub(super) fn tiles(rows: usize, most: usize) -> impl Iterator<Item = Tiles> + Clone {
+    let count = rows.div_ceil(most);
+    let (height, longer) = (rows / count, rows % count);
+    let tall = Tiles {
+        row: 0,
+        height: height + 1,
+        count: longer,
+    };
+    let short = Tiles {
+        row: longer * (height + 1),
+        height,
+        count: count - longer,
+    };
+    [tall, short].into_iter().filter(|tiles| tiles.count > 0)
 }
 
 #[repr(align(64))]
@@ -58,7 +124,9 @@ pub(super) fn drive<K: Kernel>(kernel: &K, call: &CallI8<'_, '_>) {
     let stride = row_bytes::<K>(call);
     let mut memory = Memory([const { MaybeUninit::uninit() }; MEMORY]);
     let room = MEMORY / stride;
-    let most = (CACHE / (stride + call.conv.output[2])).max(ENOUGH).min(room);
+    let most = (CACHE / (stride + call.conv.output[2]))
+        .max(ENOUGH)
+        .min(room);
     if !call.conv.window.is_point() {
         // Patches are gathered into memory that has been written.
         let used = most.min(call.pixels) * stride;
@@ -103,25 +171,52 @@ unsafe fn fill<K: Kernel>(
         let gathered = unsafe {
             core::slice::from_raw_parts_mut(gathered.as_mut_ptr().cast::<i8>(), gathered.len())
         };
+        let values = Values {
+            start: gathered.as_ptr(),
+            readable: gathered.len(),
+            step: stride,
+            rows: count,
+            length: depth,
+        };
         let patches = call.patches();
         patches.gather_rows(call.first + start, count, gathered, stride);
-        for row in panel.chunks_exact_mut(stride) {
-            let row = row.as_mut_ptr().cast::<u8>();
-            // SAFETY: the row ends with as many values as it has room for when they are converted.
-            unsafe { kernel.convert(row.add(end).cast(), stride / K::VALUE, depth, row) };
-        }
-        return;
+        // SAFETY: a row ends with as many values as it has room for when they are converted.
+        return unsafe { kernel.convert(values, panel.as_mut_ptr().cast(), stride) };
     }
-    let from = &call.x[(call.first + start) * depth..];
+    let x = &call.x[(call.first + start) * depth..];
     // Without gaps between the rows they are one.
-    let (length, step) = if stride == depth * K::VALUE {
-        (count * depth, panel.len())
+    let (rows, length) = if stride == depth * K::VALUE {
+        (1, count * depth)
     } else {
-        (depth, stride)
+        (count, depth)
     };
-    for (i, row) in panel.chunks_exact_mut(step).enumerate() {
-        let from = &from[i * length..];
-        // SAFETY: the values are the input's, and the row has room for them.
-        unsafe { kernel.convert(from.as_ptr(), from.len(), length, row.as_mut_ptr().cast()) };
+    let values = Values {
+        start: x.as_ptr(),
+        readable: x.len(),
+        step: length,
+        rows,
+        length,
+    };
+    // SAFETY: the values are the input's, and each row has room for a patch.
+    unsafe { kernel.convert(values, panel.as_mut_ptr().cast(), stride) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::tiles;
+
+    #[test]
+    fn tiles_cover_every_row_once() {
+        for rows in 1..100 {
+            for most in [6, 12] {
+                let mut at = 0;
+                for tiles in tiles(rows, most) {
+                    assert_eq!(tiles.row, at);
+                    assert!((1..=most).contains(&tiles.height));
+                    at += tiles.height * tiles.count;
+                }
+                assert_eq!(at, rows);
+            }
+        }
     }
 }

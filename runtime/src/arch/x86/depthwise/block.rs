@@ -143,7 +143,11 @@ impl<'a, 'b, E: Engine, const Q: usize, const W: usize> Block<'a, 'b, E, Q, W> {
     #[inline(always)]
     fn prefetch(&self, first: usize) {
         for tap in 0..self.dw.window.taps() {
-            let at = self.dw.weights.as_ptr().wrapping_add(tap * self.dw.input[2] + first);
+            let at = self
+                .dw
+                .weights
+                .as_ptr()
+                .wrapping_add(tap * self.dw.input[2] + first);
             // SAFETY: every x86-64 processor has the instruction, which may be given any address.
             unsafe { _mm_prefetch::<_MM_HINT_T0>(at) };
         }

@@ -50,7 +50,15 @@ fn bands<E: Engine, const Q: usize, const W: usize>(engine: E, job: Job<'_, '_>)
     let row = dw.output[1] * channels;
     for (i, y) in y.chunks_mut(rows * row).enumerate() {
         let first_row = job.first_row + i * rows;
-        blocks::<E, Q, W>(engine, Job { dw, x, first_row, y });
+        blocks::<E, Q, W>(
+            engine,
+            Job {
+                dw,
+                x,
+                first_row,
+                y,
+            },
+        );
     }
 }
 
