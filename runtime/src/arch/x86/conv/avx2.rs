@@ -26,11 +26,11 @@ const QUADS: usize = 128;
 
 /// Widened weights of some quads of a block, `[pair of patch values][channel][2]`.
 #[repr(align(64))]
-struct Strip([MaybeUninit<i16>; QUADS * QUAD * WIDTH]);
+struct Strip([i16; QUADS * QUAD * WIDTH]);
 
 /// Sums of a panel in a block, `[row][channel]`, on their way from one strip to the next.
 #[repr(align(64))]
-struct Sums([MaybeUninit<i32>; MEMORY / (2 * QUADS * QUAD) * WIDTH]);
+struct Sums([i32; MEMORY / (2 * QUADS * QUAD) * WIDTH]);
 
 /// What a tile of a block multiplies.
 #[derive(Clone, Copy)]
@@ -95,9 +95,13 @@ impl Kernel<'_> {
     /// As for [`panel256::Kernel::tiles`].
     #[target_feature(enable = "avx2")]
     unsafe fn widened(&self, rows: Rows, pixels: Range<usize>) {
-        let mut strip = Strip([const { MaybeUninit::uninit() }; _]);
-        let mut sums = Sums([const { MaybeUninit::uninit() }; _]);
-        let strip = strip.0.as_mut_ptr().cast();
+        let mut strip = MaybeUninit::<Strip>::uninit();
+        let mut sums = MaybeUninit::<Sums>::uninit();
+        // SAFETY: these places are the variables'.
+        let (strip, sums) = unsafe {
+            let (strip, sums) = (strip.as_mut_ptr(), sums.as_mut_ptr());
+            ((&raw mut (*strip).0).cast(), (&raw mut (*sums).0).cast())
+        };
         let quads = self.packed.quads();
         for block in 0..self.packed.blocks() {
             let step = self.packed.block_width(block) * QUAD;
@@ -128,7 +132,6 @@ impl Kernel<'_> {
                     for tiles in tiles(pixels.len(), if pair { ROWS } else { TALL }) {
                         let base = rows.base.add(start * QUAD * 2);
                         let rows = Rows { base, ..rows };
-                        let sums = sums.0.as_mut_ptr().cast();
                         self.tiles(rows, tiles, pixels.start, part, pair, sums);
                     }
                 }
@@ -343,11 +346,10 @@ unsafe fn widen_weights<const V: usize>(
 ) {
     for _ in 0..quads {
         let next = from.wrapping_add(quads * step);
-        // SAFETY: every x86-64 processor has the instruction, which may be given any address.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(next) };
         for v in 0..V {
-            // SAFETY: as the caller.
+            // SAFETY: as the caller; any address may be prefetched.
             unsafe {
+                _mm_prefetch::<_MM_HINT_T1>(next.wrapping_add(v * 32));
                 let quads = _mm256_loadu_si256(from.add(v * 32).cast());
                 // Channels 0 1 4 5 and 2 3 6 7, as the shuffles below take them from both halves.
                 let quads = _mm256_permute4x64_epi64::<0b11_01_10_00>(quads);

@@ -67,8 +67,8 @@ impl<'a> Epilogue<'a> {
         unsafe {
             if !self.packs || n + V * LANES > self.channels {
                 // A copy, so that the sums stay in registers otherwise.
-                let sums = sums;
-                self.finish_each(&sums, pixel, n);
+                let copy = sums;
+                self.finish_each(&copy, pixel, n);
             } else if self.residual.is_some() {
                 self.pack::<R, V, true>(sums, pixel, n);
             } else {

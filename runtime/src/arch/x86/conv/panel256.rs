@@ -122,7 +122,9 @@ fn row_bytes<K: Kernel>(call: &CallI8<'_, '_>) -> usize {
 /// Runs a kernel over all pixels of a call that [`fits`], panel by panel.
 pub(super) fn drive<K: Kernel>(kernel: &K, call: &CallI8<'_, '_>) {
     let stride = row_bytes::<K>(call);
-    let mut memory = Memory([const { MaybeUninit::uninit() }; MEMORY]);
+    let mut memory = MaybeUninit::<Memory>::uninit();
+    // SAFETY: bytes that may be uninitialised need no initialisation.
+    let memory = unsafe { memory.assume_init_mut() };
     let room = MEMORY / stride;
     let most = (CACHE / (stride + call.conv.output[2]))
         .max(ENOUGH)
