@@ -42,6 +42,10 @@ struct Part {
     /// Whether no quads of the block were before these, and none come after.
     first: bool,
     last: bool,
+    /// Weights that are widened next, and how many are asked for with each row: they come while those
+    /// of this part are multiplied.
+    next: *const i8,
+    ahead: usize,
 }
 
 /// Computes the call's pixels.
@@ -108,18 +112,20 @@ impl Kernel<'_> {
             let offset = self.packed.block_offset(block);
             let pair = step > LANES * QUAD;
             for (start, length) in parts(quads, QUADS) {
+                let weights = self
+                    .conv
+                    .weights
+                    .as_ptr()
+                    .wrapping_add(offset + start * step);
                 let part = Part {
                     weights: strip,
                     quads: length,
                     n: block * WIDTH,
                     first: start == 0,
                     last: start + length == quads,
+                    next: weights.wrapping_add(length * step),
+                    ahead: (length * step).div_ceil(pixels.len()),
                 };
-                let weights = self
-                    .conv
-                    .weights
-                    .as_ptr()
-                    .wrapping_add(offset + start * step);
                 // SAFETY: the strip has room for the quads, which are the block's. The rows are among
                 // those of the caller. There is more than one strip where patches are longer than
                 // `QUADS` quads, of which the panel has no more than there are sums.
@@ -198,8 +204,11 @@ impl Kernel<'_> {
     ) {
         for i in 0..tiles.count {
             let row = tiles.row + i * R;
-            // SAFETY: as the caller.
+            // SAFETY: as the caller; any address may be prefetched.
             unsafe {
+                for at in (row * part.ahead..(row + R) * part.ahead).step_by(64) {
+                    _mm_prefetch::<_MM_HINT_T1>(part.next.wrapping_add(at));
+                }
                 let base = rows.base.add(row * rows.stride);
                 let sums = sums.wrapping_add(row * WIDTH);
                 self.tile::<R, V>(Rows { base, ..rows }, pixel + row, part, sums);
@@ -330,8 +339,7 @@ impl Kernel<'_> {
     }
 }
 
-/// Widens `V` vectors of channels of `quads` quads, which are `step` values apart. The next strip's
-/// weights are asked for: they come while these are multiplied.
+/// Widens `V` vectors of channels of `quads` quads, which are `step` values apart.
 ///
 /// # Safety
 ///
@@ -345,11 +353,9 @@ unsafe fn widen_weights<const V: usize>(
     mut to: *mut i16,
 ) {
     for _ in 0..quads {
-        let next = from.wrapping_add(quads * step);
         for v in 0..V {
-            // SAFETY: as the caller; any address may be prefetched.
+            // SAFETY: as the caller.
             unsafe {
-                _mm_prefetch::<_MM_HINT_T1>(next.wrapping_add(v * 32));
                 let quads = _mm256_loadu_si256(from.add(v * 32).cast());
                 // Channels 0 1 4 5 and 2 3 6 7, as the shuffles below take them from both halves.
                 let quads = _mm256_permute4x64_epi64::<0b11_01_10_00>(quads);
