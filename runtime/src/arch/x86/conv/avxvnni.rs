@@ -30,6 +30,15 @@ pub(crate) fn conv_i8<'a>(_: AvxVnni, mut call: CallI8<'a, 'a>) {
     );
 }
 
+/// What a tile multiplies.
+#[derive(Clone, Copy)]
+struct Part {
+    block: usize,
+    /// Weights of the next block that are asked for with each row: they come while those of this one
+    /// are multiplied.
+    ahead: usize,
+}
+
 struct Kernel<'a> {
     conv: &'a ConvI8<'a>,
     packed: PackedShape,
@@ -47,45 +56,50 @@ impl panel256::Kernel for Kernel<'_> {
     unsafe fn tiles(&self, rows: Rows, pixels: Range<usize>) {
         for block in 0..self.packed.blocks() {
             let pair = self.packed.block_width(block) > LANES;
+            let bytes = self.packed.block_offset(1);
+            let part = Part {
+                block,
+                ahead: bytes.div_ceil(pixels.len()),
+            };
             for tiles in tiles(pixels.len(), if pair { ROWS } else { TALL }) {
                 // SAFETY: the rows are among those of the caller, the block is the output's, and a
                 // kernel exists only where a token proved the features.
-                unsafe { self.tiles(rows, tiles, pixels.start, block, pair) };
+                unsafe { self.tiles(rows, tiles, pixels.start, part, pair) };
             }
         }
     }
 }
 
 impl Kernel<'_> {
-    /// Computes some tiles of the pixels from `pixel` on, in block `block`: a `pair` of vectors or one.
+    /// Computes some tiles of the pixels from `pixel` on, in a block: a `pair` of vectors or one.
     ///
     /// # Safety
     ///
     /// `rows` are the rows of these pixels; pixels and block lie in the call's output; the tiles' height
     /// is 1 to [`ROWS`], or to [`TALL`] without a pair.
     #[target_feature(enable = "avx2,avxvnni")]
-    unsafe fn tiles(&self, rows: Rows, tiles: Tiles, pixel: usize, block: usize, pair: bool) {
+    unsafe fn tiles(&self, rows: Rows, tiles: Tiles, pixel: usize, part: Part, pair: bool) {
         // SAFETY: as the caller.
         unsafe {
             match (tiles.height, pair) {
-                (1, true) => self.tiles_of::<1, 2, 6>(rows, tiles, pixel, block),
-                (2, true) => self.tiles_of::<2, 2, 3>(rows, tiles, pixel, block),
-                (3, true) => self.tiles_of::<3, 2, 2>(rows, tiles, pixel, block),
-                (4, true) => self.tiles_of::<4, 2, 1>(rows, tiles, pixel, block),
-                (5, true) => self.tiles_of::<5, 2, 1>(rows, tiles, pixel, block),
-                (_, true) => self.tiles_of::<ROWS, 2, 1>(rows, tiles, pixel, block),
-                (1, _) => self.tiles_of::<1, 1, 8>(rows, tiles, pixel, block),
-                (2, _) => self.tiles_of::<2, 1, 4>(rows, tiles, pixel, block),
-                (3, _) => self.tiles_of::<3, 1, 4>(rows, tiles, pixel, block),
-                (4, _) => self.tiles_of::<4, 1, 2>(rows, tiles, pixel, block),
-                (5, _) => self.tiles_of::<5, 1, 2>(rows, tiles, pixel, block),
-                (6, _) => self.tiles_of::<6, 1, 2>(rows, tiles, pixel, block),
-                (7, _) => self.tiles_of::<7, 1, 1>(rows, tiles, pixel, block),
-                (8, _) => self.tiles_of::<8, 1, 1>(rows, tiles, pixel, block),
-                (9, _) => self.tiles_of::<9, 1, 1>(rows, tiles, pixel, block),
-                (10, _) => self.tiles_of::<10, 1, 1>(rows, tiles, pixel, block),
-                (11, _) => self.tiles_of::<11, 1, 1>(rows, tiles, pixel, block),
-                _ => self.tiles_of::<TALL, 1, 1>(rows, tiles, pixel, block),
+                (1, true) => self.tiles_of::<1, 2, 6>(rows, tiles, pixel, part),
+                (2, true) => self.tiles_of::<2, 2, 3>(rows, tiles, pixel, part),
+                (3, true) => self.tiles_of::<3, 2, 2>(rows, tiles, pixel, part),
+                (4, true) => self.tiles_of::<4, 2, 1>(rows, tiles, pixel, part),
+                (5, true) => self.tiles_of::<5, 2, 1>(rows, tiles, pixel, part),
+                (_, true) => self.tiles_of::<ROWS, 2, 1>(rows, tiles, pixel, part),
+                (1, _) => self.tiles_of::<1, 1, 8>(rows, tiles, pixel, part),
+                (2, _) => self.tiles_of::<2, 1, 4>(rows, tiles, pixel, part),
+                (3, _) => self.tiles_of::<3, 1, 4>(rows, tiles, pixel, part),
+                (4, _) => self.tiles_of::<4, 1, 2>(rows, tiles, pixel, part),
+                (5, _) => self.tiles_of::<5, 1, 2>(rows, tiles, pixel, part),
+                (6, _) => self.tiles_of::<6, 1, 2>(rows, tiles, pixel, part),
+                (7, _) => self.tiles_of::<7, 1, 1>(rows, tiles, pixel, part),
+                (8, _) => self.tiles_of::<8, 1, 1>(rows, tiles, pixel, part),
+                (9, _) => self.tiles_of::<9, 1, 1>(rows, tiles, pixel, part),
+                (10, _) => self.tiles_of::<10, 1, 1>(rows, tiles, pixel, part),
+                (11, _) => self.tiles_of::<11, 1, 1>(rows, tiles, pixel, part),
+                _ => self.tiles_of::<TALL, 1, 1>(rows, tiles, pixel, part),
             }
         }
     }
@@ -102,14 +116,19 @@ impl Kernel<'_> {
         rows: Rows,
         tiles: Tiles,
         pixel: usize,
-        block: usize,
+        part: Part,
     ) {
+        let weights = self.conv.weights.as_ptr();
+        let next = weights.wrapping_add(self.packed.block_offset(part.block + 1));
         for i in 0..tiles.count {
             let row = tiles.row + i * R;
-            // SAFETY: as the caller.
+            // SAFETY: as the caller; any address may be prefetched.
             unsafe {
+                for at in (row * part.ahead..(row + R) * part.ahead).step_by(64) {
+                    _mm_prefetch::<_MM_HINT_T1>(next.wrapping_add(at));
+                }
                 let base = rows.base.add(row * rows.stride);
-                self.tile::<R, V, U>(Rows { base, ..rows }, pixel + row, block);
+                self.tile::<R, V, U>(Rows { base, ..rows }, pixel + row, part.block);
             }
         }
     }
