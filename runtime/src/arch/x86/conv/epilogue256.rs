@@ -223,7 +223,7 @@ fn stays_small(conv: &ConvI8<'_>) -> bool {
     let offset = residual + e.zero.unsigned_abs() as f32;
     let channels = conv.bias.iter().zip(conv.multipliers).take(conv.output[2]);
     channels.fold(true, |small, (bias, multiplier)| {
-        let largest = (bias.unsigned_abs() as f32 + products) * multiplier.abs() + offset;
+        let largest = ((*bias as f32).abs() + products) * multiplier.abs() + offset;
         small & (largest < LIMIT)
     })
 }
