@@ -13,6 +13,9 @@ use crate::ops::conv::{ConvI8, PackedShape, QUAD, WIDTH, portable};
 /// Most rows of a tile of one vector of channels.
 const TALL: usize = 2 * ROWS;
 
+/// Fewer rows than this do not ask for weights in advance.
+const FEW: usize = 24;
+
 /// Computes the call's pixels.
 pub(crate) fn conv_i8<'a>(_: AvxVnni, mut call: CallI8<'a, 'a>) {
     if !fits::<Kernel<'_>>(&call) {
@@ -56,11 +59,13 @@ impl panel256::Kernel for Kernel<'_> {
     unsafe fn tiles(&self, rows: Rows, pixels: Range<usize>) {
         for block in 0..self.packed.blocks() {
             let pair = self.packed.block_width(block) > LANES;
-            let bytes = self.packed.block_offset(1);
-            let part = Part {
-                block,
-                ahead: bytes.div_ceil(pixels.len()),
+            // A few rows take the weights as fast as they come.
+            let ahead = if pixels.len() < FEW {
+                0
+            } else {
+                self.packed.block_offset(1).div_ceil(pixels.len())
             };
+            let part = Part { block, ahead };
             for tiles in tiles(pixels.len(), if pair { ROWS } else { TALL }) {
                 // SAFETY: the rows are among those of the caller, the block is the output's, and a
                 // kernel exists only where a token proved the features.
