@@ -2,8 +2,8 @@
 //!
 //! The integer kernels differ in how they multiply and agree on the rest: a *panel* holds the
 //! patches of some output pixels as rows, and *tiles* of a few rows by a few blocks of 16 channels
-//! are computed from it with the weights read in place. AMX also reads the rows of a point window
-//! straight from the input.
+//! are computed from it with the weights read in place, or by AVX2 from a widened copy of a block at a
+//! time. AMX also reads the rows of a point window straight from the input.
 
 pub(crate) mod amx;
 pub(crate) mod avx2;
