@@ -100,9 +100,7 @@ impl Pool {
         let shared = &*self.shared;
         shared.job.store(&raw const job as usize, Ordering::Relaxed);
         let epoch = (shared.state.load(Ordering::Relaxed) >> EPOCH).wrapping_add(1);
-        shared
-            .state
-            .store(epoch << EPOCH | OPEN, Ordering::Release);
+        shared.state.store(epoch << EPOCH | OPEN, Ordering::Release);
         self.threads.iter().for_each(Thread::unpark);
         // The guard waits for the workers even when `f` panics here: they borrow `job` and `f`.
         let guard = Wait(shared);
@@ -195,7 +193,10 @@ mod tests {
             pool.run(&|i| {
                 calls[i].fetch_add(1, Ordering::Relaxed);
                 let take = |n: usize| n.checked_sub(1);
-                while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok() {}
+                while left
+                    .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
+                    .is_ok()
+                {}
             });
             assert_eq!(left.into_inner(), 0);
             assert!(calls.iter().all(|c| c.load(Ordering::Relaxed) <= 1));

@@ -18,6 +18,8 @@ const ROWS: [usize; BLOCKS] = [16, 12, 8];
 
 /// Bytes of a cache line.
 const LINE: usize = 64;
+/// Bytes that are fetched ahead at the end of a layer, if it has not more in a column.
+const BEYOND: usize = 24 << 10;
 /// Most bytes of the next column's weights that are fetched ahead with one tile.
 const PREFETCH: usize = 128 * LINE;
 
@@ -57,7 +59,10 @@ macro_rules! dispatch {
     ($self:ident, $rows:ident, $pixels:ident, $block:ident, $height:ident, $blocks:ident;
      $(($r:literal, $b:literal, $u:literal))*) => {
         match ($height, $blocks) {
-            $(($r, $b) => $self.column::<$r, $b, $u>($rows, $pixels, $block),)*
+            $(($r, $b) if $self.epilogue.is_plain() => {
+                $self.column::<$r, $b, $u, true>($rows, $pixels, $block)
+            }
+            ($r, $b) => $self.column::<$r, $b, $u, false>($rows, $pixels, $block),)*
             _ => unreachable!(),
         }
     };
@@ -93,7 +98,7 @@ impl Kernel<'_, '_> {
     /// As for [`Kernel::tiles`]; there are at least `R` pixels, and the blocks are the output's.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
     #[inline(never)]
-    unsafe fn column<const R: usize, const B: usize, const U: usize>(
+    unsafe fn column<const R: usize, const B: usize, const U: usize, const PLAIN: bool>(
         &self,
         rows: Rows,
         pixels: Range<usize>,
@@ -105,7 +110,10 @@ impl Kernel<'_, '_> {
             .weights
             .as_ptr()
             .wrapping_add(self.packed.block_offset(block) + bytes);
-        let share = bytes
+        // After the last column come the next layers' constants.
+        let last = block + B == self.packed.blocks();
+        let ahead = if last { bytes.max(BEYOND) } else { bytes };
+        let share = ahead
             .div_ceil(pixels.len().div_ceil(R))
             .next_multiple_of(LINE);
         for (i, at) in (0..pixels.len()).step_by(R).enumerate() {
@@ -122,7 +130,7 @@ impl Kernel<'_, '_> {
                     base: rows.base.add(row * rows.stride),
                     ..rows
                 };
-                self.tile::<R, B, U>(rows, pixels.start + row, block);
+                self.tile::<R, B, U, PLAIN>(rows, pixels.start + row, block);
             }
         }
     }
@@ -136,7 +144,7 @@ impl Kernel<'_, '_> {
     /// on lie in the call's output.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni")]
     #[inline]
-    unsafe fn tile<const R: usize, const B: usize, const U: usize>(
+    unsafe fn tile<const R: usize, const B: usize, const U: usize, const PLAIN: bool>(
         &self,
         rows: Rows,
         pixel: usize,
@@ -173,13 +181,7 @@ impl Kernel<'_, '_> {
             sums
         };
         // SAFETY: pixels and blocks lie in the call's output.
-        unsafe {
-            if self.epilogue.is_plain() {
-                self.finish::<R, B, U, true>(sums, pixel, n);
-            } else {
-                self.finish::<R, B, U, false>(sums, pixel, n);
-            }
-        }
+        unsafe { self.finish::<R, B, U, PLAIN>(sums, pixel, n) };
     }
 
     /// Bias of the block at channel `n`, less what the shift of the activations adds.

@@ -58,17 +58,19 @@ pub(super) unsafe fn drive_shifted(
         0 => fitting,
         whole => whole * height,
     };
+    let in_place = call.conv.window.is_point() && stride == depth;
+    if !in_place {
+        // SAFETY: the memory holds `most` rows.
+        unsafe { memory.write_bytes(0, most * stride) };
+    }
     for start in (0..call.pixels).step_by(most) {
         let count = most.min(call.pixels - start);
         let (first, bytes) = (call.first + start, count * stride);
-        let values = if call.conv.window.is_point() && stride == depth {
+        let values = if in_place {
             call.x[first * depth..][..bytes].as_ptr()
         } else {
-            // SAFETY: the memory holds `most` rows; zeros are values.
-            let panel = unsafe {
-                memory.write_bytes(0, bytes);
-                core::slice::from_raw_parts_mut(memory.cast(), bytes)
-            };
+            // SAFETY: the memory holds `most` rows, which have been written to.
+            let panel = unsafe { core::slice::from_raw_parts_mut(memory.cast(), bytes) };
             patches.gather_rows(first, count, panel, stride);
             memory.cast_const().cast()
         };

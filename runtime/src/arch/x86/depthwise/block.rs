@@ -122,7 +122,7 @@ impl<'a, 'b, E: Engine, const Q: usize, const W: usize> Block<'a, 'b, E, Q, W> {
         for kx in 0..width {
             for ky in 0..height {
                 let at = (ky * width + kx) * dw.input[2] + first;
-                column[(ROWS + ky) % (3 * ROWS)] =
+                column[(ROWS + ky).min(3 * ROWS - 1)] =
                     self.repeat(dw.weights.get(at..).unwrap_or_default());
             }
             let mut weights = [[[engine.zero(); 4]; W]; Q];

@@ -83,8 +83,13 @@ fn blocks<E: Engine, const Q: usize, const W: usize>(engine: E, job: Job<'_, '_>
         let lanes = lanes(E::BYTES, rest);
         let count = rest.min(E::BYTES / lanes);
         block.set_channels(first, count, lanes);
-        block.run(&mut buffers, y);
         first += count;
+        // The next block's weights are one line per tap, too far apart for the processor to guess.
+        for tap in 0..dw.window.taps() {
+            let at = tap * channels + first;
+            engine.prefetch(dw.weights.as_ptr().wrapping_add(at));
+        }
+        block.run(&mut buffers, y);
     }
 }
 
