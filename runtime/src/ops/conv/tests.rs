@@ -95,6 +95,13 @@ fn grid() -> Vec<(Window, [usize; 3], usize)> {
     };
     grid.push((uneven, [6, 9, 5], 18));
     grid.push((window(3, 1, 1, 1), [4, 4, 130], 20));
+    // Several panels, with the last shorter than the others; patches in several strips.
+    grid.push((Window::POINT, [29, 31, 16], 12));
+    grid.push((Window::POINT, [20, 33, 7], 24));
+    grid.push((window(3, 2, 1, 1), [50, 51, 3], 9));
+    grid.push((Window::POINT, [3, 9, 515], 24));
+    grid.push((Window::POINT, [5, 14, 1040], 18));
+    grid.push((window(3, 1, 1, 1), [5, 6, 132], 20));
     grid
 }
 
