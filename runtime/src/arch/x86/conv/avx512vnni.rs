@@ -211,16 +211,23 @@ impl Kernel<'_, '_> {
         unsafe {
             let multipliers = self.epilogue.multipliers::<B>(n);
             let count = (self.conv.output[2] - n).min(B * WIDTH);
-            for r in 0..R {
-                let mut row = sums[0][r];
-                for more in &sums[1..] {
+            let at = self.epilogue.position(pixel, n);
+            let mut rows = sums[0];
+            for more in &sums[1..] {
+                for r in 0..R {
                     for b in 0..B {
-                        row[b] = _mm512_add_epi32(row[b], more[r][b]);
+                        rows[r][b] = _mm512_add_epi32(rows[r][b], more[r][b]);
                     }
                 }
-                let at = self.epilogue.position(pixel + r, n);
-                self.epilogue
-                    .finish::<B, PLAIN>(row, multipliers, at, count);
+            }
+            if PLAIN {
+                for r in 0..R {
+                    let at = at + r * self.epilogue.channels();
+                    self.epilogue
+                        .finish::<B, true>(rows[r], multipliers, at, count);
+                }
+            } else {
+                self.epilogue.finish_rows(&rows, multipliers, at, count);
             }
         }
     }

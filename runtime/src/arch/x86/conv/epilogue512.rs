@@ -78,6 +78,29 @@ impl Epilogue {
         self.channels
     }
 
+    /// [`Epilogue::finish`] for neighbouring pixels, whatever is asked for. Rarer and longer than the
+    /// plain epilogue, so it is compiled once for all numbers of rows.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Epilogue::finish`], for each of the rows.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi")]
+    #[inline(never)]
+    pub(super) unsafe fn finish_rows<const B: usize>(
+        &self,
+        rows: &[[__m512i; B]],
+        multipliers: [__m512; B],
+        at: usize,
+        count: usize,
+    ) {
+        for (r, &sums) in rows.iter().enumerate() {
+            // SAFETY: as the caller.
+            unsafe {
+                self.finish::<B, false>(sums, multipliers, at + r * self.channels, count);
+            }
+        }
+    }
+
     /// Finishes the sums of `B` neighbouring blocks of one pixel, of which `count` channels from
     /// position `at` on exist, and stores the codes. `PLAIN` must be [`Epilogue::is_plain`].
     ///
