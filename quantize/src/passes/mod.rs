@@ -5,6 +5,7 @@
 
 pub mod activation;
 pub mod affine;
+pub mod branches;
 pub mod cse;
 pub mod dead;
 mod edit;
@@ -25,14 +26,15 @@ use crate::graph::{Graph, GraphError};
 pub type Pass = fn(&mut Graph) -> Result<usize, GraphError>;
 
 /// Passes that enable each other; they run in turn until none finds anything.
-pub const REWRITES: [(&str, Pass); 9] = [
+pub const REWRITES: [(&str, Pass); 10] = [
     ("fold", fold::run),
     ("simplify", simplify::run),
     ("cse", cse::run),
+    ("patterns", patterns::run),
     ("layout", layout::run),
     ("linear", linear::run),
-    ("patterns", patterns::run),
     ("affine", affine::run),
+    ("branches", branches::run),
     ("scale", scale::run),
     ("padding", padding::run),
 ];

@@ -24,6 +24,12 @@ pub fn run(graph: &mut Graph) -> Result<usize, GraphError> {
                 len,
                 step: 1,
             } if edit.shape(x)[*axis] == *len => Ok(Some(x)),
+            Op::Slice {
+                axis,
+                start,
+                len,
+                step: 1,
+            } => part_of_concat(edit, node, *axis, *start, *len),
             Op::Pad { before, after, .. } if before.iter().chain(after).all(|&p| p == 0) => {
                 Ok(Some(x))
             }
@@ -36,6 +42,39 @@ pub fn run(graph: &mut Graph) -> Result<usize, GraphError> {
             _ => Ok(None),
         }
     })
+}
+
+/// A slice that lies in one operand of a concatenation is taken from there.
+fn part_of_concat(
+    edit: &mut Edit<'_>,
+    node: &Node,
+    axis: usize,
+    start: usize,
+    len: usize,
+) -> Verdict {
+    let parts = match edit.producer(node.inputs[0]) {
+        Some(Node {
+            op: Op::Concat { axis: joined },
+            inputs,
+            ..
+        }) if *joined == axis => inputs.clone(),
+        _ => return Ok(None),
+    };
+    let mut first = 0;
+    for part in parts {
+        let size = edit.shape(part)[axis];
+        if first <= start && start + len <= first + size {
+            let op = Op::Slice {
+                axis,
+                start: start - first,
+                len,
+                step: 1,
+            };
+            return edit.push(&node.name, op, &[part]).map(Some);
+        }
+        first += size;
+    }
+    Ok(None)
 }
 
 fn reshape(edit: &mut Edit<'_>, node: &Node, to: &[usize]) -> Verdict {

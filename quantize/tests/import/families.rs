@@ -1,68 +1,123 @@
 //! Whole networks.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ampoule_quantize::graph::{Graph, GraphError};
+use ampoule_quantize::model::Model;
 use ampoule_quantize::{import, passes};
 
-use crate::fixtures::{data, difference, fixtures, models, noise, run, source_shape, summary};
+use crate::fixtures::{Executor, data, difference, fixtures, models, noise, run, summary};
 use crate::interpret::interpret;
 
-/// Largest relative difference between the graph and the oracle on noise.
-fn parity(path: &Path, graph: &Graph) -> f32 {
-    let oracle = import::Oracle::load(path).unwrap();
-    let shapes: Vec<Vec<usize>> = graph
-        .inputs
-        .iter()
-        .map(|p| source_shape(graph, p))
-        .collect();
-    let inputs: Vec<Vec<f32>> = shapes
-        .iter()
-        .map(|s| noise(s.iter().product(), 1))
-        .collect();
-    let views: Vec<(&[usize], &[f32])> = shapes
-        .iter()
-        .zip(&inputs)
-        .map(|(s, d)| (&s[..], &d[..]))
-        .collect();
-    let expected = oracle.run(&views).unwrap();
-    let got = run(graph, interpret, &inputs);
-    assert_eq!(got.len(), expected.len());
-    got.iter()
-        .zip(&expected)
-        .map(|(g, (_, e))| difference(g, e))
-        .fold(0.0, f32::max)
+/// Inputs and outputs of a fixture, per sample, as its side file lists them.
+fn samples(path: &Path) -> Vec<(Vec<Vec<f32>>, Vec<Vec<f32>>)> {
+    let side = std::fs::read_to_string(path.with_extension("json")).unwrap();
+    let side: serde_json::Value = serde_json::from_str(&side).unwrap();
+    let count = side["samples"].as_u64().unwrap() as usize;
+    let port = |port: &serde_json::Value, sample: usize| -> Vec<f32> {
+        let bytes = std::fs::read(path.with_file_name(port["file"].as_str().unwrap())).unwrap();
+        let words = bytes.as_chunks::<4>().0;
+        let words = words
+            .chunks(words.len() / count)
+            .nth(sample)
+            .unwrap()
+            .iter();
+        match port["type"].as_str() {
+            Some("i32") => words.map(|w| i32::from_le_bytes(*w) as f32).collect(),
+            _ => words.map(|w| f32::from_le_bytes(*w)).collect(),
+        }
+    };
+    let ports = |key: &str, sample: usize| {
+        let ports = side[key].as_array().unwrap().iter();
+        ports.map(|p| port(p, sample)).collect()
+    };
+    (0..count)
+        .map(|i| (ports("inputs", i), ports("outputs", i)))
+        .collect()
 }
 
-#[test]
-fn imported_graphs_match_the_oracle() {
-    for path in models(&fixtures().join("models")) {
-        let imported = import::onnx(&path).unwrap_or_else(|e| panic!("{e}"));
-        imported.graph.validate().unwrap();
-        let d = parity(&path, &imported.graph);
-        assert!(d < 1e-4, "{}: {d}", path.display());
-    }
+/// Largest difference between a graph and the fixture's outputs for a sample, relative to the largest
+/// output.
+fn error(path: &Path, graph: &Graph, execute: Executor, sample: usize) -> f32 {
+    let (inputs, outputs) = samples(path).swap_remove(sample);
+    let got = run(graph, execute, &inputs);
+    assert_eq!(got.len(), outputs.len());
+    let pairs = got.iter().zip(&outputs);
+    pairs.map(|(g, e)| difference(g, e)).fold(0.0, f32::max)
 }
 
-/// After every pass for one exporter, at the end for the others.
+/// Runs a graph as the runtime does.
+fn execute(graph: &Graph, inputs: &[Vec<f32>]) -> Vec<Vec<f32>> {
+    let mut model = Model::float(graph).unwrap_or_else(|e| panic!("{e}"));
+    model.run_f32(inputs).unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// Calls `test` for each path, on two threads.
+fn for_each(paths: &[PathBuf], test: impl Fn(&Path) + Sync) {
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while let Some(path) = paths.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    test(path);
+                }
+            });
+        }
+    });
+}
+
+/// As imported in the interpreter, and optimised in the interpreter and in the runtime. ONNX Runtime made
+/// the expected outputs (MLPerf Tiny's are published).
 #[test]
-fn optimised_graphs_match_the_oracle() {
-    for path in models(&fixtures().join("models")) {
-        let mut graph = import::onnx(&path).unwrap_or_else(|e| panic!("{e}")).graph;
+fn outputs_are_those_of_onnx_runtime() {
+    for_each(&models(&fixtures().join("models")), |path| {
+        let imported = import::onnx(path).unwrap_or_else(|e| panic!("{e}"));
+        let mut graph = imported.graph;
+        graph.validate().unwrap();
         let before = graph.nodes.len();
-        let twin = path.to_string_lossy().contains("-dyn");
+        let plain = error(path, &graph, interpret, 0);
+        passes::optimise::<GraphError>(&mut graph, None).unwrap();
+        graph.validate().unwrap();
+        let (optimised, run) = (
+            error(path, &graph, interpret, 1),
+            error(path, &graph, execute, 1),
+        );
+        let name = path.file_name().unwrap().to_string_lossy();
+        let worst = plain.max(optimised).max(run);
+        println!("{name:40} {worst:.0e} {before:4} -> {}", summary(&graph));
+        assert!(
+            worst < 5e-5,
+            "{name}: {plain} imported, {optimised} optimised, {run} in the runtime"
+        );
+    });
+}
+
+/// Every pass by itself keeps the outputs, on exports that between them make every pass work.
+#[test]
+fn each_pass_keeps_the_outputs() {
+    let names = [
+        "mlperf-tiny/ic_resnet8_float",
+        "families/mobilenet_v3_small-bn11",
+        "families/efficientnet_lite0-tracer17",
+        "families/convnext-tracer17",
+        "families/tiny_vit-tracer17",
+        "families/moat_windowed-tracer17",
+        "families/swin-tracer17",
+        "families/repvit-bn17",
+        "families/clip_text-tracer17",
+    ];
+    let paths = names.map(|name| fixtures().join(format!("models/{name}.onnx")));
+    for_each(&paths, |path| {
+        let mut graph = import::onnx(path).unwrap_or_else(|e| panic!("{e}")).graph;
         let mut check = |pass: &str, graph: &Graph| {
             graph.validate()?;
-            let d = if twin { 0.0 } else { parity(&path, graph) };
-            assert!(d < 1e-4, "{} after {pass}: {d}", path.display());
+            let d = error(path, graph, execute, 0);
+            assert!(d < 5e-5, "{} after {pass}: {d}", path.display());
             Ok(())
         };
         passes::optimise::<GraphError>(&mut graph, Some(&mut check)).unwrap();
-        let d = parity(&path, &graph);
-        assert!(d < 1e-4, "{}: {d}", path.display());
-        let name = path.file_name().unwrap().to_string_lossy();
-        println!("{name:40} {before:4} -> {}", summary(&graph));
-    }
+    });
 }
 
 /// What a file's graph becomes.
@@ -119,6 +174,11 @@ fn exporters_agree() {
         .filter(|p| p.to_string_lossy().contains("-tracer17"))
     {
         let twin = path.to_string_lossy().replace("-tracer17", "-dynamo20");
+        // The new exporter fails on the SAM encoder.
+        if path.ends_with("sam-tracer17.onnx") {
+            assert!(!Path::new(&twin).exists());
+            continue;
+        }
         let (a, b) = (optimised(path), optimised(Path::new(&twin)));
         assert_eq!(summary(&a), summary(&b), "{}", path.display());
         assert_eq!(a.macs(), b.macs());
@@ -137,6 +197,10 @@ fn efficientnet_lite0_keeps_its_convolutions_only() {
         summary(&graph),
         "Conv 7, Conv+Clamp(0.0, 6.0) 33, Conv+r 9, Linear 1, ReduceMean 1, Reshape 1"
     );
-    let d = parity(&path, &graph);
+    let image = noise(3 * 224 * 224, 1);
+    let oracle = import::Oracle::load(&path).unwrap();
+    let expected = oracle.run(&[(&[1, 3, 224, 224], &image)]).unwrap();
+    let got = run(&graph, execute, &[image]);
+    let d = difference(&got[0], &expected[0].1);
     assert!(d < 1e-4, "{d}");
 }

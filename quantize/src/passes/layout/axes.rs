@@ -15,11 +15,18 @@ pub(super) fn below(edit: &mut Edit<'_>, node: &Node, x: ValueId, perm: &[usize]
     let last = perm.len().wrapping_sub(1);
     let op = match &node.op {
         Op::Unary(_) => node.op.clone(),
-        Op::Softmax { .. }
-        | Op::LayerNorm { .. }
-        | Op::Linear {
+        Op::Softmax { .. } | Op::LayerNorm { .. } if perm.get(last) == Some(&last) => {
+            node.op.clone()
+        }
+        // Not where the transpose would move more data than before.
+        Op::Linear {
             residual: false, ..
-        } if perm.get(last) == Some(&last) => node.op.clone(),
+        } if perm.get(last) == Some(&last)
+            && edit.len(node.output) <= edit.len(x)
+            && edit.is_private(node.inputs[0]) =>
+        {
+            node.op.clone()
+        }
         Op::Pad {
             before,
             after,
@@ -74,6 +81,45 @@ fn reshape(edit: &mut Edit<'_>, node: &Node, x: ValueId, perm: &[usize], to: &[u
     }
 }
 
+/// A reshape of a linear layer that reads a reshape: both become one, above the layer.
+pub(super) fn above_linear(edit: &mut Edit<'_>, node: &Node, to: &[usize]) -> Verdict {
+    let Some(layer) = edit.producer(node.inputs[0]).cloned() else {
+        return Ok(None);
+    };
+    let (
+        Op::Linear {
+            residual: false, ..
+        },
+        [x, w, b],
+    ) = (&layer.op, &layer.inputs[..])
+    else {
+        return Ok(None);
+    };
+    // A reshape that keeps the channels sinks below the layer instead.
+    let source = match edit.producer(*x) {
+        Some(Node {
+            op: Op::Reshape(_),
+            inputs,
+            ..
+        }) if edit.shape(inputs[0]).last() != edit.shape(*x).last() => inputs[0],
+        _ => return Ok(None),
+    };
+    let keeps = to.last() == edit.shape(layer.output).last();
+    if !keeps || !edit.is_private(*x) || !edit.is_private(layer.output) {
+        return Ok(None);
+    }
+    let mut shape = to.to_vec();
+    shape.pop();
+    shape.extend(edit.shape(*x).last());
+    let x = edit.push(
+        &format!("{}.shape", node.name),
+        Op::Reshape(shape),
+        &[source],
+    )?;
+    edit.push(&layer.name, layer.op.clone(), &[x, *w, *b])
+        .map(Some)
+}
+
 /// A reshape sinks below what does not look at shapes, to meet the next one.
 pub(super) fn below_reshape(edit: &mut Edit<'_>, node: &Node) -> Verdict {
     let source = |edit: &Edit<'_>, v: ValueId| match edit.producer(v) {
@@ -89,6 +135,11 @@ pub(super) fn below_reshape(edit: &mut Edit<'_>, node: &Node) -> Verdict {
     };
     let inputs = match (&node.op, &node.inputs[..]) {
         (Op::Unary(_), _) => vec![x],
+        (Op::LayerNorm { .. }, [_, gain, offset])
+            if edit.shape(x).last() == edit.shape(node.inputs[0]).last() =>
+        {
+            vec![x, *gain, *offset]
+        }
         (
             Op::Linear {
                 residual: false, ..

@@ -60,7 +60,6 @@ impl Groups {
             if !together {
                 return None;
             }
-            // A new dimension of size 1 stays behind the group before it.
             place = dims.first().map_or(place, |&d| d + 1);
             order.extend(into.clone().map(|j| (place, j)));
         }
