@@ -39,7 +39,7 @@ fn rule(edit: &mut Edit<'_>, node: &Node) -> Verdict {
             (Branch::Line(l), Branch::Window(w)) => w.times(sign).plus_line(&l),
         };
         if let Some(sum) = sum {
-            return sum.emit(edit, node, x).map(Some);
+            return sum.emit(edit, node).map(Some);
         }
     }
     Ok(None)
@@ -59,6 +59,8 @@ struct Line {
 
 /// A convolution.
 struct Layer {
+    /// The operand: the common value, or a reshape of it.
+    x: ValueId,
     window: Window,
     groups: usize,
     /// `[O, kh, kw, C / groups]`.
@@ -110,8 +112,24 @@ fn branches(edit: &Edit<'_>, v: ValueId) -> Vec<(ValueId, Candidate)> {
                 },
                 _,
             ) if at == v && edit.is_private(v) => {
-                found.push((node.inputs[0], Candidate::Layer(node.clone())));
+                let mut x = node.inputs[0];
+                found.push((x, Candidate::Layer(node.clone())));
+                while let Some(Node {
+                    op: Op::Reshape(to),
+                    inputs,
+                    ..
+                }) = edit.producer(x)
+                    && edit.shape(inputs[0]).last() == to.last()
+                {
+                    x = inputs[0];
+                    found.push((x, Candidate::Layer(node.clone())));
+                }
                 break;
+            }
+            // Channels stay channels; the rest does not matter to a line.
+            (Op::Reshape(to), _) if edit.shape(node.inputs[0]).last() == to.last() => {
+                at = node.inputs[0];
+                found.push((at, Candidate::Chain(at, steps.clone())));
             }
             _ => break,
         }
@@ -148,6 +166,7 @@ impl Candidate {
                     return None;
                 };
                 Some(Branch::Window(Layer {
+                    x: node.inputs[0],
                     window,
                     groups,
                     weights: edit.constant(node.inputs[1])?.to_vec(),
@@ -254,7 +273,7 @@ impl Layer {
         self.plus(&skip)
     }
 
-    fn emit(self, edit: &mut Edit<'_>, node: &Node, x: ValueId) -> Result<ValueId, GraphError> {
+    fn emit(self, edit: &mut Edit<'_>, node: &Node) -> Result<ValueId, GraphError> {
         let channels = self.bias.len();
         let [height, width] = self.window.kernel.map(usize::from);
         let shape = [channels, height, width, self.depth];
@@ -266,7 +285,7 @@ impl Layer {
             residual: false,
             activation: None,
         };
-        edit.push(&node.name, op, &[x, w, b])
+        edit.push(&node.name, op, &[self.x, w, b])
     }
 }
 
@@ -294,7 +313,11 @@ fn offset(large: &Window, small: &Window) -> Option<[usize; 2]> {
 
 /// Emits a line: a multiplication and an addition.
 fn line(edit: &mut Edit<'_>, node: &Node, x: ValueId, line: &Line) -> Verdict {
+    let shape = edit.shape(node.output).to_vec();
     let mut y = x;
+    if edit.shape(x) != shape {
+        y = edit.push(&format!("{}.shape", node.name), Op::Reshape(shape), &[x])?;
+    }
     for (kind, numbers, what) in [
         (BinaryKind::Mul, &line.scale, "scale"),
         (BinaryKind::Add, &line.offset, "offset"),

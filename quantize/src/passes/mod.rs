@@ -19,6 +19,7 @@ pub mod patterns;
 pub mod residual;
 pub mod scale;
 pub mod simplify;
+pub mod slices;
 
 use crate::graph::{Graph, GraphError};
 
@@ -26,13 +27,14 @@ use crate::graph::{Graph, GraphError};
 pub type Pass = fn(&mut Graph) -> Result<usize, GraphError>;
 
 /// Passes that enable each other; they run in turn until none finds anything.
-pub const REWRITES: [(&str, Pass); 10] = [
+pub const REWRITES: [(&str, Pass); 11] = [
     ("fold", fold::run),
     ("simplify", simplify::run),
     ("cse", cse::run),
     ("patterns", patterns::run),
     ("layout", layout::run),
     ("linear", linear::run),
+    ("slices", slices::run),
     ("affine", affine::run),
     ("branches", branches::run),
     ("scale", scale::run),

@@ -7,6 +7,7 @@ use ampoule_runtime::ops::binary::BinaryKind;
 use ampoule_runtime::ops::unary::UnaryKind;
 
 use super::edit::{Edit, Verdict, sweep};
+use super::fold;
 use super::operands::{binary, near, scalar, unary, with_constant};
 use crate::graph::{Graph, GraphError, Node, Op, ValueId, broadcast, is_identity};
 
@@ -244,7 +245,7 @@ fn merge(edit: &mut Edit<'_>, node: &Node, kind: BinaryKind, x: ValueId, c: Valu
         (d, c)
     };
     if edit.len(small) != 1 && sc != sd {
-        return Ok(None);
+        return logit_addends(edit, node, kind, y, [d, c]);
     }
     let (Some(small), Some(many)) = (edit.constant(small), edit.constant(large)) else {
         return Ok(None);
@@ -272,4 +273,30 @@ fn merge(edit: &mut Edit<'_>, node: &Node, kind: BinaryKind, x: ValueId, c: Valu
         &[y, c],
     )
     .map(Some)
+}
+
+/// Bias and mask of attention logits are one addend, repeated where only one of them varies.
+fn logit_addends(
+    edit: &mut Edit<'_>,
+    node: &Node,
+    kind: BinaryKind,
+    logits: ValueId,
+    addends: [ValueId; 2],
+) -> Verdict {
+    let product = matches!(edit.producer(logits), Some(Node { op: Op::MatMul, .. }));
+    let [a, b] = addends.map(|v| edit.shape(v).to_vec());
+    let Some(shape) = broadcast(&a, &b).filter(|_| product && kind == BinaryKind::Add) else {
+        return Ok(None);
+    };
+    let [Some(x), Some(y)] = addends.map(|v| edit.constant(v)) else {
+        return Ok(None);
+    };
+    let (x, y) = (fold::spread(x, &a, &shape), fold::spread(y, &b, &shape));
+    let sum = x.iter().zip(&y).map(|(x, y)| x + y).collect();
+    let c = edit.constant_value(&format!("{}.constant", node.name), &shape, sum);
+    let op = Op::Binary {
+        kind,
+        activation: None,
+    };
+    edit.push(&node.name, op, &[logits, c]).map(Some)
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use ampoule_quantize::graph::{Graph, GraphError};
+use ampoule_quantize::graph::{Graph, GraphError, Op};
 use ampoule_quantize::model::Model;
 use ampoule_quantize::{import, passes};
 
@@ -203,4 +203,30 @@ fn efficientnet_lite0_keeps_its_convolutions_only() {
     let got = run(&graph, execute, &[image]);
     let d = difference(&got[0], &expected[0].1);
     assert!(d < 1e-4, "{d}");
+}
+
+/// Lists the nodes of the fixtures whose names contain AMPOULE_SHOW.
+#[test]
+#[ignore = "prints; run with AMPOULE_SHOW=swin-tracer17 -- --ignored --nocapture show"]
+fn show() {
+    let wanted = std::env::var("AMPOULE_SHOW").unwrap_or_default();
+    for path in models(&fixtures().join("models")) {
+        if !path.to_string_lossy().contains(&wanted) {
+            continue;
+        }
+        let graph = optimised(&path);
+        println!("{}: {}", path.display(), summary(&graph));
+        for node in &graph.nodes {
+            let operand = |&v| {
+                let constant = if graph.constant(v).is_some() { "#" } else { "" };
+                format!("{constant}{}{:?}", v.0, graph.shape(v))
+            };
+            let operands: Vec<String> = node.inputs.iter().map(operand).collect();
+            let what = match &node.op {
+                Op::Conv { .. } | Op::Linear { .. } => node.op.name().to_owned(),
+                op => format!("{op:?}"),
+            };
+            println!("  {} = {what} {}", node.output.0, operands.join(" "));
+        }
+    }
 }

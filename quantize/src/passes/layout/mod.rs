@@ -11,6 +11,8 @@ mod groups;
 mod join;
 mod ports;
 
+pub(super) use groups::Groups;
+
 use super::edit::{Edit, Verdict, sweep};
 use crate::graph::{Graph, GraphError, Node, Op, ValueId, compose, is_identity};
 
