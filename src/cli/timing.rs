@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use ampoule_runtime::artifact::golden_input;
-use ampoule_runtime::{DType, Session};
+use ampoule_runtime::Session;
 use serde::Serialize;
 
 use super::error::Failure;

@@ -29,6 +29,9 @@ fn rule(edit: &mut Edit<'_>, node: &Node) -> Verdict {
         return Ok(None);
     }
     let sign = if kind == BinaryKind::Sub { -1.0 } else { 1.0 };
+    if let Some(sum) = linear(edit, node, [a, b], sign)? {
+        return Ok(Some(sum));
+    }
     for (x, a, b) in pairs(edit, a, b) {
         let sum = match (a, b) {
             (Branch::Line(a), Branch::Line(b)) => {
@@ -289,22 +292,54 @@ impl Layer {
     }
 }
 
-/// Row and column of the larger window where the smaller one lies, if both give the same places.
+/// Two linear layers of one value, the second one times `sign`.
+fn linear(edit: &mut Edit<'_>, node: &Node, sides: [ValueId; 2], sign: f32) -> Verdict {
+    let layers = sides.map(|v| match edit.producer(v) {
+        Some(Node {
+            op:
+                Op::Linear {
+                    residual: false,
+                    activation: None,
+                },
+            inputs,
+            ..
+        }) if edit.is_private(v) => Some(inputs.clone()),
+        _ => None,
+    });
+    let [Some(a), Some(b)] = layers else {
+        return Ok(None);
+    };
+    if a[0] != b[0] {
+        return Ok(None);
+    }
+    let mut inputs = vec![a[0]];
+    for (i, what) in [(1, "weight"), (2, "bias")] {
+        let (Some(x), Some(y)) = (edit.constant(a[i]), edit.constant(b[i])) else {
+            return Ok(None);
+        };
+        let sum = zip(x, y, |x, y| x + sign * y);
+        let shape = edit.shape(a[i]).to_vec();
+        inputs.push(edit.constant_value(&format!("{}.{what}", node.name), &shape, sum));
+    }
+    let op = Op::Linear {
+        residual: false,
+        activation: None,
+    };
+    edit.push(&node.name, op, &inputs).map(Some)
+}
+
+/// Row and column of the larger window where the smaller one lies, if it lies inside for each place. Both
+/// give the same number of places, and see zeros outside the map.
 fn offset(large: &Window, small: &Window) -> Option<[usize; 2]> {
-    let single = |w: &Window, axis: usize| w.kernel[axis] == 1;
     let mut at = [0; 2];
     for axis in 0..2 {
-        let pad = |w: &Window, side: usize| usize::from(w.pad[axis + 2 * side]);
-        let size = |w: &Window| usize::from(w.kernel[axis]);
-        let dilated = large.dilation[axis] != 1 && !single(large, axis)
-            || small.dilation[axis] != 1 && !single(small, axis);
-        at[axis] = pad(large, 0).checked_sub(pad(small, 0))?;
-        // The same number of results needs the same excess of padding over the size.
-        let after = size(large).checked_sub(size(small) + at[axis])?;
-        if dilated
-            || large.stride[axis] != small.stride[axis]
-            || pad(large, 1).checked_sub(pad(small, 1)) != Some(after)
-        {
+        let [pad, other] = [large, small].map(|w| usize::from(w.pad[axis]));
+        let [size, inner] = [large, small].map(|w| usize::from(w.kernel[axis]));
+        let dense = [large, small]
+            .iter()
+            .all(|w| w.dilation[axis] == 1 || w.kernel[axis] == 1);
+        at[axis] = pad.checked_sub(other)?;
+        if !dense || large.stride[axis] != small.stride[axis] || at[axis] + inner > size {
             return None;
         }
     }

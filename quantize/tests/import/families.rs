@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use ampoule_quantize::graph::{Graph, GraphError, Op};
+use ampoule_quantize::graph::{Graph, GraphError, Node, Op, ValueId};
 use ampoule_quantize::model::Model;
 use ampoule_quantize::{import, passes};
+use ampoule_runtime::ops::binary::BinaryKind;
 
 use crate::fixtures::{Executor, data, difference, fixtures, models, noise, run, summary};
 use crate::interpret::interpret;
@@ -156,6 +157,38 @@ fn networks_become_what_they_were_trained_as() {
             "Conv 9, LayerNorm 10, Linear 1, Linear+GeluErf 5, Linear+r 5, ReduceMean 1, Reshape 1",
         ),
         (
+            "families/tiny_vit-tracer17",
+            "Add 6, Conv 8, Conv+GeluErf 9, Conv+r+GeluErf 1, LayerNorm 9, Linear 7, Linear+GeluErf 4, Linear+r 6, MatMul 8, ReduceMean 1, Reshape 21, Slice 12, Softmax 4, Transpose 20",
+        ),
+        (
+            "families/vit-tracer17",
+            "Add 1, Concat 1, Conv 1, LayerNorm 5, Linear 3, Linear+GeluErf 2, Linear+r 4, MatMul 4, Reshape 10, Slice 7, Softmax 2, Transpose 8",
+        ),
+        (
+            "families/swin-tracer17",
+            "Add 8, Concat 8, Conv 1, LayerNorm 11, Linear 10, Linear+GeluErf 4, Linear+r 4, MatMul 8, ReduceMean 1, Reshape 27, Slice 28, Softmax 4, Transpose 19",
+        ),
+        (
+            "families/moat-tracer17",
+            "Add 3, AveragePool 4, Conv 5, Conv+GeluErf 11, Conv+Sigmoid 2, Conv+Silu 2, Conv+r 5, LayerNorm 4, Linear 9, Linear+r 3, MatMul 6, Mul 2, ReduceMean 3, Reshape 13, Softmax 3, Transpose 12",
+        ),
+        (
+            "families/clip_vit-tracer17",
+            "Add 1, Clamp 1, Concat 1, Conv 1, Div 1, LayerNorm 6, Linear 3, Linear+QuickGelu 2, Linear+r 4, MatMul 4, ReduceSum 1, Reshape 11, Slice 7, Softmax 2, Sqrt 1, Square 1, Transpose 8",
+        ),
+        (
+            "families/clip_text-tracer17",
+            "Add 3, ArgMax 1, Gather 2, LayerNorm 5, Linear 3, Linear+QuickGelu 2, Linear+r 4, MatMul 4, Reshape 11, Slice 6, Softmax 2, Transpose 8",
+        ),
+        (
+            "families/fastvit-bn17",
+            "Conv 12, Conv+GeluErf 10, Conv+Relu 1, Conv+Sigmoid 1, Conv+r 4, Linear 1, Mul+GeluErf 1, ReduceMean 2, Reshape 1",
+        ),
+        (
+            "families/repvit-bn17",
+            "Conv 11, Conv+GeluErf 9, Conv+Relu 3, Conv+Sigmoid 3, Conv+r 8, Linear 1, Mul 3, ReduceMean 4, Reshape 1",
+        ),
+        (
             "families/resnet18-bn11",
             "Conv 3, Conv+Relu 9, Conv+r+Relu 8, Linear 1, MaxPool 1, ReduceMean 1, Reshape 1",
         ),
@@ -164,6 +197,124 @@ fn networks_become_what_they_were_trained_as() {
         let path = fixtures().join(format!("models/{name}.onnx"));
         assert_eq!(summary(&optimised(&path)), nodes, "{name}");
     }
+}
+
+/// Exports with training-time branches: as many layers as the network has at inference, the same outputs.
+#[test]
+fn parallel_branches_are_merged() {
+    // Name, nodes without the pass, nodes with it, convolutions among them.
+    let expected = [
+        ("fastvit-bn17", 79, 33, 28),
+        ("fastvit-tracer17", 79, 33, 28),
+        ("fastvit_mci-dynamo20", 93, 55, 32),
+        ("repvit-bn17", 69, 43, 34),
+        ("mobileclip_text-tracer17", 84, 64, 8),
+    ];
+    let mut found = Vec::new();
+    for (name, ..) in expected {
+        let path = fixtures().join(format!("models/families/{name}.onnx"));
+        let mut graph = import::onnx(&path).unwrap_or_else(|e| panic!("{e}")).graph;
+        passes::dead::run(&mut graph).unwrap();
+        loop {
+            let others = passes::REWRITES.iter().filter(|p| p.0 != "branches");
+            let changes: usize = others.map(|(_, pass)| pass(&mut graph).unwrap()).sum();
+            if changes == 0 {
+                break;
+            }
+        }
+        for (_, pass) in passes::FUSIONS {
+            pass(&mut graph).unwrap();
+        }
+        let whole = optimised(&path);
+        let count = |g: &Graph| {
+            g.nodes
+                .iter()
+                .filter(|n| matches!(n.op, Op::Conv { .. }))
+                .count()
+        };
+        found.push((name, graph.nodes.len(), whole.nodes.len(), count(&whole)));
+        let (inputs, _) = samples(&path).swap_remove(0);
+        let (a, b) = (run(&graph, execute, &inputs), run(&whole, execute, &inputs));
+        let d = difference(&b[0], &a[0]);
+        assert!(d < 1e-5, "{name}: {d}");
+    }
+    assert_eq!(found, expected);
+}
+
+/// Attention has one form whatever the network: logits are a product of what a linear layer gives and
+/// nothing but an addition of one constant is between them and the softmax, whose result is multiplied
+/// with values that come from a linear layer too.
+#[test]
+fn attention_has_one_form() {
+    // Softmaxes in all, and those that are not of this form.
+    let expected = [
+        ("clip_resnet", 1, 0),
+        ("clip_text", 2, 0),
+        ("clip_vit", 2, 0),
+        ("cswin", 7, 0),
+        ("deit", 2, 0),
+        ("eva", 2, 2), // queries and keys are rotated
+        ("fastvit_mci", 1, 0),
+        ("mobileclip_text", 2, 0),
+        ("mobilenet_v4_hybrid", 2, 2), // queries, keys and values are convolutions
+        ("moat", 3, 0),
+        ("moat_windowed", 2, 0),
+        ("rotary_vit", 2, 2), // queries and keys are rotated
+        ("sam", 2, 2),        // the bias depends on the queries
+        ("swin", 4, 0),
+        ("tiny_vit", 4, 0),
+        ("tiny_vit_padded", 2, 0),
+        ("vit", 2, 0),
+        ("vit_reg", 2, 2), // queries and keys are normalised
+        ("vitamin", 2, 0),
+    ];
+    for (name, softmaxes, others) in expected {
+        let graph = optimised(&fixtures().join(format!("models/families/{name}-tracer17.onnx")));
+        let softmax = graph
+            .nodes
+            .iter()
+            .filter(|n| matches!(n.op, Op::Softmax { .. }));
+        let forms: Vec<bool> = softmax.map(|n| is_attention(&graph, n)).collect();
+        let found = (forms.len(), forms.iter().filter(|f| !*f).count());
+        assert_eq!(found, (softmaxes, others), "{name}");
+    }
+}
+
+/// Whether a softmax is that of an attention in the one form.
+fn is_attention(graph: &Graph, softmax: &Node) -> bool {
+    let producers = graph.producers();
+    let consumers = graph.consumers();
+    let producer = |v: ValueId| producers.get(&v).map(|&i| &graph.nodes[i]);
+    let from_linear = |mut v: ValueId| {
+        while let Some(node) = producer(v) {
+            match node.op {
+                Op::Reshape(_) | Op::Transpose(_) | Op::Slice { .. } => v = node.inputs[0],
+                _ => return matches!(node.op, Op::Linear { .. }),
+            }
+        }
+        false
+    };
+    let mut logits = softmax.inputs[0];
+    if let Some(Node {
+        op: Op::Binary {
+            kind: BinaryKind::Add,
+            activation: None,
+        },
+        inputs,
+        ..
+    }) = producer(logits)
+        && graph.constant(inputs[1]).is_some()
+    {
+        logits = inputs[0];
+    }
+    let is_product = |n: &&Node| n.op == Op::MatMul;
+    let scores = producer(logits).filter(is_product);
+    let values = match consumers.get(&softmax.output).map(|c| &c[..]) {
+        Some(&[reader]) => Some(&graph.nodes[reader]).filter(is_product),
+        _ => None,
+    };
+    scores.is_some_and(|n| n.inputs.iter().all(|&v| from_linear(v)))
+        && values.is_some_and(|n| n.inputs[0] == softmax.output && from_linear(n.inputs[1]))
 }
 
 #[test]
@@ -205,12 +356,14 @@ fn efficientnet_lite0_keeps_its_convolutions_only() {
     assert!(d < 1e-4, "{d}");
 }
 
-/// Lists the nodes of the fixtures whose names contain AMPOULE_SHOW.
+/// Lists the nodes of the fixtures whose names contain AMPOULE_SHOW, or of the models in that folder.
 #[test]
 #[ignore = "prints; run with AMPOULE_SHOW=swin-tracer17 -- --ignored --nocapture show"]
 fn show() {
     let wanted = std::env::var("AMPOULE_SHOW").unwrap_or_default();
-    for path in models(&fixtures().join("models")) {
+    let mut paths = models(&fixtures().join("models"));
+    paths.extend(models(Path::new(&wanted)));
+    for path in paths {
         if !path.to_string_lossy().contains(&wanted) {
             continue;
         }
