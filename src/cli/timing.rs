@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use ampoule_runtime::artifact::golden_input;
 use ampoule_runtime::Session;
+use ampoule_runtime::artifact::golden_input;
 use serde::Serialize;
 
 use super::error::Failure;

@@ -42,9 +42,9 @@ pub fn source_shape(graph: &Graph, port: &Port) -> Vec<usize> {
         .collect()
 }
 
-/// Runs `graph` on inputs in the source model's layout; gives outputs in that layout.
-pub fn run(graph: &Graph, execute: Executor, inputs: &[Vec<f32>]) -> Vec<Vec<f32>> {
-    let stored: Vec<Vec<f32>> = graph
+/// Inputs in the graph's own layout.
+pub fn to_stored(graph: &Graph, inputs: &[Vec<f32>]) -> Vec<Vec<f32>> {
+    graph
         .inputs
         .iter()
         .zip(inputs)
@@ -56,8 +56,12 @@ pub fn run(graph: &Graph, execute: Executor, inputs: &[Vec<f32>]) -> Vec<Vec<f32
                 .for_each(|(i, &d)| back[d] = i);
             permute(data, &source_shape(graph, port), &back)
         })
-        .collect();
-    let outputs = execute(graph, &stored);
+        .collect()
+}
+
+/// Runs `graph` on inputs in the source model's layout; gives outputs in that layout.
+pub fn run(graph: &Graph, execute: Executor, inputs: &[Vec<f32>]) -> Vec<Vec<f32>> {
+    let outputs = execute(graph, &to_stored(graph, inputs));
     graph
         .outputs
         .iter()
