@@ -13,6 +13,7 @@ pub mod equalise;
 pub mod fold;
 pub mod layout;
 pub mod linear;
+pub mod multiplier;
 mod operands;
 pub mod padding;
 pub mod patterns;
@@ -42,8 +43,11 @@ pub const REWRITES: [(&str, Pass); 11] = [
 ];
 
 /// Passes that fuse what the rewrites leave, once each in this order.
-pub const FUSIONS: [(&str, Pass); 2] =
-    [("activation", activation::run), ("residual", residual::run)];
+pub const FUSIONS: [(&str, Pass); 3] = [
+    ("multiplier", multiplier::run),
+    ("activation", activation::run),
+    ("residual", residual::run),
+];
 
 /// Most rounds of [`REWRITES`]; graphs settle in a few.
 const MAX_ROUNDS: usize = 32;

@@ -908,3 +908,21 @@ fn normalisation_over_the_channels_of_an_nchw_map_is_recognised() {
     let y = b.binary(BinaryKind::Add, y, offset);
     assert_eq!(b.optimised(y), "LayerNorm 1");
 }
+
+#[test]
+fn a_channel_multiplier_becomes_repeated_channels() {
+    let mut b = Build::default();
+    let x = b.input(&[1, 6, 5, 3]);
+    let (w, bias) = (b.constant(&[6, 3, 3, 1]), b.constant(&[6]));
+    let op = Op::Conv {
+        window: window(3, 2, [1; 4]),
+        groups: 3,
+        residual: false,
+        activation: None,
+    };
+    let y = b.push(op, &[x, w, bias]);
+    assert_eq!(
+        b.after(passes::multiplier::run, y),
+        "Broadcast 1, Conv 1, Reshape 2"
+    );
+}
