@@ -66,6 +66,9 @@ pub enum Error {
         /// Elements given.
         got: usize,
     },
+    /// An index (a token id) selects nothing: it is negative, or the table has fewer rows.
+    #[error("index {0} is out of range")]
+    IndexOutOfRange(i32),
     /// The self-test gave other outputs than the golden vectors in the artifact.
     #[error("self-test failed: outputs differ from the golden vector {0}")]
     SelfTest(u16),

@@ -106,7 +106,8 @@ impl<'m, 'a> Session<'m, 'a> {
     ///
     /// # Errors
     ///
-    /// None for a verified artifact; [`Error::Internal`] would be a fault of the library.
+    /// [`Error::IndexOutOfRange`] when an input has token ids that the model does not know. For a verified
+    /// artifact nothing else: [`Error::Internal`] would be a fault of the library.
     pub fn run(&mut self) -> Result<(), Error> {
         let artifact = self.artifact;
         for (index, step) in artifact.steps().enumerate() {
@@ -148,7 +149,10 @@ impl<'m, 'a> Session<'m, 'a> {
             .memory
             .views(&self.artifact, step.output(), step.scratch(), step.inputs())
             .ok_or(fault)?;
-        run::run(&bound, self.capability, self.exec, views).map_err(|_| fault)
+        match run::run(&bound, self.capability, self.exec, views) {
+            Err(bad @ Error::IndexOutOfRange(_)) => Err(bad),
+            other => other.map_err(|_| fault),
+        }
     }
 
     /// Record of input `index`.
@@ -229,6 +233,13 @@ impl<'m, 'a> Session<'m, 'a> {
                     codes,
                 )
             }
+            // Indices; what is not a whole number is rounded towards zero.
+            DType::I32 => {
+                let (words, _) = bytes.as_chunks_mut::<4>();
+                let pairs = words.iter_mut().zip(values);
+                pairs.for_each(|(w, &v)| *w = (v as i32).to_le_bytes());
+                Ok(())
+            }
             _ => Err(Error::NoSuchIo),
         }
     }
@@ -272,10 +283,9 @@ impl<'m, 'a> Session<'m, 'a> {
         let mut count = 0;
         for (i, golden) in artifact.golden().enumerate() {
             for (number, io) in artifact.inputs().enumerate() {
-                let is_float = io.tensor.dtype == DType::F32;
                 golden_input(
                     golden.seed.wrapping_add(number as u32),
-                    is_float,
+                    io.tensor.dtype,
                     self.input_bytes(number)?,
                 );
             }

@@ -110,12 +110,8 @@ fn test(model: &mut Model, isa: Isa) -> Result<Tested, Failure> {
     let mut hash = Sha256::new();
     for seed in SEEDS {
         for i in 0..session.artifact().inputs().count() {
-            let is_float = session.input(i)?.tensor.dtype == DType::F32;
-            golden_input(
-                seed.wrapping_add(i as u32),
-                is_float,
-                session.input_bytes(i)?,
-            );
+            let dtype = session.input(i)?.tensor.dtype;
+            golden_input(seed.wrapping_add(i as u32), dtype, session.input_bytes(i)?);
         }
         session.run()?;
         for o in 0..session.artifact().outputs().count() {

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use ampoule_runtime::Session;
 use ampoule_runtime::artifact::golden_input;
-use ampoule_runtime::{DType, Session};
 use serde::Serialize;
 
 use super::error::Failure;
@@ -40,8 +40,8 @@ impl Until {
 /// Fills the inputs with the same noise each time; a run may have reused their memory.
 pub fn fill_inputs(session: &mut Session<'_, '_>) -> Result<(), Failure> {
     for i in 0..session.artifact().inputs().count() {
-        let is_float = session.input(i)?.tensor.dtype == DType::F32;
-        golden_input(1, is_float, session.input_bytes(i)?);
+        let dtype = session.input(i)?.tensor.dtype;
+        golden_input(1, dtype, session.input_bytes(i)?);
     }
     Ok(())
 }

@@ -34,6 +34,20 @@ pub fn infer_shape(
         }
     };
     let shape = |i: usize| graph.shape(inputs[i]);
+    for (i, &v) in inputs.iter().enumerate() {
+        let wanted = match op {
+            Op::Gather { .. } => i == 1,
+            Op::ArgMax { .. } => continue,
+            _ if op.moves() => graph.value(inputs[0]).is_index,
+            _ => false,
+        };
+        let what = if wanted {
+            "an operand must hold indices"
+        } else {
+            "an operand holds indices instead of numbers"
+        };
+        check(graph.value(v).is_index == wanted, what)?;
+    }
     match op {
         Op::Conv {
             window,
@@ -210,6 +224,19 @@ pub fn infer_shape(
                 "does not broadcast to that shape",
             )?;
             Ok(to.clone())
+        }
+        Op::Gather { axis } => {
+            arity(2)?;
+            let (x, indices) = (shape(0), shape(1));
+            check(*axis < x.len(), "no such axis")?;
+            Ok([&x[..*axis], indices, &x[axis + 1..]].concat())
+        }
+        Op::ArgMax { axis, .. } => {
+            arity(1)?;
+            let mut out = shape(0).to_vec();
+            *out.get_mut(*axis)
+                .ok_or_else(|| fail(format!("no axis {axis}")))? = 1;
+            Ok(out)
         }
         Op::Resize { size, .. } => {
             arity(1)?;

@@ -32,6 +32,9 @@ pub struct Value {
     pub shape: Vec<usize>,
     /// Data of a constant, row-major.
     pub data: Option<Arc<Vec<f32>>>,
+    /// Whether it holds indices (token ids, results of an arg-max), which are i32 when the model runs.
+    /// Where this crate handles them as f32 they are exact up to 2²⁴.
+    pub is_index: bool,
 }
 
 /// One operation.
@@ -109,6 +112,7 @@ impl Graph {
             name: name.to_owned(),
             shape: shape.to_vec(),
             data: data.map(Arc::new),
+            is_index: false,
         });
         id
     }
@@ -122,6 +126,30 @@ impl Graph {
             layout: (0..shape.len()).collect(),
         });
         value
+    }
+
+    /// Adds an input of indices.
+    pub fn index_input(&mut self, name: &str, shape: &[usize]) -> ValueId {
+        let value = self.input(name, shape);
+        self.value_mut(value).is_index = true;
+        value
+    }
+
+    /// Number of valid indices in a value of indices: the size of the smallest axis that they select from.
+    pub fn index_limit(&self, value: ValueId) -> usize {
+        let mut limit = 1 << 24;
+        for node in &self.nodes {
+            match node.op {
+                Op::Gather { axis } if node.inputs[1] == value => {
+                    limit = limit.min(self.shape(node.inputs[0])[axis]);
+                }
+                _ if node.op.moves() && node.inputs.contains(&value) => {
+                    limit = limit.min(self.index_limit(node.output));
+                }
+                _ => {}
+            }
+        }
+        limit
     }
 
     /// Declares an output in the graph's own layout.
@@ -144,6 +172,8 @@ impl Graph {
     pub fn push(&mut self, name: &str, op: Op, inputs: &[ValueId]) -> Result<ValueId, GraphError> {
         let shape = infer_shape(self, name, &op, inputs)?;
         let output = self.add_value(name, &shape, None);
+        self.value_mut(output).is_index =
+            matches!(op, Op::ArgMax { .. }) || (op.moves() && self.value(inputs[0]).is_index);
         self.nodes.push(Node {
             name: name.to_owned(),
             op,

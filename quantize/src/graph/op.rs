@@ -99,6 +99,20 @@ pub enum Op {
     },
     /// Repeats dimensions of size 1 to the given shape.
     Broadcast(Vec<usize>),
+    /// Slices of the first input, one for each index in the second: `x[A.., axis, B..]` by `i[I..]` is
+    /// `[A.., I.., B..]`. Embedding tables (constant `x`) and the pick of one token.
+    Gather {
+        /// Axis that the indices count along.
+        axis: usize,
+    },
+    /// Index of the largest element along an axis, which stays as a dimension of size 1. The result holds
+    /// indices.
+    ArgMax {
+        /// Axis.
+        axis: usize,
+        /// Of equal elements the last instead of the first.
+        last: bool,
+    },
     /// Resizes height and width of `x[N,H,W,C]`.
     Resize {
         /// Output height and width.
@@ -184,8 +198,22 @@ impl Op {
             Op::Concat { .. } => "Concat",
             Op::Pad { .. } => "Pad",
             Op::Broadcast(_) => "Broadcast",
+            Op::Gather { .. } => "Gather",
+            Op::ArgMax { .. } => "ArgMax",
             Op::Resize { .. } => "Resize",
         }
+    }
+
+    /// Whether it only moves data, so that its result holds what its first input holds.
+    pub fn moves(&self) -> bool {
+        matches!(
+            self,
+            Op::Reshape(_)
+                | Op::Transpose(_)
+                | Op::Slice { .. }
+                | Op::Concat { .. }
+                | Op::Broadcast(_)
+        )
     }
 
     /// The activation fused behind the operator.

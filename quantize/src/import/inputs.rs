@@ -10,7 +10,7 @@ use tract_onnx::pb::{AttributeProto, GraphProto, TensorProto, TypeProto, type_pr
 
 use super::error::Problem;
 
-/// Gives every input a fixed f32 shape: the one in `given`, or the declared one with batch 1.
+/// Gives every input a fixed shape: the one in `given`, or the declared one with batch 1.
 ///
 /// A dimension with a name has one size everywhere in the inputs. Shapes that the file declares for other
 /// values are dropped: they may be stale, and inference finds them again.
@@ -59,11 +59,14 @@ pub(super) fn fix_shapes(
         else {
             return Err(invalid(format!("input `{name}` is not a tensor")));
         };
-        if DataType::try_from(tensor.elem_type) != Ok(DataType::Float) {
-            let kind = DataType::try_from(tensor.elem_type)
-                .map_or("of unknown type".into(), |k| format!("{k:?}"));
+        let kind = DataType::try_from(tensor.elem_type);
+        if !matches!(
+            kind,
+            Ok(DataType::Float | DataType::Int32 | DataType::Int64)
+        ) {
+            let kind = kind.map_or("of unknown type".into(), |k| format!("{k:?}"));
             return Err(invalid(format!(
-                "input `{name}` is {kind}; only f32 inputs are supported"
+                "input `{name}` is {kind}; only f32 and token ids (i32, i64) are supported"
             )));
         }
         let Some(shape) = &mut tensor.shape else {

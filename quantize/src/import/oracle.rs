@@ -79,12 +79,18 @@ impl Oracle {
         &self.outputs
     }
 
-    /// Runs the model on one tensor for each input.
+    /// Runs the model on one tensor for each input. Token ids are given as f32 and converted.
     pub fn run(&self, inputs: &[(&[usize], &[f32])]) -> Result<Vec<OracleTensor>, ImportError> {
         let run = || {
+            let model = self.model.model();
             let tensors = inputs
                 .iter()
-                .map(|(shape, data)| Ok(Tensor::from_shape(shape, data)?.into_tvalue()))
+                .enumerate()
+                .map(|(i, (shape, data))| {
+                    let kind = model.input_fact(i)?.datum_type;
+                    let tensor = Tensor::from_shape(shape, data)?;
+                    Ok(tensor.cast_to_dt(kind)?.into_owned().into_tvalue())
+                })
                 .collect::<TractResult<TVec<TValue>>>()?;
             self.model
                 .run(tensors)?

@@ -15,34 +15,55 @@ impl Lowering<'_> {
         value: ValueId,
         dtype: DType,
     ) -> Result<TensorId, LowerError> {
+        let data = self.graph.constant(value);
+        let (lo, hi) = data.map_or((0.0, 0.0), |d| bounds(d));
+        let (scale, zero_point) = match dtype {
+            DType::I8 => {
+                let q = QParams::from_range(lo, hi);
+                (q.scale, q.zero_point)
+            }
+            DType::I16 => (QParams::symmetric_i16(hi.max(-lo)).scale, 0),
+            _ => (1.0, 0),
+        };
+        let id = self.constant_with(value, dtype, scale, zero_point)?;
+        self.tensors.insert((value, Stage::Post, dtype), id);
+        Ok(id)
+    }
+
+    /// A constant with given quantisation parameters.
+    pub(super) fn constant_with(
+        &mut self,
+        value: ValueId,
+        dtype: DType,
+        scale: f32,
+        zero_point: i32,
+    ) -> Result<TensorId, LowerError> {
         let v = self.graph.value(value);
         let data = v.data.as_ref().map(|d| d.as_slice()).unwrap_or_default();
         let shape = Shape::new(&v.shape).ok_or_else(|| LowerError::Shape {
             name: v.name.clone(),
             shape: v.shape.clone(),
         })?;
-        let (blob, scale, zero_point) = match dtype {
-            DType::I8 => {
-                let (lo, hi) = bounds(data);
-                let q = QParams::from_range(lo, hi);
-                let codes: Vec<u8> = data.iter().map(|&x| q.quantize(x) as u8).collect();
-                (self.program.constants.add(&codes), q.scale, q.zero_point)
-            }
-            DType::I16 => {
-                let (lo, hi) = bounds(data);
-                let scale = QParams::symmetric_i16(hi.max(-lo)).scale;
-                let codes: Vec<u8> = data
-                    .iter()
-                    .flat_map(|&x| {
-                        ((x / scale).round_ties_even().clamp(-32767.0, 32767.0) as i16)
-                            .to_le_bytes()
-                    })
-                    .collect();
-                (self.program.constants.add(&codes), scale, 0)
-            }
-            _ => (self.program.constants.add_f32(data), 1.0, 0),
+        let code = |x: f32, lo: f32, hi: f32| {
+            ((x / scale).round_ties_even() + zero_point as f32).clamp(lo, hi)
         };
-        let id = self.program.add_tensor(VirtualTensor {
+        let bytes: Vec<u8> = match dtype {
+            DType::I8 => data
+                .iter()
+                .map(|&x| code(x, -128.0, 127.0) as i8 as u8)
+                .collect(),
+            DType::I16 => data
+                .iter()
+                .flat_map(|&x| (code(x, -32767.0, 32767.0) as i16).to_le_bytes())
+                .collect(),
+            DType::I32 => data
+                .iter()
+                .flat_map(|&x| (x as i32).to_le_bytes())
+                .collect(),
+            _ => data.iter().flat_map(|x| x.to_le_bytes()).collect(),
+        };
+        let blob = self.program.constants.add(&bytes);
+        Ok(self.program.add_tensor(VirtualTensor {
             name: v.name.clone(),
             dtype,
             shape,
@@ -50,9 +71,7 @@ impl Lowering<'_> {
             zero_point,
             constant: Some(blob),
             origin: None,
-        });
-        self.tensors.insert((value, Stage::Post, dtype), id);
-        Ok(id)
+        }))
     }
 }
 

@@ -9,6 +9,56 @@ use crate::graph::{Node, Op};
 use crate::program::Stage;
 
 impl Lowering<'_> {
+    /// Lowers a selection of slices; a constant table is stored with the result's parameters.
+    pub(super) fn gather(
+        &mut self,
+        node: &Node,
+        axis: usize,
+        dtype: DType,
+    ) -> Result<(), LowerError> {
+        let y = self.result(node.output, Stage::Post, dtype)?;
+        let table = node.inputs[0];
+        let x = if self.graph.constant(table).is_some() {
+            let like = self.program.tensor(y);
+            self.constant_with(table, dtype, like.scale, like.zero_point)?
+        } else {
+            self.same_parameters(node, table, y, dtype)?
+        };
+        let indices = self.operand(node.inputs[1], DType::I32)?;
+        let axis = axis as u8;
+        self.program.push(
+            &node.name,
+            0,
+            Step::Gather {
+                x,
+                indices,
+                y,
+                axis,
+            },
+        );
+        Ok(())
+    }
+
+    /// Lowers an arg-max, which reads its operand in whatever type that has.
+    pub(super) fn arg_max(
+        &mut self,
+        node: &Node,
+        axis: usize,
+        last: bool,
+    ) -> Result<(), LowerError> {
+        let value = node.inputs[0];
+        let dtype = [DType::I8, DType::I32, DType::F32]
+            .into_iter()
+            .find(|&d| self.find(value, Stage::Post, d).is_some())
+            .unwrap_or(DType::F32);
+        let x = self.operand(value, dtype)?;
+        let y = self.result(node.output, Stage::Post, DType::I32)?;
+        let axis = axis as u8;
+        self.program
+            .push(&node.name, 0, Step::ArgMax { x, y, axis, last });
+        Ok(())
+    }
+
     /// Lowers a node that moves elements without computing.
     pub(super) fn movement(&mut self, node: &Node, dtype: DType) -> Result<(), LowerError> {
         let y = self.result(node.output, Stage::Post, dtype)?;

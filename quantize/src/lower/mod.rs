@@ -107,6 +107,9 @@ pub fn lower(
     Ok(lowering.program)
 }
 
+/// Types that activations are in, narrowest first.
+const TYPES: [DType; 4] = [DType::I8, DType::I16, DType::F32, DType::I32];
+
 /// State of one lowering.
 struct Lowering<'g> {
     graph: &'g Graph,
@@ -122,7 +125,9 @@ struct Lowering<'g> {
 impl Lowering<'_> {
     fn inputs(&mut self) -> Result<(), LowerError> {
         for port in &self.graph.inputs {
-            let dtype = if self.scheme.is_some() {
+            let dtype = if self.graph.value(port.value).is_index {
+                DType::I32
+            } else if self.scheme.is_some() {
                 DType::I8
             } else {
                 DType::F32
@@ -143,7 +148,7 @@ impl Lowering<'_> {
             let mut tensor = if constant {
                 self.operand(port.value, DType::F32)?
             } else {
-                [DType::I8, DType::I16, DType::F32]
+                TYPES
                     .into_iter()
                     .find_map(|d| self.find(port.value, Stage::Post, d))
                     .ok_or_else(|| LowerError::NoProducer(port.name.clone()))?
@@ -204,12 +209,17 @@ impl Lowering<'_> {
             | Op::Concat { .. }
             | Op::Pad { .. }
             | Op::Broadcast(_) => self.movement(node, dtype),
+            Op::Gather { axis } => self.gather(node, *axis, dtype),
+            Op::ArgMax { axis, last } => self.arg_max(node, *axis, *last),
             Op::Resize { .. } => self.resize(node, dtype),
         }
     }
 
     /// The type the node runs in; records an island when that is not int8.
     fn choose_type(&mut self, node: &Node) -> DType {
+        if self.graph.value(node.output).is_index {
+            return DType::I32;
+        }
         let Some(scheme) = self.scheme else {
             return DType::F32;
         };
@@ -309,7 +319,7 @@ impl Lowering<'_> {
         if self.graph.constant(value).is_some() {
             return self.constant_operand(value, dtype);
         }
-        let source = [DType::I8, DType::I16, DType::F32]
+        let source = TYPES
             .into_iter()
             .find_map(|d| self.find(value, Stage::Post, d));
         let x =

@@ -82,7 +82,7 @@ pub(super) fn moved(op: &Op, x: &[f32], shape: &[usize]) -> Option<Vec<f32>> {
 }
 
 /// Repeats dimensions of size 1; the shapes are known to broadcast.
-fn spread(x: &[f32], shape: &[usize], out: &[usize]) -> Vec<f32> {
+pub(super) fn spread(x: &[f32], shape: &[usize], out: &[usize]) -> Vec<f32> {
     debug_assert_eq!(broadcast(shape, out).as_deref(), Some(out));
     let mut data = x.to_vec();
     let mut current = vec![1; out.len() - shape.len()];

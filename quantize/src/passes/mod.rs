@@ -5,6 +5,7 @@
 
 pub mod activation;
 pub mod affine;
+pub mod branches;
 pub mod cse;
 pub mod dead;
 mod edit;
@@ -12,12 +13,14 @@ pub mod equalise;
 pub mod fold;
 pub mod layout;
 pub mod linear;
+pub mod multiplier;
 mod operands;
 pub mod padding;
 pub mod patterns;
 pub mod residual;
 pub mod scale;
 pub mod simplify;
+pub mod slices;
 
 use crate::graph::{Graph, GraphError};
 
@@ -25,21 +28,26 @@ use crate::graph::{Graph, GraphError};
 pub type Pass = fn(&mut Graph) -> Result<usize, GraphError>;
 
 /// Passes that enable each other; they run in turn until none finds anything.
-pub const REWRITES: [(&str, Pass); 9] = [
+pub const REWRITES: [(&str, Pass); 11] = [
     ("fold", fold::run),
     ("simplify", simplify::run),
     ("cse", cse::run),
+    ("patterns", patterns::run),
     ("layout", layout::run),
     ("linear", linear::run),
-    ("patterns", patterns::run),
+    ("slices", slices::run),
     ("affine", affine::run),
+    ("branches", branches::run),
     ("scale", scale::run),
     ("padding", padding::run),
 ];
 
 /// Passes that fuse what the rewrites leave, once each in this order.
-pub const FUSIONS: [(&str, Pass); 2] =
-    [("activation", activation::run), ("residual", residual::run)];
+pub const FUSIONS: [(&str, Pass); 3] = [
+    ("multiplier", multiplier::run),
+    ("activation", activation::run),
+    ("residual", residual::run),
+];
 
 /// Most rounds of [`REWRITES`]; graphs settle in a few.
 const MAX_ROUNDS: usize = 32;

@@ -7,6 +7,7 @@ use ampoule_runtime::ops::binary::BinaryKind;
 use ampoule_runtime::ops::unary::UnaryKind;
 
 use super::edit::{Edit, Verdict, sweep};
+use super::fold;
 use super::operands::{binary, near, scalar, unary, with_constant};
 use crate::graph::{Graph, GraphError, Node, Op, ValueId, broadcast, is_identity};
 
@@ -24,6 +25,12 @@ pub fn run(graph: &mut Graph) -> Result<usize, GraphError> {
                 len,
                 step: 1,
             } if edit.shape(x)[*axis] == *len => Ok(Some(x)),
+            Op::Slice {
+                axis,
+                start,
+                len,
+                step: 1,
+            } => part_of_concat(edit, node, *axis, *start, *len),
             Op::Pad { before, after, .. } if before.iter().chain(after).all(|&p| p == 0) => {
                 Ok(Some(x))
             }
@@ -36,6 +43,39 @@ pub fn run(graph: &mut Graph) -> Result<usize, GraphError> {
             _ => Ok(None),
         }
     })
+}
+
+/// A slice that lies in one operand of a concatenation is taken from there.
+fn part_of_concat(
+    edit: &mut Edit<'_>,
+    node: &Node,
+    axis: usize,
+    start: usize,
+    len: usize,
+) -> Verdict {
+    let parts = match edit.producer(node.inputs[0]) {
+        Some(Node {
+            op: Op::Concat { axis: joined },
+            inputs,
+            ..
+        }) if *joined == axis => inputs.clone(),
+        _ => return Ok(None),
+    };
+    let mut first = 0;
+    for part in parts {
+        let size = edit.shape(part)[axis];
+        if first <= start && start + len <= first + size {
+            let op = Op::Slice {
+                axis,
+                start: start - first,
+                len,
+                step: 1,
+            };
+            return edit.push(&node.name, op, &[part]).map(Some);
+        }
+        first += size;
+    }
+    Ok(None)
 }
 
 fn reshape(edit: &mut Edit<'_>, node: &Node, to: &[usize]) -> Verdict {
@@ -205,7 +245,7 @@ fn merge(edit: &mut Edit<'_>, node: &Node, kind: BinaryKind, x: ValueId, c: Valu
         (d, c)
     };
     if edit.len(small) != 1 && sc != sd {
-        return Ok(None);
+        return logit_addends(edit, node, kind, y, [d, c]);
     }
     let (Some(small), Some(many)) = (edit.constant(small), edit.constant(large)) else {
         return Ok(None);
@@ -233,4 +273,30 @@ fn merge(edit: &mut Edit<'_>, node: &Node, kind: BinaryKind, x: ValueId, c: Valu
         &[y, c],
     )
     .map(Some)
+}
+
+/// Bias and mask of attention logits are one addend, repeated where only one of them varies.
+fn logit_addends(
+    edit: &mut Edit<'_>,
+    node: &Node,
+    kind: BinaryKind,
+    logits: ValueId,
+    addends: [ValueId; 2],
+) -> Verdict {
+    let product = matches!(edit.producer(logits), Some(Node { op: Op::MatMul, .. }));
+    let [a, b] = addends.map(|v| edit.shape(v).to_vec());
+    let Some(shape) = broadcast(&a, &b).filter(|_| product && kind == BinaryKind::Add) else {
+        return Ok(None);
+    };
+    let [Some(x), Some(y)] = addends.map(|v| edit.constant(v)) else {
+        return Ok(None);
+    };
+    let (x, y) = (fold::spread(x, &a, &shape), fold::spread(y, &b, &shape));
+    let sum = x.iter().zip(&y).map(|(x, y)| x + y).collect();
+    let c = edit.constant_value(&format!("{}.constant", node.name), &shape, sum);
+    let op = Op::Binary {
+        kind,
+        activation: None,
+    };
+    edit.push(&node.name, op, &[logits, c]).map(Some)
 }

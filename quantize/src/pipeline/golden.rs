@@ -24,7 +24,8 @@ pub(super) fn vectors(draft: &Compiled) -> Result<Vec<(u32, Vec<u8>)>, ModelErro
         .into_iter()
         .map(|seed| {
             for i in 0..inputs {
-                golden_input(seed.wrapping_add(i as u32), false, session.input_bytes(i)?);
+                let dtype = session.input(i)?.tensor.dtype;
+                golden_input(seed.wrapping_add(i as u32), dtype, session.input_bytes(i)?);
             }
             session.run()?;
             let mut bytes = Vec::new();

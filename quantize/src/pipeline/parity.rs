@@ -26,7 +26,12 @@ impl Parity {
             .map(|port| {
                 let shape = source_shape(graph, port);
                 let count = shape.iter().product::<usize>();
-                (shape, (0..count).map(|_| next()).collect())
+                let limit = graph.index_limit(port.value) as f32;
+                let values = (0..count).map(|_| match graph.value(port.value).is_index {
+                    true => ((next() + 1.0) / 2.0 * limit).floor(),
+                    false => next(),
+                });
+                (shape, values.collect())
             })
             .collect();
         let outputs = run(graph, &inputs)?;

@@ -130,9 +130,9 @@ fn unknown_operator_is_named_with_shapes() {
 
 #[test]
 fn unsupported_use_is_named_with_shapes() {
-    let bytes = single(13, node("best", "ArgMax", &["x"], &["y"], &[]), &[]);
+    let bytes = single(13, node("least", "ArgMin", &["x"], &["y"], &[]), &[]);
     let message = problem(&bytes).to_string();
-    for part in ["`best`", "ArgMax", "1,2,6,6"] {
+    for part in ["`least`", "ArgMin", "1,2,6,6"] {
         assert!(message.contains(part), "{message}");
     }
 }
@@ -294,10 +294,19 @@ fn open_dimensions_need_a_size() {
 }
 
 #[test]
-fn inputs_that_are_not_f32_are_refused() {
-    let (x, y) = (port("x", 7, &IMAGE), port("y", 7, &[]));
-    let message = problem(&model(17, &[relu("relu", "y")], &[], &[x], &[y])).to_string();
-    assert!(message.contains("Int64"), "{message}");
+fn inputs_that_are_neither_f32_nor_indices_are_refused() {
+    let build = |kind| {
+        let (x, y) = (port("x", kind, &IMAGE), port("y", kind, &[]));
+        model(17, &[relu("relu", "y")], &[], &[x], &[y])
+    };
+    let double = problem(&build(11)).to_string();
+    assert!(double.contains("Double"), "{double}");
+    // Integers are indices and nothing to calculate with.
+    let integer = problem(&build(7)).to_string();
+    assert!(
+        integer.contains("`relu`") && integer.contains("indices"),
+        "{integer}"
+    );
 }
 
 /// A folder that is removed at the end of a test.

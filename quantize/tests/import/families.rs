@@ -1,85 +1,125 @@
 //! Whole networks.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use ampoule_quantize::graph::{Graph, GraphError};
+use ampoule_quantize::graph::{Graph, GraphError, Node, Op, ValueId};
+use ampoule_quantize::lower::LowerOptions;
+use ampoule_quantize::model::{Model, compile};
+use ampoule_quantize::observe::observe;
+use ampoule_quantize::plan::PlanOptions;
+use ampoule_quantize::scheme::{self, SchemeOptions};
+use ampoule_quantize::seal::Extras;
 use ampoule_quantize::{import, passes};
-
-use rayon::prelude::*;
+use ampoule_runtime::ops::binary::BinaryKind;
 
 use crate::fixtures::{
-    Executor, data, difference, fixtures, models, noise, run, sealed, source_shape, summary,
+    Executor, data, difference, fixtures, models, noise, run, sealed, summary, to_stored,
 };
 use crate::interpret::interpret;
 
-/// A file's outputs on noise, by the oracle.
-struct Expected {
-    inputs: Vec<Vec<f32>>,
-    outputs: Vec<Vec<f32>>,
-}
-
-impl Expected {
-    /// For the file that `graph` was imported from.
-    fn new(path: &Path, graph: &Graph) -> Self {
-        let oracle = import::Oracle::load(path).unwrap();
-        let shapes = graph.inputs.iter().map(|p| source_shape(graph, p));
-        let shapes: Vec<Vec<usize>> = shapes.collect();
-        let inputs: Vec<Vec<f32>> = shapes
-            .iter()
-            .map(|s| noise(s.iter().product(), 1))
-            .collect();
-        let views: Vec<(&[usize], &[f32])> = shapes
-            .iter()
-            .zip(&inputs)
-            .map(|(s, d)| (&s[..], &d[..]))
-            .collect();
-        let outputs = oracle.run(&views).unwrap();
-        Expected {
-            outputs: outputs.into_iter().map(|(_, data)| data).collect(),
-            inputs,
+/// Inputs and outputs of a fixture, per sample, as its side file lists them.
+fn samples(path: &Path) -> Vec<(Vec<Vec<f32>>, Vec<Vec<f32>>)> {
+    let side = std::fs::read_to_string(path.with_extension("json")).unwrap();
+    let side: serde_json::Value = serde_json::from_str(&side).unwrap();
+    let count = side["samples"].as_u64().unwrap() as usize;
+    let port = |port: &serde_json::Value, sample: usize| -> Vec<f32> {
+        let bytes = std::fs::read(path.with_file_name(port["file"].as_str().unwrap())).unwrap();
+        let words = bytes.as_chunks::<4>().0;
+        let words = words
+            .chunks(words.len() / count)
+            .nth(sample)
+            .unwrap()
+            .iter();
+        match port["type"].as_str() {
+            Some("i32") => words.map(|w| i32::from_le_bytes(*w) as f32).collect(),
+            _ => words.map(|w| f32::from_le_bytes(*w)).collect(),
         }
-    }
-
-    /// Largest relative difference of what a graph computes.
-    fn parity(&self, graph: &Graph, execute: Executor) -> f32 {
-        let got = run(graph, execute, &self.inputs).unwrap();
-        assert_eq!(got.len(), self.outputs.len());
-        got.iter()
-            .zip(&self.outputs)
-            .map(|(g, e)| difference(g, e))
-            .fold(0.0, f32::max)
-    }
+    };
+    let ports = |key: &str, sample: usize| {
+        let ports = side[key].as_array().unwrap().iter();
+        ports.map(|p| port(p, sample)).collect()
+    };
+    (0..count)
+        .map(|i| (ports("inputs", i), ports("outputs", i)))
+        .collect()
 }
 
-/// After import, after every pass for one exporter, and at the end, there on the runtime too.
-#[test]
-fn graphs_match_the_oracle_at_every_stage() {
-    models(&fixtures().join("models"))
-        .par_iter()
-        .for_each(|path| {
-            let name = path.file_name().unwrap().to_string_lossy();
-            let mut graph = import::onnx(path).unwrap_or_else(|e| panic!("{e}")).graph;
-            let expected = Expected::new(path, &graph);
-            let before = graph.nodes.len();
-            let twin = name.contains("-dyn");
-            let check = |stage: &str, graph: &Graph, execute: Executor| {
-                let d = expected.parity(graph, execute);
-                assert!(d < 1e-4, "{name} after {stage}: {d}");
-            };
-            graph.validate().unwrap();
-            check("import", &graph, interpret);
-            let mut each = |pass: &str, graph: &Graph| {
-                graph.validate()?;
-                if !twin {
-                    check(pass, graph, interpret);
+/// Largest difference between a graph and the fixture's outputs for a sample, relative to the largest
+/// output.
+fn error(path: &Path, graph: &Graph, execute: Executor, sample: usize) -> f32 {
+    let (inputs, outputs) = samples(path).swap_remove(sample);
+    let got = run(graph, execute, &inputs).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    assert_eq!(got.len(), outputs.len());
+    let pairs = got.iter().zip(&outputs);
+    pairs.map(|(g, e)| difference(g, e)).fold(0.0, f32::max)
+}
+
+/// Calls `test` for each path, on two threads.
+fn for_each(paths: &[PathBuf], test: impl Fn(&Path) + Sync) {
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while let Some(path) = paths.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    test(path);
                 }
-                Ok(())
-            };
-            passes::optimise::<GraphError>(&mut graph, Some(&mut each)).unwrap();
-            check("all passes", &graph, interpret);
-            check("sealing", &graph, sealed);
-            println!("{name:40} {before:4} -> {}", summary(&graph));
-        });
+            });
+        }
+    });
+}
+
+/// As imported in the interpreter, and optimised in the interpreter and in the runtime. ONNX Runtime made
+/// the expected outputs (MLPerf Tiny's are published).
+#[test]
+fn outputs_are_those_of_onnx_runtime() {
+    for_each(&models(&fixtures().join("models")), |path| {
+        let imported = import::onnx(path).unwrap_or_else(|e| panic!("{e}"));
+        let mut graph = imported.graph;
+        graph.validate().unwrap();
+        let before = graph.nodes.len();
+        let plain = error(path, &graph, interpret, 0);
+        passes::optimise::<GraphError>(&mut graph, None).unwrap();
+        graph.validate().unwrap();
+        let (optimised, run) = (
+            error(path, &graph, interpret, 1),
+            error(path, &graph, sealed, 1),
+        );
+        let name = path.file_name().unwrap().to_string_lossy();
+        let worst = plain.max(optimised).max(run);
+        println!("{name:40} {worst:.0e} {before:4} -> {}", summary(&graph));
+        assert!(
+            worst < 5e-5,
+            "{name}: {plain} imported, {optimised} optimised, {run} in the runtime"
+        );
+    });
+}
+
+/// Every pass by itself keeps the outputs, on exports that between them make every pass work.
+#[test]
+fn each_pass_keeps_the_outputs() {
+    let names = [
+        "mlperf-tiny/ic_resnet8_float",
+        "families/mobilenet_v3_small-bn11",
+        "families/efficientnet_lite0-tracer17",
+        "families/convnext-tracer17",
+        "families/tiny_vit-tracer17",
+        "families/moat_windowed-tracer17",
+        "families/swin-tracer17",
+        "families/repvit-bn17",
+        "families/clip_text-tracer17",
+    ];
+    let paths = names.map(|name| fixtures().join(format!("models/{name}.onnx")));
+    for_each(&paths, |path| {
+        let mut graph = import::onnx(path).unwrap_or_else(|e| panic!("{e}")).graph;
+        let mut check = |pass: &str, graph: &Graph| {
+            graph.validate()?;
+            let d = error(path, graph, sealed, 0);
+            assert!(d < 5e-5, "{} after {pass}: {d}", path.display());
+            Ok(())
+        };
+        passes::optimise::<GraphError>(&mut graph, Some(&mut check)).unwrap();
+    });
 }
 
 /// What a file's graph becomes.
@@ -118,6 +158,38 @@ fn networks_become_what_they_were_trained_as() {
             "Conv 9, LayerNorm 10, Linear 1, Linear+GeluErf 5, Linear+r 5, ReduceMean 1, Reshape 1",
         ),
         (
+            "families/tiny_vit-tracer17",
+            "Add 6, Conv 8, Conv+GeluErf 9, Conv+r+GeluErf 1, LayerNorm 9, Linear 7, Linear+GeluErf 4, Linear+r 6, MatMul 8, ReduceMean 1, Reshape 21, Slice 12, Softmax 4, Transpose 20",
+        ),
+        (
+            "families/vit-tracer17",
+            "Add 1, Concat 1, Conv 1, LayerNorm 5, Linear 3, Linear+GeluErf 2, Linear+r 4, MatMul 4, Reshape 10, Slice 7, Softmax 2, Transpose 8",
+        ),
+        (
+            "families/swin-tracer17",
+            "Add 8, Concat 8, Conv 1, LayerNorm 11, Linear 10, Linear+GeluErf 4, Linear+r 4, MatMul 8, ReduceMean 1, Reshape 27, Slice 28, Softmax 4, Transpose 19",
+        ),
+        (
+            "families/moat-tracer17",
+            "Add 3, AveragePool 4, Conv 5, Conv+GeluErf 11, Conv+Sigmoid 2, Conv+Silu 2, Conv+r 5, LayerNorm 4, Linear 9, Linear+r 3, MatMul 6, Mul 2, ReduceMean 3, Reshape 13, Softmax 3, Transpose 12",
+        ),
+        (
+            "families/clip_vit-tracer17",
+            "Add 1, Clamp 1, Concat 1, Conv 1, Div 1, LayerNorm 6, Linear 3, Linear+QuickGelu 2, Linear+r 4, MatMul 4, ReduceSum 1, Reshape 11, Slice 7, Softmax 2, Sqrt 1, Square 1, Transpose 8",
+        ),
+        (
+            "families/clip_text-tracer17",
+            "Add 3, ArgMax 1, Gather 2, LayerNorm 5, Linear 3, Linear+QuickGelu 2, Linear+r 4, MatMul 4, Reshape 11, Slice 6, Softmax 2, Transpose 8",
+        ),
+        (
+            "families/fastvit-bn17",
+            "Broadcast 4, Conv 12, Conv+GeluErf 10, Conv+Relu 1, Conv+Sigmoid 1, Conv+r 4, Linear 1, Mul+GeluErf 1, ReduceMean 2, Reshape 9",
+        ),
+        (
+            "families/repvit-bn17",
+            "Conv 11, Conv+GeluErf 9, Conv+Relu 3, Conv+Sigmoid 3, Conv+r 8, Linear 1, Mul 3, ReduceMean 4, Reshape 1",
+        ),
+        (
             "families/resnet18-bn11",
             "Conv 3, Conv+Relu 9, Conv+r+Relu 8, Linear 1, MaxPool 1, ReduceMean 1, Reshape 1",
         ),
@@ -128,6 +200,198 @@ fn networks_become_what_they_were_trained_as() {
     }
 }
 
+/// Exports with training-time branches: as many layers as the network has at inference, the same outputs.
+#[test]
+fn parallel_branches_are_merged() {
+    // Name, nodes without the pass, nodes with it, convolutions among them.
+    let expected = [
+        ("fastvit-bn17", 103, 45, 28),
+        ("fastvit-tracer17", 103, 45, 28),
+        ("fastvit_mci-dynamo20", 117, 67, 32),
+        ("repvit-bn17", 69, 43, 34),
+        ("mobileclip_text-tracer17", 84, 64, 8),
+    ];
+    let mut found = Vec::new();
+    for (name, ..) in expected {
+        let path = fixtures().join(format!("models/families/{name}.onnx"));
+        let mut graph = import::onnx(&path).unwrap_or_else(|e| panic!("{e}")).graph;
+        passes::dead::run(&mut graph).unwrap();
+        loop {
+            let others = passes::REWRITES.iter().filter(|p| p.0 != "branches");
+            let changes: usize = others.map(|(_, pass)| pass(&mut graph).unwrap()).sum();
+            if changes == 0 {
+                break;
+            }
+        }
+        for (_, pass) in passes::FUSIONS {
+            pass(&mut graph).unwrap();
+        }
+        let whole = optimised(&path);
+        let count = |g: &Graph| {
+            g.nodes
+                .iter()
+                .filter(|n| matches!(n.op, Op::Conv { .. }))
+                .count()
+        };
+        found.push((name, graph.nodes.len(), whole.nodes.len(), count(&whole)));
+        let (inputs, _) = samples(&path).swap_remove(0);
+        let (a, b) = (
+            run(&graph, sealed, &inputs).unwrap(),
+            run(&whole, sealed, &inputs).unwrap(),
+        );
+        let d = difference(&b[0], &a[0]);
+        assert!(d < 1e-5, "{name}: {d}");
+    }
+    assert_eq!(found, expected);
+}
+
+/// Attention has one form whatever the network: logits are a product of what layers give, and
+/// nothing but an addition of one constant is between them and the softmax, whose result is multiplied
+/// with values that come from a layer too.
+#[test]
+fn attention_has_one_form() {
+    // Softmaxes in all, and those that are not of this form.
+    let expected = [
+        ("clip_resnet", 1, 0),
+        ("clip_text", 2, 0),
+        ("clip_vit", 2, 0),
+        ("cswin", 7, 0),
+        ("deit", 2, 0),
+        ("eva", 2, 2), // queries and keys are rotated
+        ("fastvit_mci", 1, 0),
+        ("mobileclip_text", 2, 0),
+        ("mobilenet_v4_hybrid", 2, 0), // of convolutions
+        ("moat", 3, 0),
+        ("moat_windowed", 2, 0),
+        ("rotary_vit", 2, 2), // queries and keys are rotated
+        ("sam", 2, 2),        // the bias depends on the queries
+        ("swin", 4, 0),
+        ("tiny_vit", 4, 0),
+        ("tiny_vit_padded", 2, 0),
+        ("vit", 2, 0),
+        ("vit_reg", 2, 2), // queries and keys are normalised
+        ("vitamin", 2, 0),
+    ];
+    for (name, softmaxes, others) in expected {
+        let graph = optimised(&fixtures().join(format!("models/families/{name}-tracer17.onnx")));
+        let softmax = graph
+            .nodes
+            .iter()
+            .filter(|n| matches!(n.op, Op::Softmax { .. }));
+        let forms: Vec<bool> = softmax.map(|n| is_attention(&graph, n)).collect();
+        let found = (forms.len(), forms.iter().filter(|f| !*f).count());
+        assert_eq!(found, (softmaxes, others), "{name}");
+    }
+}
+
+/// Whether a softmax is that of an attention in the one form.
+fn is_attention(graph: &Graph, softmax: &Node) -> bool {
+    let producers = graph.producers();
+    let consumers = graph.consumers();
+    let producer = |v: ValueId| producers.get(&v).map(|&i| &graph.nodes[i]);
+    let from_linear = |mut v: ValueId| {
+        while let Some(node) = producer(v) {
+            match node.op {
+                Op::Reshape(_) | Op::Transpose(_) | Op::Slice { .. } => v = node.inputs[0],
+                _ => return matches!(node.op, Op::Linear { .. } | Op::Conv { .. }),
+            }
+        }
+        false
+    };
+    let mut logits = softmax.inputs[0];
+    if let Some(Node {
+        op: Op::Binary {
+            kind: BinaryKind::Add,
+            activation: None,
+        },
+        inputs,
+        ..
+    }) = producer(logits)
+        && graph.constant(inputs[1]).is_some()
+    {
+        logits = inputs[0];
+    }
+    let is_product = |n: &&Node| n.op == Op::MatMul;
+    let scores = producer(logits).filter(is_product);
+    let values = match consumers.get(&softmax.output).map(|c| &c[..]) {
+        Some(&[reader]) => Some(&graph.nodes[reader]).filter(is_product),
+        _ => None,
+    };
+    scores.is_some_and(|n| n.inputs.iter().all(|&v| from_linear(v)))
+        && values.is_some_and(|n| n.inputs[0] == softmax.output && from_linear(n.inputs[1]))
+}
+
+/// The int8 program of every network exists, runs and points the way the float one does. Calibrated on the
+/// samples themselves; networks this narrow say little about accuracy.
+#[test]
+fn every_network_runs_in_int8() {
+    let paths = models(&fixtures().join("models/families"));
+    let paths: Vec<PathBuf> = paths
+        .into_iter()
+        .filter(|p| p.to_string_lossy().contains("-tracer17"))
+        .collect();
+    for_each(&paths, |path| {
+        let name = path.file_stem().unwrap().to_string_lossy();
+        let graph = optimised(path);
+        let inputs: Vec<Vec<Vec<f32>>> = samples(path).into_iter().map(|s| s.0).collect();
+        let stored: Vec<Vec<Vec<f32>>> = inputs.iter().map(|i| to_stored(&graph, i)).collect();
+        let statistics =
+            observe(&graph, &stored, &|_| ()).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let scheme = scheme::build(&graph, &statistics, &SchemeOptions::default());
+        // Its causal mask is minus infinity, for which int8 has no form yet.
+        if name == "clip_text-tracer17" {
+            let error = scheme.unwrap_err().to_string();
+            assert!(error.contains("infinite"), "{error}");
+            println!("{name:32} not in int8: {error}");
+            return;
+        }
+        let scheme = scheme.unwrap_or_else(|e| panic!("{name}: {e}"));
+        let compiled = compile(
+            &graph,
+            Some(&scheme),
+            &LowerOptions::default(),
+            &PlanOptions::default(),
+            &Extras::default(),
+        )
+        .unwrap_or_else(|e| panic!("{name}: {e}"));
+        let mut model = Model::from_bytes(compiled.bytes).unwrap();
+        let mut worst = 1.0f32;
+        for (inputs, stored) in inputs.iter().zip(&stored) {
+            let got = model
+                .run_f32(stored)
+                .unwrap_or_else(|e| panic!("{name}: {e}"));
+            let expected = run(&graph, sealed, inputs).unwrap();
+            worst = worst.min(cosine(&got[0], &expected[0]));
+        }
+        println!(
+            "{name:32} int8 cosine {worst:.4}, {} islands",
+            compiled.program.islands.len()
+        );
+        assert!(worst > 0.9, "{name}: cosine {worst}");
+    });
+}
+
+fn cosine(a: &[f32], b: &[f32]) -> f32 {
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+}
+
+/// Token ids that the table does not have are refused when the model runs, and nothing breaks.
+#[test]
+fn unknown_token_ids_are_refused() {
+    let graph = optimised(&fixtures().join("models/families/clip_text-tracer17.onnx"));
+    let mut model = Model::float(&graph).unwrap();
+    let known = vec![3.0; 12];
+    let before = model.run_f32(std::slice::from_ref(&known)).unwrap();
+    for bad in [-1.0, 48.0, 1e9, -1e9] {
+        let mut ids = known.clone();
+        ids[5] = bad;
+        let error = model.run_f32(&[ids]).unwrap_err().to_string();
+        assert!(error.contains("out of range"), "{error}");
+    }
+    assert_eq!(model.run_f32(&[known]).unwrap(), before);
+}
+
 #[test]
 fn exporters_agree() {
     let folder = fixtures().join("models/families");
@@ -136,6 +400,11 @@ fn exporters_agree() {
         .filter(|p| p.to_string_lossy().contains("-tracer17"))
     {
         let twin = path.to_string_lossy().replace("-tracer17", "-dynamo20");
+        // The new exporter fails on the SAM encoder.
+        if path.ends_with("sam-tracer17.onnx") {
+            assert!(!Path::new(&twin).exists());
+            continue;
+        }
         let (a, b) = (optimised(path), optimised(Path::new(&twin)));
         assert_eq!(summary(&a), summary(&b), "{}", path.display());
         assert_eq!(a.macs(), b.macs());
@@ -154,6 +423,38 @@ fn efficientnet_lite0_keeps_its_convolutions_only() {
         summary(&graph),
         "Conv 7, Conv+Clamp(0.0, 6.0) 33, Conv+r 9, Linear 1, ReduceMean 1, Reshape 1"
     );
-    let d = Expected::new(&path, &graph).parity(&graph, sealed);
+    let image = noise(3 * 224 * 224, 1);
+    let oracle = import::Oracle::load(&path).unwrap();
+    let expected = oracle.run(&[(&[1, 3, 224, 224], &image)]).unwrap();
+    let got = run(&graph, sealed, &[image]).unwrap();
+    let d = difference(&got[0], &expected[0].1);
     assert!(d < 1e-4, "{d}");
+}
+
+/// Lists the nodes of the fixtures whose names contain AMPOULE_SHOW, or of the models in that folder.
+#[test]
+#[ignore = "prints; run with AMPOULE_SHOW=swin-tracer17 -- --ignored --nocapture show"]
+fn show() {
+    let wanted = std::env::var("AMPOULE_SHOW").unwrap_or_default();
+    let mut paths = models(&fixtures().join("models"));
+    paths.extend(models(Path::new(&wanted)));
+    for path in paths {
+        if !path.to_string_lossy().contains(&wanted) {
+            continue;
+        }
+        let graph = optimised(&path);
+        println!("{}: {}", path.display(), summary(&graph));
+        for node in &graph.nodes {
+            let operand = |&v| {
+                let constant = if graph.constant(v).is_some() { "#" } else { "" };
+                format!("{constant}{}{:?}", v.0, graph.shape(v))
+            };
+            let operands: Vec<String> = node.inputs.iter().map(operand).collect();
+            let what = match &node.op {
+                Op::Conv { .. } | Op::Linear { .. } => node.op.name().to_owned(),
+                op => format!("{op:?}"),
+            };
+            println!("  {} = {what} {}", node.output.0, operands.join(" "));
+        }
+    }
 }

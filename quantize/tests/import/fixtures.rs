@@ -50,9 +50,9 @@ pub fn source_shape(graph: &Graph, port: &Port) -> Vec<usize> {
         .collect()
 }
 
-/// Runs `graph` on inputs in the source model's layout; gives outputs in that layout.
-pub fn run(graph: &Graph, execute: Executor, inputs: &[Vec<f32>]) -> Result<Vec<Vec<f32>>, String> {
-    let stored: Vec<Vec<f32>> = graph
+/// Inputs in the graph's own layout.
+pub fn to_stored(graph: &Graph, inputs: &[Vec<f32>]) -> Vec<Vec<f32>> {
+    graph
         .inputs
         .iter()
         .zip(inputs)
@@ -64,8 +64,12 @@ pub fn run(graph: &Graph, execute: Executor, inputs: &[Vec<f32>]) -> Result<Vec<
                 .for_each(|(i, &d)| back[d] = i);
             permute(data, &source_shape(graph, port), &back)
         })
-        .collect();
-    let outputs = execute(graph, &stored)?;
+        .collect()
+}
+
+/// Runs `graph` on inputs in the source model's layout; gives outputs in that layout.
+pub fn run(graph: &Graph, execute: Executor, inputs: &[Vec<f32>]) -> Result<Vec<Vec<f32>>, String> {
+    let outputs = execute(graph, &to_stored(graph, inputs))?;
     Ok(graph
         .outputs
         .iter()

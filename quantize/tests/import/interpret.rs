@@ -116,6 +116,27 @@ fn run<'a>(graph: &Graph, node: &Node, input: &dyn Fn(usize) -> &'a [f32]) -> Ve
             from.map_or(*value, |from| input(0)[offset(shape(0), &from)])
         }),
         Op::Broadcast(_) => spread(input(0), shape(0), out),
+        Op::Gather { axis } => {
+            let picked = shape(1).len();
+            gather(out, |at| {
+                let (index, rest) = at[*axis..].split_at(picked);
+                let index = input(1)[offset(shape(1), index)] as usize;
+                let from = [&at[..*axis], &[index], rest].concat();
+                input(0)[offset(shape(0), &from)]
+            })
+        }
+        Op::ArgMax { axis, last } => gather(out, |at| {
+            let mut from = at.to_vec();
+            let mut best = (f32::NEG_INFINITY, 0);
+            for i in 0..shape(0)[*axis] {
+                from[*axis] = i;
+                let x = input(0)[offset(shape(0), &from)];
+                if x > best.0 || (*last && x == best.0) {
+                    best = (x, i);
+                }
+            }
+            best.1 as f32
+        }),
         Op::Resize {
             mode, coordinates, ..
         } => resize(input(0), shape(0), *mode, *coordinates, out),
@@ -441,10 +462,10 @@ pub fn unary(kind: UnaryKind, x: f32) -> f32 {
     }
 }
 
-/// Error function by its series below 3, where it converges quickly enough, and 1 beyond 6.
+/// Error function by its series, whose terms cancel well enough below 4; beyond it is 1 to f32.
 fn erf(x: f32) -> f32 {
     let x = f64::from(x);
-    if x.abs() > 6.0 {
+    if x.abs() > 4.0 {
         return x.signum() as f32;
     }
     let (mut term, mut sum) = (x, x);

@@ -698,3 +698,231 @@ fn unused_nodes_and_values_go() {
     b.0.validate().unwrap();
     assert_eq!((removed, b.0.nodes.len(), b.0.values.len()), (2, 1, 2));
 }
+
+/// A convolution of an NHWC map with as many outputs as inputs.
+fn branch(b: &mut Build, x: ValueId, window: Window, depthwise: bool) -> ValueId {
+    let channels = b.0.shape(x)[3];
+    let [height, width] = window.kernel.map(usize::from);
+    let depth = if depthwise { 1 } else { channels };
+    let w = b.constant(&[channels, height, width, depth]);
+    let bias = b.constant(&[channels]);
+    let op = Op::Conv {
+        window,
+        groups: channels / depth,
+        residual: false,
+        activation: None,
+    };
+    b.push(op, &[x, w, bias])
+}
+
+fn window(kernel: u16, stride: u16, pad: [u16; 4]) -> Window {
+    Window {
+        kernel: [kernel; 2],
+        stride: [stride; 2],
+        pad,
+        ..Window::POINT
+    }
+}
+
+/// A batch norm as import leaves it.
+fn gain_and_offset(b: &mut Build, x: ValueId) -> ValueId {
+    let channels = *b.0.shape(x).last().unwrap();
+    let (gain, offset) = (b.constant(&[channels]), b.constant(&[channels]));
+    let y = b.binary(BinaryKind::Mul, x, gain);
+    b.binary(BinaryKind::Add, y, offset)
+}
+
+#[test]
+fn branches_of_one_value_become_one_convolution() {
+    for depthwise in [false, true] {
+        let mut b = Build::default();
+        let x = b.input(&[1, 5, 4, 3]);
+        let large = branch(&mut b, x, window(3, 1, [1; 4]), depthwise);
+        let small = branch(&mut b, x, window(1, 1, [0; 4]), depthwise);
+        let skip = gain_and_offset(&mut b, x);
+        let y = b.binary(BinaryKind::Add, small, large);
+        let y = b.binary(BinaryKind::Add, skip, y);
+        assert_eq!(b.after(passes::branches::run, y), "Conv 1");
+    }
+}
+
+#[test]
+fn two_heads_on_one_value_become_one() {
+    let mut b = Build::default();
+    let x = b.input(&[1, 4]);
+    let (p, q) = (b.linear(x, 3), b.linear(x, 3));
+    let y = b.binary(BinaryKind::Sub, p, q);
+    let y = b.with(BinaryKind::Mul, y, 0.5);
+    assert_eq!(b.optimised(y), "Linear 1");
+}
+
+/// FastViT's token mixer: `x + s · (mixer(x) − norm(x))`.
+#[test]
+fn a_rep_mixer_becomes_one_convolution() {
+    let mut b = Build::default();
+    let x = b.input(&[1, 5, 4, 3]);
+    let mixer = branch(&mut b, x, window(3, 1, [1; 4]), true);
+    let skip = gain_and_offset(&mut b, x);
+    let mixed = b.binary(BinaryKind::Add, skip, mixer);
+    let norm = gain_and_offset(&mut b, x);
+    let y = b.binary(BinaryKind::Sub, mixed, norm);
+    let scale = b.constant(&[3]);
+    let y = b.binary(BinaryKind::Mul, y, scale);
+    let y = b.binary(BinaryKind::Add, x, y);
+    assert_eq!(b.optimised(y), "Conv 1");
+}
+
+#[test]
+fn strided_branches_merge_where_their_places_agree() {
+    let mut b = Build::default();
+    let x = b.input(&[1, 9, 8, 2]);
+    let large = branch(&mut b, x, window(7, 2, [3; 4]), true);
+    let small = branch(&mut b, x, window(3, 2, [1; 4]), true);
+    let y = b.binary(BinaryKind::Add, large, small);
+    assert_eq!(b.after(passes::branches::run, y), "Conv 1");
+
+    // TensorFlow's padding: the small window is the first column of the large one.
+    let mut b = Build::default();
+    let x = b.input(&[1, 8, 8, 2]);
+    let large = branch(&mut b, x, window(3, 2, [0, 0, 1, 1]), true);
+    let small = branch(&mut b, x, window(1, 2, [0; 4]), true);
+    let y = b.binary(BinaryKind::Add, large, small);
+    assert_eq!(b.after(passes::branches::run, y), "Conv 1");
+
+    // Neither window lies in the other.
+    let mut b = Build::default();
+    let x = b.input(&[1, 8, 8, 2]);
+    let large = branch(&mut b, x, window(3, 1, [2, 2, 0, 0]), true);
+    let small = branch(&mut b, x, window(3, 1, [0, 0, 2, 2]), true);
+    let y = b.binary(BinaryKind::Add, large, small);
+    assert_eq!(b.after(passes::branches::run, y), "Add 1, Conv 2");
+}
+
+#[test]
+fn branches_stay_where_merging_would_be_wrong_or_no_gain() {
+    // Of different values.
+    let mut b = Build::default();
+    let (x, z) = (b.input(&[1, 5, 4, 3]), b.input(&[1, 5, 4, 3]));
+    let p = branch(&mut b, x, window(3, 1, [1; 4]), false);
+    let q = branch(&mut b, z, window(3, 1, [1; 4]), false);
+    let y = b.binary(BinaryKind::Add, p, q);
+    assert_eq!(b.after(passes::branches::run, y), "Add 1, Conv 2");
+
+    // Depthwise and dense.
+    let mut b = Build::default();
+    let x = b.input(&[1, 5, 4, 3]);
+    let p = branch(&mut b, x, window(3, 1, [1; 4]), false);
+    let q = branch(&mut b, x, window(3, 1, [1; 4]), true);
+    let y = b.binary(BinaryKind::Add, p, q);
+    assert_eq!(b.after(passes::branches::run, y), "Add 1, Conv 2");
+
+    // A branch that something else reads.
+    let mut b = Build::default();
+    let x = b.input(&[1, 5, 4, 3]);
+    let p = branch(&mut b, x, window(3, 1, [1; 4]), false);
+    let q = branch(&mut b, x, window(1, 1, [0; 4]), false);
+    let y = b.binary(BinaryKind::Add, p, q);
+    let y = b.binary(BinaryKind::Mul, y, p);
+    assert_eq!(b.after(passes::branches::run, y), "Add 1, Conv 2, Mul 1");
+
+    // A plain residual of a dense convolution.
+    let mut b = Build::default();
+    let x = b.input(&[1, 5, 4, 3]);
+    let p = branch(&mut b, x, window(3, 1, [1; 4]), false);
+    let y = b.binary(BinaryKind::Add, x, p);
+    assert_eq!(b.after(passes::branches::run, y), "Add 1, Conv 1");
+}
+
+/// Both packings of queries, keys and values: `[3][heads][size]` and `[heads][3][size]`.
+#[test]
+fn packed_parts_are_slices_of_the_layer() {
+    for per_head in [false, true] {
+        let mut b = Build::default();
+        let x = b.input(&[2, 5, 6]);
+        let y = b.linear(x, 18);
+        let (shape, axis, len) = if per_head {
+            (vec![2, 5, 3, 6], 3, 2)
+        } else {
+            (vec![2, 5, 3, 3, 2], 2, 1)
+        };
+        let y = b.push(Op::Reshape(shape), &[y]);
+        let parts: Vec<ValueId> = (0..3)
+            .map(|i| {
+                let start = i * len;
+                let step = 1;
+                let op = Op::Slice {
+                    axis,
+                    start,
+                    len,
+                    step,
+                };
+                let part = b.push(op, &[y]);
+                b.push(Op::Reshape(vec![2, 5, 3, 2]), &[part])
+            })
+            .collect();
+        let y = b.binary(BinaryKind::Mul, parts[0], parts[1]);
+        let y = b.binary(BinaryKind::Sub, y, parts[2]);
+        let mut graph = b;
+        graph.0.output("y", y);
+        let summary = graph.compare(|g| {
+            passes::optimise(g, None)?;
+            for node in &g.nodes {
+                if let Op::Slice { axis, len, .. } = node.op {
+                    assert_eq!((axis, len), (2, 6));
+                }
+            }
+            Ok::<(), GraphError>(())
+        });
+        assert_eq!(summary, "Linear 1, Mul 1, Reshape 1, Slice 3, Sub 1");
+    }
+}
+
+#[test]
+fn bias_and_mask_of_attention_are_one_addend() {
+    let mut b = Build::default();
+    let (q, k) = (b.input(&[4, 2, 5, 3]), b.input(&[4, 2, 3, 5]));
+    let logits = b.push(Op::MatMul, &[q, k]);
+    let bias = b.constant(&[1, 2, 5, 5]);
+    let y = b.binary(BinaryKind::Add, logits, bias);
+    let y = b.push(Op::Reshape(vec![1, 4, 2, 5, 5]), &[y]);
+    let mask = b.constant(&[1, 4, 1, 5, 5]);
+    let y = b.binary(BinaryKind::Add, y, mask);
+    let y = b.push(Op::Reshape(vec![4, 2, 5, 5]), &[y]);
+    let y = b.push(Op::Softmax { log: false }, &[y]);
+    assert_eq!(b.optimised(y), "Add 1, MatMul 1, Softmax 1");
+}
+
+#[test]
+fn normalisation_over_the_channels_of_an_nchw_map_is_recognised() {
+    let mut b = Build::default();
+    let x = b.input(&[1, 6, 3, 2]);
+    let mean = b.mean(x, &[1]);
+    let d = b.binary(BinaryKind::Sub, x, mean);
+    let square = b.unary(UnaryKind::Square, d);
+    let variance = b.mean(square, &[1]);
+    let variance = b.with(BinaryKind::Add, variance, 1e-6);
+    let deviation = b.unary(UnaryKind::Sqrt, variance);
+    let y = b.binary(BinaryKind::Div, d, deviation);
+    let (gain, offset) = (b.constant(&[6, 1, 1]), b.constant(&[6, 1, 1]));
+    let y = b.binary(BinaryKind::Mul, y, gain);
+    let y = b.binary(BinaryKind::Add, y, offset);
+    assert_eq!(b.optimised(y), "LayerNorm 1");
+}
+
+#[test]
+fn a_channel_multiplier_becomes_repeated_channels() {
+    let mut b = Build::default();
+    let x = b.input(&[1, 6, 5, 3]);
+    let (w, bias) = (b.constant(&[6, 3, 3, 1]), b.constant(&[6]));
+    let op = Op::Conv {
+        window: window(3, 2, [1; 4]),
+        groups: 3,
+        residual: false,
+        activation: None,
+    };
+    let y = b.push(op, &[x, w, bias]);
+    assert_eq!(
+        b.after(passes::multiplier::run, y),
+        "Broadcast 1, Conv 1, Reshape 2"
+    );
+}

@@ -108,6 +108,17 @@ pub(crate) enum Bound<'m> {
         x: Tensor,
         y: Tensor,
     },
+    /// Sizes of the axis and of what is inside it: bytes for a gather, elements for an arg-max.
+    Gather {
+        axis: usize,
+        inner: usize,
+    },
+    ArgMax {
+        axis: usize,
+        inner: usize,
+        last: bool,
+        dtype: DType,
+    },
 }
 
 impl<'m> Bound<'m> {
@@ -304,6 +315,35 @@ impl<'m> Bound<'m> {
                     && x.shape.elements() == y.shape.elements();
                 (fits && is_multiplier(ratio) && (1.0 / y.scale).is_finite())
                     .then_some(Bound::Convert { x, y })
+            }
+            Step::Gather {
+                x,
+                indices,
+                y,
+                axis,
+            } => {
+                let (x, indices, y) = (get(x)?, get(indices)?, get(y)?);
+                let same = x.dtype == y.dtype && x.scale == y.scale && x.zero_point == y.zero_point;
+                let (outer, size, inner) = around(&x.shape, axis)?;
+                let count = indices.shape.elements();
+                let elements = (outer * inner) as u64 * count as u64;
+                let fits = indices.dtype == DType::I32 && y.shape.elements() as u64 == elements;
+                (same && fits).then_some(Bound::Gather {
+                    axis: size,
+                    inner: inner * x.dtype.size(),
+                })
+            }
+            Step::ArgMax { x, y, axis, last } => {
+                let (x, y) = (get(x)?, get(y)?);
+                let (outer, size, inner) = around(&x.shape, axis)?;
+                let known = matches!(x.dtype, DType::I8 | DType::I32 | DType::F32);
+                let fits = y.dtype == DType::I32 && y.shape.elements() == outer * inner;
+                (known && fits).then_some(Bound::ArgMax {
+                    axis: size,
+                    inner,
+                    last,
+                    dtype: x.dtype,
+                })
             }
         }
     }
@@ -650,6 +690,14 @@ fn code(value: f32, lo: i32, hi: i32) -> Option<i32> {
 
 fn zero(zero: i32) -> Option<i32> {
     (-MAX_CODE..=MAX_CODE).contains(&zero).then_some(zero)
+}
+
+/// Numbers of elements before an axis, along it and after it.
+fn around(shape: &Shape, axis: u8) -> Option<(usize, usize, usize)> {
+    let (before, rest) = shape.dims().split_at_checked(axis.into())?;
+    let (&size, after) = rest.split_first()?;
+    let product = |dims: &[u32]| dims.iter().map(|&d| d as usize).product();
+    Some((product(before), size as usize, product(after)))
 }
 
 fn slice<'m, T: bytemuck::AnyBitPattern>(artifact: &Artifact<'m>, blob: Blob) -> Option<&'m [T]> {

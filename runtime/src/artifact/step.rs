@@ -142,6 +142,28 @@ pub enum Step {
         /// Output; may be the input's memory where the element size is equal.
         y: TensorId,
     },
+    /// Slices of `x` along an axis, one for each i32 index.
+    Gather {
+        /// Input, often a constant table.
+        x: TensorId,
+        /// i32 indices of any shape, which replaces the axis in the output's shape.
+        indices: TensorId,
+        /// Output; same type and quantisation as the input.
+        y: TensorId,
+        /// Axis.
+        axis: u8,
+    },
+    /// Index of the largest element along an axis.
+    ArgMax {
+        /// Input (i8, i32 or f32).
+        x: TensorId,
+        /// i32 output; the axis has size 1.
+        y: TensorId,
+        /// Axis.
+        axis: u8,
+        /// Of equal elements the last instead of the first.
+        last: bool,
+    },
 }
 
 /// Operands of a (depthwise) convolution or linear layer.
@@ -218,6 +240,8 @@ impl Step {
             Step::Resize { .. } => "Resize",
             Step::MatMul { .. } => "MatMul",
             Step::Convert { .. } => "Convert",
+            Step::Gather { .. } => "Gather",
+            Step::ArgMax { .. } => "ArgMax",
         }
     }
 
@@ -237,7 +261,9 @@ impl Step {
             | Step::Fill { y, .. }
             | Step::Resize { y, .. }
             | Step::MatMul { y, .. }
-            | Step::Convert { y, .. } => y,
+            | Step::Convert { y, .. }
+            | Step::Gather { y, .. }
+            | Step::ArgMax { y, .. } => y,
         }
     }
 
@@ -246,6 +272,7 @@ impl Step {
         match *self {
             Step::Conv(c) | Step::Depthwise(c) => [Some(c.x), c.residual.map(|(t, _)| t)],
             Step::Binary(Binary { a, b, .. }) | Step::MatMul { a, b, .. } => [Some(a), Some(b)],
+            Step::Gather { x, indices, .. } => [Some(x), Some(indices)],
             Step::Fill { .. } => [None, None],
             Step::Table { x, .. }
             | Step::Unary { x, .. }
@@ -255,6 +282,7 @@ impl Step {
             | Step::LayerNorm { x, .. }
             | Step::Copy { x, .. }
             | Step::Resize { x, .. }
+            | Step::ArgMax { x, .. }
             | Step::Convert { x, .. } => [Some(x), None],
         }
     }

@@ -1,10 +1,12 @@
 //! Operators: a folder each, with contract, scalar reference, portable kernel and tests.
 
+pub mod arg_max;
 pub mod binary;
 pub mod conv;
 pub mod convert;
 pub mod copy;
 pub mod depthwise;
+pub mod gather;
 mod length;
 pub mod matmul;
 pub mod norm;

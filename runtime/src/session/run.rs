@@ -13,8 +13,8 @@ use crate::ops::depthwise::DepthwiseI8;
 use crate::ops::pool::PoolKind;
 use crate::ops::reduce::{MeanI8, Reduce, ReduceKind};
 use crate::ops::{
-    binary, conv, convert, copy, depthwise, matmul, norm, pool, reduce, resize, softmax, unary,
-    wide,
+    arg_max, binary, conv, convert, copy, depthwise, gather, matmul, norm, pool, reduce, resize,
+    softmax, unary, wide,
 };
 use crate::tensor::{DType, Tensor};
 
@@ -238,6 +238,23 @@ pub(super) fn run(
         },
         Bound::MatMul { a, b, y: shape } => {
             matmul::matmul(a, typed(x)?, b, typed(second)?, shape, typed_mut(y)?)
+        }
+        Bound::Gather { axis, inner } => match x {
+            Read::Bytes(x) => gather::gather(x, *axis, *inner, typed(second)?, y),
+            _ => Err(fault()),
+        },
+        Bound::ArgMax {
+            axis,
+            inner,
+            last,
+            dtype,
+        } => {
+            let y = typed_mut(y)?;
+            match dtype {
+                DType::I8 => arg_max::arg_max::<i8>(typed(x)?, *axis, *inner, *last, y),
+                DType::I32 => arg_max::arg_max::<i32>(typed(x)?, *axis, *inner, *last, y),
+                _ => arg_max::arg_max::<f32>(typed(x)?, *axis, *inner, *last, y),
+            }
         }
         Bound::Convert { x: from, y: to } => run_convert(cap, from, to, x, y),
     }

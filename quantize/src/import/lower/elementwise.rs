@@ -9,7 +9,7 @@ use tract_onnx::tract_core::ops::logic::Iff;
 use tract_onnx::tract_core::ops::math::PowConst;
 use tract_onnx::tract_core::ops::nn::{LeakyRelu, gelu_approximate::GeluApproximate};
 
-use super::operand::Operand;
+use super::operand::{self, Operand};
 use super::{Lowered, Lowering};
 use crate::graph::Op;
 
@@ -36,6 +36,9 @@ impl Lowering<'_> {
                 ));
             }
         };
+        if let Some(same) = unchanged_index(node, kind, inputs) {
+            return Ok(vec![same]);
+        }
         if node.outputs[0].fact.datum_type != DatumType::F32 {
             return Err(self.unsupported(node, "is not in f32"));
         }
@@ -190,4 +193,24 @@ impl Lowering<'_> {
             _ => Err(self.unsupported(node, "a constant branch cannot be masked")),
         }
     }
+}
+
+/// The operand of an integer addition of 0 or multiplication by 1: what is left of index arithmetic with
+/// batch 1.
+fn unchanged_index(node: &TypedNode, kind: BinaryKind, inputs: &[Operand]) -> Option<Operand> {
+    let neutral = match kind {
+        BinaryKind::Add => 0,
+        BinaryKind::Mul => 1,
+        _ => return None,
+    };
+    let (value, constant) = match inputs {
+        [v @ Operand::Value(_), Operand::Constant(c)]
+        | [Operand::Constant(c), v @ Operand::Value(_)] => (v, c),
+        _ => return None,
+    };
+    let numbers = operand::is_integer(node.outputs[0].fact.datum_type)
+        .then(|| operand::integers(constant).ok())??;
+    let same_shape =
+        node.outputs[0].fact.shape.rank() == constant.rank().max(1) && constant.len() == 1;
+    (same_shape && numbers.iter().all(|&n| n == neutral)).then(|| value.clone())
 }

@@ -158,10 +158,13 @@ impl Lowering<'_> {
     fn source(&mut self, node: &TypedNode) -> Result<Operand, Problem> {
         let fact = &node.outputs[0].fact;
         let shape = self.shape_of(node, fact)?;
-        if fact.datum_type != DatumType::F32 {
-            return Err(self.unsupported(node, "only f32 inputs are supported"));
-        }
         self.names.insert(node.name.clone());
+        if operand::is_integer(fact.datum_type) {
+            return Ok(Operand::Value(self.graph.index_input(&node.name, &shape)));
+        }
+        if fact.datum_type != DatumType::F32 {
+            return Err(self.unsupported(node, "only f32 and integer inputs are supported"));
+        }
         if !(self.images && shape.len() == 4) {
             return Ok(Operand::Value(self.graph.input(&node.name, &shape)));
         }
@@ -242,7 +245,9 @@ impl Lowering<'_> {
             Operand::Constant(t) => {
                 let data = self.floats(node, t)?;
                 let name = self.name(&node.name, "constant");
-                Ok(self.graph.constant_value(&name, t.shape(), data))
+                let value = self.graph.constant_value(&name, t.shape(), data);
+                self.graph.value_mut(value).is_index = operand::is_integer(t.datum_type());
+                Ok(value)
             }
         }
     }

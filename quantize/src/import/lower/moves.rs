@@ -2,7 +2,7 @@
 
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::ops::array::{
-    Gather, MultiBroadcastTo, Pad, PadMode, Slice, StridedSlice, Tile, TypedConcat,
+    Gather, GatherNd, MultiBroadcastTo, Pad, PadMode, Slice, StridedSlice, Tile, TypedConcat,
 };
 use tract_onnx::tract_core::ops::cast::Cast;
 use tract_onnx::tract_core::ops::change_axes::AxisOp;
@@ -71,13 +71,18 @@ impl Lowering<'_> {
         if let Some(op) = op.downcast_ref::<Gather>() {
             return self.gather(node, op, inputs);
         }
+        if let Some(op) = op.downcast_ref::<GatherNd>() {
+            return self.gather_nd(node, op, inputs);
+        }
         if let Some(op) = op.downcast_ref::<Cast>() {
             let from = self
                 .model
                 .node_input_facts(node.id)
                 .ok()
                 .and_then(|f| f.first().map(|f| f.datum_type));
-            if op.to == DatumType::F32 && from == Some(DatumType::F32) {
+            let same =
+                |from| op.to == from || (operand::is_integer(op.to) && operand::is_integer(from));
+            if from.is_some_and(same) {
                 return Ok(vec![inputs[0].clone()]);
             }
             return Err(
@@ -255,10 +260,39 @@ impl Lowering<'_> {
         Ok(vec![Operand::Value(x)])
     }
 
+    /// Indices that one column of coordinates holds, the others being dimensions of size 1.
+    fn gather_nd(&mut self, node: &TypedNode, op: &GatherNd, inputs: &[Operand]) -> Lowered {
+        let [x, Operand::Value(coordinates)] = inputs else {
+            return Err(self.unsupported(node, "coordinates that constants do not fold"));
+        };
+        let (x, coordinates) = (self.activation(node, x)?, *coordinates);
+        let columns = self.graph.shape(coordinates).last().copied().unwrap_or(0);
+        let sizes = self.graph.shape(x)[..columns].to_vec();
+        let wide: Vec<usize> = (0..columns).filter(|&c| sizes[c] != 1).collect();
+        let (0, [axis]) = (op.batch_dims, &wide[..]) else {
+            return Err(self.unsupported(node, "coordinates along more than one axis"));
+        };
+        let last = self.graph.shape(coordinates).len() - 1;
+        let column = Op::Slice {
+            axis: last,
+            start: *axis,
+            len: 1,
+            step: 1,
+        };
+        let indices = self.value(node, "column", column, &[coordinates])?;
+        let picked = self.value(node, "", Op::Gather { axis: *axis }, &[x, indices])?;
+        let shape = self.output_shape(node)?;
+        self.emit(node, "squeeze", Op::Reshape(shape), &[picked])
+    }
+
     /// Constant indices: a slice for each run of equally spaced ones, joined.
     fn gather(&mut self, node: &TypedNode, op: &Gather, inputs: &[Operand]) -> Lowered {
         let [x, Operand::Constant(indices)] = inputs else {
-            return Err(self.unsupported(node, "indices that depend on data"));
+            let (x, indices) = (
+                self.activation(node, &inputs[0])?,
+                self.activation(node, &inputs[1])?,
+            );
+            return self.emit(node, "", Op::Gather { axis: op.axis }, &[x, indices]);
         };
         let x = self.activation(node, x)?;
         let size = self.graph.shape(x)[op.axis] as i64;

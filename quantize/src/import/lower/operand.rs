@@ -13,6 +13,11 @@ pub(super) enum Operand {
     Constant(Arc<Tensor>),
 }
 
+/// Whether activations of a type are indices in the graph.
+pub(super) fn is_integer(kind: DatumType) -> bool {
+    kind.is_integer() || kind.is_tdim()
+}
+
 /// Data of a numeric tensor as f32, row-major.
 pub(super) fn floats(t: &Tensor) -> TractResult<Vec<f32>> {
     let t = t.cast_to::<f32>()?;

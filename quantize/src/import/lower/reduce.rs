@@ -7,12 +7,13 @@ use tract_onnx::tract_core::ops::nn::{Reduce, Reducer, RmsNorm, Softmax, Softmax
 
 use super::operand::Operand;
 use super::{Lowered, Lowering};
-use crate::graph::{Op, ReduceKind, inverse, is_identity};
+use crate::graph::{Op, ReduceKind, ValueId, inverse, is_identity};
 
 impl Lowering<'_> {
     pub(super) fn reduce(&mut self, node: &TypedNode, op: &Reduce, inputs: &[Operand]) -> Lowered {
         let mut x = self.activation(node, &inputs[0])?;
         let kind = match op.reducer {
+            Reducer::ArgMax(last) => return self.arg_max(node, x, &op.axes, last),
             Reducer::Sum => ReduceKind::Sum,
             Reducer::Max => ReduceKind::Max,
             Reducer::Min => ReduceKind::Min,
@@ -20,7 +21,12 @@ impl Lowering<'_> {
                 x = self.value(node, "square", Op::Unary(UnaryKind::Square), &[x])?;
                 ReduceKind::Mean
             }
-            _ => return Err(self.unsupported(node, "only sum, mean, maximum and minimum are supported; take an arg-max after the model")),
+            _ => {
+                return Err(self.unsupported(
+                    node,
+                    "only sum, mean, maximum, minimum and arg-max are supported",
+                ));
+            }
         };
         let mut axes = op.axes.to_vec();
         axes.sort_unstable();
@@ -28,6 +34,13 @@ impl Lowering<'_> {
             return Ok(vec![Operand::Value(x)]);
         }
         self.emit(node, "", Op::Reduce { kind, axes }, &[x])
+    }
+
+    fn arg_max(&mut self, node: &TypedNode, x: ValueId, axes: &[usize], last: bool) -> Lowered {
+        let [axis] = *axes else {
+            return Err(self.unsupported(node, "an arg-max over several axes"));
+        };
+        self.emit(node, "", Op::ArgMax { axis, last }, &[x])
     }
 
     /// Softmax over some axes: they are moved to the end and merged, and moved back.

@@ -15,11 +15,18 @@ pub(super) fn below(edit: &mut Edit<'_>, node: &Node, x: ValueId, perm: &[usize]
     let last = perm.len().wrapping_sub(1);
     let op = match &node.op {
         Op::Unary(_) => node.op.clone(),
-        Op::Softmax { .. }
-        | Op::LayerNorm { .. }
-        | Op::Linear {
+        Op::Softmax { .. } | Op::LayerNorm { .. } if perm.get(last) == Some(&last) => {
+            node.op.clone()
+        }
+        // Not where the transpose would move more data than before.
+        Op::Linear {
             residual: false, ..
-        } if perm.get(last) == Some(&last) => node.op.clone(),
+        } if perm.get(last) == Some(&last)
+            && edit.len(node.output) <= edit.len(x)
+            && edit.is_private(node.inputs[0]) =>
+        {
+            node.op.clone()
+        }
         Op::Pad {
             before,
             after,
@@ -60,7 +67,7 @@ fn reshape(edit: &mut Edit<'_>, node: &Node, x: ValueId, perm: &[usize], to: &[u
     let Some((to, perm)) =
         Groups::of(edit.shape(node.inputs[0]), to).moved(edit.shape(x), perm, to)
     else {
-        return Ok(None);
+        return plain(edit, node, x, perm, to);
     };
     let y = if edit.shape(x) == to {
         x
@@ -72,6 +79,61 @@ fn reshape(edit: &mut Edit<'_>, node: &Node, x: ValueId, perm: &[usize], to: &[u
     } else {
         restore(edit, node, y, &perm)
     }
+}
+
+/// The transpose before a reshape leaves dimensions of size 1 where they are: the reshape places them.
+fn plain(edit: &mut Edit<'_>, node: &Node, x: ValueId, perm: &[usize], to: &[usize]) -> Verdict {
+    let shape = edit.shape(x);
+    let mut moving = perm.iter().copied().filter(|&d| shape[d] != 1);
+    let stays = |d: usize| (shape[d] == 1).then_some(d);
+    let plain: Vec<usize> = (0..perm.len())
+        .filter_map(|d| stays(d).or_else(|| moving.next()))
+        .collect();
+    if plain == perm || !edit.is_private(node.inputs[0]) {
+        return Ok(None);
+    }
+    let x = edit.push(&format!("{}.order", node.name), Op::Transpose(plain), &[x])?;
+    edit.push(&node.name, Op::Reshape(to.to_vec()), &[x])
+        .map(Some)
+}
+
+/// A reshape of a linear layer that reads a reshape: both become one, above the layer.
+pub(super) fn above_linear(edit: &mut Edit<'_>, node: &Node, to: &[usize]) -> Verdict {
+    let Some(layer) = edit.producer(node.inputs[0]).cloned() else {
+        return Ok(None);
+    };
+    let (
+        Op::Linear {
+            residual: false, ..
+        },
+        [x, w, b],
+    ) = (&layer.op, &layer.inputs[..])
+    else {
+        return Ok(None);
+    };
+    // A reshape that keeps the channels sinks below the layer instead.
+    let source = match edit.producer(*x) {
+        Some(Node {
+            op: Op::Reshape(_),
+            inputs,
+            ..
+        }) if edit.shape(inputs[0]).last() != edit.shape(*x).last() => inputs[0],
+        _ => return Ok(None),
+    };
+    let keeps = to.last() == edit.shape(layer.output).last();
+    if !keeps || !edit.is_private(*x) || !edit.is_private(layer.output) {
+        return Ok(None);
+    }
+    let mut shape = to.to_vec();
+    shape.pop();
+    shape.extend(edit.shape(*x).last());
+    let x = edit.push(
+        &format!("{}.shape", node.name),
+        Op::Reshape(shape),
+        &[source],
+    )?;
+    edit.push(&layer.name, layer.op.clone(), &[x, *w, *b])
+        .map(Some)
 }
 
 /// A reshape sinks below what does not look at shapes, to meet the next one.
@@ -89,6 +151,17 @@ pub(super) fn below_reshape(edit: &mut Edit<'_>, node: &Node) -> Verdict {
     };
     let inputs = match (&node.op, &node.inputs[..]) {
         (Op::Unary(_), _) => vec![x],
+        (Op::Reduce { axes, .. }, _)
+            if axes[..] == [edit.shape(node.inputs[0]).len() - 1]
+                && edit.shape(x).last() == edit.shape(node.inputs[0]).last() =>
+        {
+            vec![x]
+        }
+        (Op::LayerNorm { .. }, [_, gain, offset])
+            if edit.shape(x).last() == edit.shape(node.inputs[0]).last() =>
+        {
+            vec![x, *gain, *offset]
+        }
         (
             Op::Linear {
                 residual: false, ..
@@ -97,7 +170,10 @@ pub(super) fn below_reshape(edit: &mut Edit<'_>, node: &Node) -> Verdict {
         ) if edit.shape(x).last() == edit.shape(node.inputs[0]).last() => vec![x, *w, *b],
         (Op::Binary { .. }, [a, b]) if edit.shape(*a) == edit.shape(node.output) => {
             match source(edit, *b) {
-                Some(y) if edit.shape(x) == edit.shape(y) && edit.shape(*a) == edit.shape(*b) => {
+                Some(y)
+                    if edit.shape(x) == edit.shape(y) && edit.shape(*a) == edit.shape(*b)
+                        || reduces(edit, x, y) && reduces(edit, *a, *b) =>
+                {
                     vec![x, y]
                 }
                 _ => match follow(edit, node, x, *a, *b) {
@@ -108,30 +184,46 @@ pub(super) fn below_reshape(edit: &mut Edit<'_>, node: &Node) -> Verdict {
         }
         _ => return Ok(None),
     };
-    let y = edit.push(&node.name, node.op.clone(), &inputs)?;
+    let op = match &node.op {
+        Op::Reduce { kind, .. } => Op::Reduce {
+            kind: *kind,
+            axes: vec![edit.shape(x).len() - 1],
+        },
+        op => op.clone(),
+    };
+    let y = edit.push(&node.name, op, &inputs)?;
     let to = edit.shape(node.output).to_vec();
     edit.push(&format!("{}.shape", node.name), Op::Reshape(to), &[y])
         .map(Some)
 }
 
-/// A constant operand of a binary operator whose other operand loses its reshape from `x` to `a`: one
-/// number, or one for each channel where the channels stay.
-fn follow(edit: &mut Edit<'_>, node: &Node, x: ValueId, a: ValueId, c: ValueId) -> Option<ValueId> {
-    let channels = edit.shape(a).last().copied()?;
-    let same_channels = edit.shape(x).last() == Some(&channels);
-    let data = edit.constant(c)?;
-    if data.len() != 1
-        && !(same_channels && data.len() == channels && edit.shape(c).last() == Some(&channels))
-    {
-        return None;
+/// Whether `b` has one number for the channels of `a` at each place.
+fn reduces(edit: &Edit<'_>, a: ValueId, b: ValueId) -> bool {
+    match (edit.shape(a).split_last(), edit.shape(b).split_last()) {
+        (Some((_, places)), Some((1, others))) => places == others,
+        _ => false,
     }
-    let (data, shape) = (
-        data.to_vec(),
-        if data.len() == 1 {
-            vec![]
-        } else {
-            vec![channels]
-        },
-    );
-    Some(edit.constant_value(&format!("{}.constant", node.name), &shape, data))
+}
+
+/// A constant operand of a binary operator whose other operand loses its reshape from `x` to `a`, in the
+/// shape that goes with `x`: dimensions that the reshape makes of the same ones are all repeated, or none.
+fn follow(edit: &mut Edit<'_>, node: &Node, x: ValueId, a: ValueId, c: ValueId) -> Option<ValueId> {
+    let data = edit.constant(c)?.to_vec();
+    let (from, to) = (edit.shape(x), edit.shape(a));
+    let mut sizes = vec![1; to.len() - edit.shape(c).len()];
+    sizes.extend(edit.shape(c));
+    let mut shape = vec![1; from.len()];
+    if data.len() != 1 {
+        for (source, result) in Groups::of(from, to).iter() {
+            if sizes[result.clone()] == to[result.clone()] {
+                shape[source.clone()].copy_from_slice(&from[source.clone()]);
+            } else if sizes[result.clone()].iter().any(|&s| s != 1) {
+                return None;
+            }
+        }
+    }
+    // The rank is no larger than it must be: one number has none, one for each channel has one.
+    let first = shape.iter().position(|&s| s != 1).unwrap_or(shape.len());
+    let name = format!("{}.constant", node.name);
+    Some(edit.constant_value(&name, &shape[first..], data))
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 /// Smallest groups of neighbouring dimensions with equal sizes on both sides of a reshape. A dimension of
 /// size 1 is a group of its own, with nothing on the other side.
 #[derive(Debug)]
-pub(super) struct Groups(Vec<(Range<usize>, Range<usize>)>);
+pub(in crate::passes) struct Groups(Vec<(Range<usize>, Range<usize>)>);
 
 impl Groups {
     /// Groups of a reshape between two shapes of the same number of elements.
@@ -46,8 +46,7 @@ impl Groups {
         to: &[usize],
     ) -> Option<(Vec<usize>, Vec<usize>)> {
         // Dimensions of the result in source order: by the source dimension that their group starts at.
-        let mut order: Vec<(usize, usize)> = Vec::with_capacity(to.len());
-        let mut place = 0;
+        let mut order: Vec<(Option<usize>, usize)> = Vec::with_capacity(to.len());
         for (from, into) in &self.0 {
             let dims: Vec<usize> = perm[from.clone()]
                 .iter()
@@ -60,10 +59,17 @@ impl Groups {
             if !together {
                 return None;
             }
-            // A new dimension of size 1 stays behind the group before it.
-            place = dims.first().map_or(place, |&d| d + 1);
-            order.extend(into.clone().map(|j| (place, j)));
+            order.extend(into.clone().map(|j| (dims.first().copied(), j)));
         }
+        // A new dimension of size 1 stays before the next one, as the height of a row does before its width;
+        // the batch stays first.
+        let leading = order.iter().take_while(|o| o.0.is_none()).count();
+        let mut next = usize::MAX;
+        let order = order.into_iter().enumerate().rev().map(|(at, (place, j))| {
+            next = place.unwrap_or(next);
+            (if at < leading { 0 } else { next }, j)
+        });
+        let mut order: Vec<(usize, usize)> = order.collect();
         order.sort_unstable();
         let shape = order.iter().map(|&(_, j)| to[j]).collect();
         let mut perm = vec![0; to.len()];
@@ -72,6 +78,19 @@ impl Groups {
             .enumerate()
             .for_each(|(at, &(_, j))| perm[j] = at);
         Some((shape, perm))
+    }
+
+    /// The groups: dimensions of the operand and of the result.
+    pub fn iter(&self) -> impl Iterator<Item = &(Range<usize>, Range<usize>)> {
+        self.0.iter()
+    }
+
+    /// The group that a dimension of the result is in: dimensions of the operand and of the result.
+    pub fn with(&self, axis: usize) -> Option<(Range<usize>, Range<usize>)> {
+        self.0
+            .iter()
+            .find(|(_, into)| into.contains(&axis))
+            .cloned()
     }
 
     /// The group of the result's last dimension, where it has no other.

@@ -11,13 +11,18 @@ mod groups;
 mod join;
 mod ports;
 
+pub(super) use groups::Groups;
+
 use super::edit::{Edit, Verdict, sweep};
 use crate::graph::{Graph, GraphError, Node, Op, ValueId, compose, is_identity};
+
+/// Most sweeps of one run: each moves every transpose by at least one node.
+const MAX_ROUNDS: usize = 256;
 
 /// Runs the pass.
 pub fn run(graph: &mut Graph) -> Result<usize, GraphError> {
     let mut changes = 0;
-    loop {
+    for _ in 0..MAX_ROUNDS {
         let round = sweep(graph, sink)? + sweep(graph, flatten::rule)? + ports::absorb(graph)?;
         changes += round;
         if round == 0 {
@@ -33,10 +38,18 @@ fn sink(edit: &mut Edit<'_>, node: &Node) -> Verdict {
         Op::Transpose(perm) => merge(edit, node, perm),
         Op::Binary { .. } => join::binary(edit, node),
         Op::Concat { axis } => join::concat(edit, node, *axis),
-        _ => match transposed(edit, node.inputs[0]) {
-            Some((x, perm)) => axes::below(edit, node, x, &perm),
-            None => axes::below_reshape(edit, node),
+        Op::Reshape(to) => match axes::above_linear(edit, node, to)? {
+            None => one_operand(edit, node),
+            found => Ok(found),
         },
+        _ => one_operand(edit, node),
+    }
+}
+
+fn one_operand(edit: &mut Edit<'_>, node: &Node) -> Verdict {
+    match transposed(edit, node.inputs[0]) {
+        Some((x, perm)) => axes::below(edit, node, x, &perm),
+        None => axes::below_reshape(edit, node),
     }
 }
 

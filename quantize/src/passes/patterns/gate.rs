@@ -16,8 +16,7 @@ pub(super) fn rule(edit: &mut Edit<'_>, node: &Node) -> Verdict {
     let Some((BinaryKind::Mul, a, b)) = binary(node) else {
         return Ok(None);
     };
-    let product = factors(edit, &[a, b]);
-    let [p, q] = product.factors[..] else {
+    let Some((number, p, q)) = value_and_gate(edit, a, b) else {
         return Ok(None);
     };
     for (x, gate) in [(p, q), (q, p)] {
@@ -25,7 +24,7 @@ pub(super) fn rule(edit: &mut Edit<'_>, node: &Node) -> Verdict {
             continue;
         }
         if let Some((kind, scale)) = gated(edit, x, gate) {
-            let scale = scale * product.number;
+            let scale = scale * number;
             let y = edit.push(&node.name, Op::Unary(kind), &[x])?;
             if near(scale, 1.0) {
                 return Ok(Some(y));
@@ -41,6 +40,34 @@ pub(super) fn rule(edit: &mut Edit<'_>, node: &Node) -> Verdict {
         }
     }
     Ok(None)
+}
+
+/// A product as a number and two factors. A factor may be a product itself: the output of another gate.
+fn value_and_gate(edit: &Edit<'_>, a: ValueId, b: ValueId) -> Option<(f32, ValueId, ValueId)> {
+    let mut number = 1.0;
+    let mut open = vec![a, b];
+    let mut found = Vec::new();
+    while let Some(v) = open.pop() {
+        if let Some(n) = scalar(edit, v) {
+            number *= n;
+            continue;
+        }
+        let product = match edit.producer(v).and_then(binary) {
+            Some((BinaryKind::Mul, a, b)) => Some([a, b]),
+            _ => None,
+        };
+        let scaled = product.filter(|p| p.iter().any(|&v| scalar(edit, v).is_some()));
+        let only =
+            product.filter(|_| found.is_empty() && open.iter().all(|&v| scalar(edit, v).is_some()));
+        match scaled.or(only) {
+            Some(pair) => open.extend(pair),
+            None => found.push(v),
+        }
+    }
+    match found[..] {
+        [p, q] => Some((number, p, q)),
+        _ => None,
+    }
 }
 
 /// The function that `x · gate` is, and a number it is multiplied by.

@@ -3,7 +3,7 @@
 use ampoule_runtime::ops::binary::BinaryKind;
 use ampoule_runtime::ops::unary::UnaryKind;
 
-use crate::graph::{Node, Op, ValueId};
+use crate::graph::{Node, Op, ValueId, inverse, is_identity};
 use crate::passes::edit::{Edit, Verdict};
 use crate::passes::operands::{affine, binary, mean, square_of, unary, with_constant};
 
@@ -19,43 +19,46 @@ pub(super) fn rule(edit: &mut Edit<'_>, node: &Node) -> Verdict {
             .find_map(|&(d, r)| normalised(edit, d, reciprocal_deviation(edit, r)?)),
         _ => None,
     };
-    let Some(Normalised { x, first, epsilon }) = found else {
+    let Some(Normalised { x, axes, epsilon }) = found else {
         return Ok(None);
     };
+    // The axes go to the end and become one.
     let shape = edit.shape(x).to_vec();
-    let channels: usize = shape[first..].iter().product();
-    let flat = [&shape[..first], &[channels]].concat();
-    let gain = edit.constant_value(
-        &format!("{}.gain", node.name),
-        &[channels],
-        vec![1.0; channels],
-    );
-    let offset = edit.constant_value(
-        &format!("{}.offset", node.name),
-        &[channels],
-        vec![0.0; channels],
-    );
-    let x = if flat == shape {
-        x
-    } else {
-        edit.push(
-            &format!("{}.flat", node.name),
-            Op::Reshape(flat.clone()),
-            &[x],
-        )?
+    let kept = (0..shape.len()).filter(|a| !axes.contains(a));
+    let perm: Vec<usize> = kept.chain(axes.iter().copied()).collect();
+    let moved: Vec<usize> = perm.iter().map(|&p| shape[p]).collect();
+    let (outer, inner) = moved.split_at(shape.len() - axes.len());
+    let channels: usize = inner.iter().product();
+    let flat = [outer, &[channels]].concat();
+    let steps = [
+        (Op::Transpose(perm.clone()), is_identity(&perm)),
+        (Op::Reshape(flat.clone()), flat == moved),
+    ];
+    let back = [
+        (Op::Reshape(moved.clone()), flat == moved),
+        (Op::Transpose(inverse(&perm)), is_identity(&perm)),
+    ];
+    let apply = |edit: &mut Edit<'_>, mut v: ValueId, steps: [(Op, bool); 2]| {
+        for (op, nothing) in steps {
+            if !nothing {
+                v = edit.push(&format!("{}.axes", node.name), op, &[v])?;
+            }
+        }
+        Ok(v)
     };
+    let x = apply(edit, x, steps)?;
+    let constant = |edit: &mut Edit<'_>, what: &str, number: f32| {
+        let name = format!("{}.{what}", node.name);
+        edit.constant_value(&name, &[channels], vec![number; channels])
+    };
+    let (gain, offset) = (constant(edit, "gain", 1.0), constant(edit, "offset", 0.0));
     let y = edit.push(&node.name, Op::LayerNorm { epsilon }, &[x, gain, offset])?;
-    if flat == shape {
-        return Ok(Some(y));
-    }
-    edit.push(&format!("{}.shape", node.name), Op::Reshape(shape), &[y])
-        .map(Some)
+    apply(edit, y, back).map(Some)
 }
 
 struct Normalised {
     x: ValueId,
-    /// First of the axes, which go to the last.
-    first: usize,
+    axes: Vec<usize>,
     epsilon: f32,
 }
 
@@ -67,12 +70,11 @@ fn normalised(edit: &Edit<'_>, d: ValueId, variance: ValueId) -> Option<Normalis
         return None;
     };
     let (mean_axes, mean_of) = mean(edit, m)?;
-    let trailing = axes.iter().copied().eq(*axes.first()?..edit.shape(x).len());
     let fits =
         v.scale == 1.0 && square_of(edit, squares) == Some(d) && mean_of == x && mean_axes == axes;
-    (trailing && fits).then_some(Normalised {
+    fits.then_some(Normalised {
         x,
-        first: axes[0],
+        axes,
         epsilon: v.offset,
     })
 }
