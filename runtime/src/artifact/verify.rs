@@ -233,7 +233,7 @@ fn in_place(
         .steps()
         .nth(usize::from(shared))
         .ok_or(Error::BadStep(shared))?;
-    let [x, b] = step.inputs();
-    let once = x != b;
+    let reads = step.inputs().into_iter().flatten();
+    let once = reads.filter(|&id| id == earlier).count() == 1;
     Ok(step.output() == later && step.in_place_operand() == Some(earlier) && once)
 }

@@ -1,5 +1,6 @@
 //! Operators: a folder each, with contract, scalar reference, portable kernel and tests.
 
+pub mod attention;
 pub mod binary;
 pub mod conv;
 pub mod convert;

@@ -1,0 +1,364 @@
+//! One kernel for every instruction set with 16 lanes' worth of operations ([`Lanes`]).
+//!
+//! Per window and head, keys and values are packed like a convolution's weights, which makes both
+//! products the same kernel. Queries go through in tiles: scores, weights, values.
+
+use super::bias::{BARRED, LANES};
+use super::lanes::{Lanes, Plain};
+use super::scratch::{Scratch, Sizes, scratch_bytes};
+use super::{AttentionI8, EXP2, LOWEST};
+#[cfg(target_arch = "x86_64")]
+use crate::arch::x86::attention as x86;
+use crate::error::Error;
+use crate::isa::Capability;
+use crate::numerics::MAGIC;
+use crate::ops::conv::QUAD;
+use crate::ops::length::at_least;
+
+/// Rows of a tile where registers are many, and where they are few.
+const WIDE_ROWS: usize = 7;
+const NARROW_ROWS: usize = 4;
+
+/// Computes the whole result.
+///
+/// # Errors
+///
+/// [`Error::Length`] when an operand, the bias or `scratch` is too short for the geometry.
+pub fn attention_i8(
+    cap: Capability,
+    op: &AttentionI8<'_>,
+    q: &[i8],
+    k: &[i8],
+    v: &[i8],
+    y: &mut [i8],
+    scratch: &mut [u8],
+) -> Result<(), Error> {
+    let g = &op.geometry;
+    let fits = g.fits(q.len(), k.len(), v.len(), y.len()) && op.bias.is_none_or(|b| b.fits(g));
+    if !fits {
+        return Err(Error::Length {
+            expected: g.query_count(),
+            got: y.len(),
+        });
+    }
+    at_least(scratch_bytes(g), scratch.len())?;
+    let call = Call {
+        op,
+        q,
+        k,
+        v,
+        y,
+        scratch,
+    };
+    match cap {
+        #[cfg(target_arch = "x86_64")]
+        Capability::Avx2(token) => x86::avx2(token, call),
+        #[cfg(target_arch = "x86_64")]
+        Capability::AvxVnni(token) => x86::avxvnni(token, call),
+        #[cfg(target_arch = "x86_64")]
+        Capability::Avx512Vnni(token) => x86::avx512vnni(token, call),
+        #[cfg(target_arch = "x86_64")]
+        Capability::Amx(token) => x86::avx512vnni(token.avx512vnni(), call),
+        _ => call.run(Plain),
+    }
+    Ok(())
+}
+
+/// A call whose operands fit.
+pub(crate) struct Call<'a, 'c> {
+    op: &'a AttentionI8<'c>,
+    q: &'a [i8],
+    k: &'a [i8],
+    v: &'a [i8],
+    y: &'a mut [i8],
+    scratch: &'a mut [u8],
+}
+
+impl Call<'_, '_> {
+    /// All windows and heads.
+    #[inline(always)]
+    pub(crate) fn run<L: Lanes>(self, lanes: L) {
+        let Call {
+            op,
+            q,
+            k,
+            v,
+            y,
+            scratch,
+        } = self;
+        let g = &op.geometry;
+        let sizes = Sizes::new(g);
+        let Some(scratch) = Scratch::new(&sizes, scratch) else {
+            return;
+        };
+        let mut work = Work {
+            lanes,
+            op,
+            sizes,
+            scratch,
+        };
+        if op.bias.is_none() {
+            let keys = g.key_count();
+            work.scratch.bias[..keys].fill(0.0);
+            work.scratch.bias[keys..].fill(BARRED);
+        }
+        let queries = g.query_count();
+        for number in 0..g.outer_count() {
+            let index = g.outer_index(number);
+            work.pack_keys(k, index);
+            work.pack_values(v, index);
+            let rows = if L::WIDE { WIDE_ROWS } else { NARROW_ROWS };
+            if queries < rows {
+                for i in 0..queries {
+                    work.tile::<1>(q, y, index, i);
+                }
+                continue;
+            }
+            for i in (0..queries).step_by(rows) {
+                // The last tile computes some queries again.
+                let i = i.min(queries - rows);
+                if L::WIDE {
+                    work.tile::<WIDE_ROWS>(q, y, index, i);
+                } else {
+                    work.tile::<NARROW_ROWS>(q, y, index, i);
+                }
+            }
+        }
+    }
+}
+
+struct Work<'a, 'c, 's, L> {
+    lanes: L,
+    op: &'a AttentionI8<'c>,
+    sizes: Sizes,
+    scratch: Scratch<'s>,
+}
+
+impl<L: Lanes> Work<'_, '_, '_, L> {
+    /// Packs the keys of one attention, and what their sums take off the scores.
+    #[inline(always)]
+    fn pack_keys(&mut self, k: &[i8], index: [u32; 4]) {
+        let g = &self.op.geometry;
+        let (depth, quads) = (g.depth as usize, self.sizes.depth_quads);
+        let shifted_zero = i32::from(self.op.q_zero) + 128;
+        let block_bytes = quads * QUAD * LANES;
+        for (b, block) in self.scratch.keys.chunks_exact_mut(block_bytes).enumerate() {
+            for lane in 0..LANES {
+                let j = b * LANES + lane;
+                let slots = block
+                    .as_chunks_mut::<QUAD>()
+                    .0
+                    .iter_mut()
+                    .skip(lane)
+                    .step_by(LANES);
+                if j >= g.key_count() {
+                    slots.for_each(|slot| *slot = [0; QUAD]);
+                    self.scratch.offsets[j] = 0;
+                    continue;
+                }
+                let row = &k[g.k.row(index, g.key(j))..][..depth];
+                let sum: i32 = row.iter().map(|&k| i32::from(k)).sum();
+                self.scratch.offsets[j] = -shifted_zero * sum;
+                let (whole, rest) = row.as_chunks::<QUAD>();
+                let mut last = [0; QUAD];
+                last[..rest.len()].copy_from_slice(rest);
+                let from = whole.iter().chain((!rest.is_empty()).then_some(&last));
+                slots.zip(from).for_each(|(slot, quad)| *slot = *quad);
+            }
+        }
+    }
+
+    /// Packs the values of one attention.
+    #[inline(always)]
+    fn pack_values(&mut self, v: &[i8], index: [u32; 4]) {
+        let g = &self.op.geometry;
+        let (width, keys, quads) = (g.width as usize, g.key_count(), self.sizes.key_quads);
+        let block_bytes = quads * QUAD * LANES;
+        for quad in 0..quads {
+            let row = |i: usize| {
+                let j = quad * QUAD + i;
+                if j < keys {
+                    &v[g.v.row(index, g.key(j))..][..width]
+                } else {
+                    &[]
+                }
+            };
+            let rows: [&[i8]; QUAD] = [row(0), row(1), row(2), row(3)];
+            for b in 0..self.sizes.value_blocks {
+                let at = b * block_bytes + quad * QUAD * LANES;
+                let to = &mut self.scratch.values[at..][..QUAD * LANES];
+                let part: [[i8; LANES]; QUAD] = rows.map(|r| chunk(r, b * LANES));
+                for (lane, to) in to.as_chunks_mut::<QUAD>().0.iter_mut().enumerate() {
+                    *to = [part[0][lane], part[1][lane], part[2][lane], part[3][lane]];
+                }
+            }
+        }
+    }
+
+    /// `R` queries from `i` on.
+    #[inline(always)]
+    fn tile<const R: usize>(&mut self, q: &[i8], y: &mut [i8], index: [u32; 4], i: usize) {
+        let g = &self.op.geometry;
+        let depth = g.depth as usize;
+        for r in 0..R {
+            let row = &q[g.q.row(index, g.query(i + r))..][..depth];
+            let to = &mut self.scratch.queries[r * self.sizes.query_stride..][..depth];
+            to.iter_mut()
+                .zip(row)
+                .for_each(|(to, &q)| *to = q as u8 ^ 0x80);
+        }
+        self.scores::<R>();
+        let totals: [i32; R] = core::array::from_fn(|r| self.weights(index, i, r));
+        self.results::<R>(totals, y, index, i);
+    }
+
+    /// Scores times the multiplier.
+    #[inline(always)]
+    fn scores<const R: usize>(&mut self) {
+        let (lanes, s) = (self.lanes, &self.sizes);
+        let multiplier = lanes.splat(self.op.multiplier);
+        let block_bytes = s.depth_quads * QUAD * LANES;
+        let (x, stride) = (&self.scratch.queries[..], s.query_stride);
+        let offsets = self.scratch.offsets.as_chunks::<LANES>().0;
+        let rows = &mut self.scratch.scores[..];
+        let blocks = s.keys / LANES;
+        let mut block = 0;
+        while block < blocks {
+            let keys = &self.scratch.keys[block * block_bytes..];
+            let mut put = |r: usize, block: usize, sum: L::Int| {
+                let t = lanes.mul(lanes.convert(sum), multiplier);
+                if let Some(to) = rows[r * s.keys + block * LANES..].first_chunk_mut() {
+                    lanes.store(t, to);
+                }
+            };
+            if L::WIDE && block + 2 <= blocks {
+                let start = [lanes.ints(&offsets[block]), lanes.ints(&offsets[block + 1])];
+                let sums = lanes.products::<R, 2>(x, stride, keys, s.depth_quads, start);
+                for r in 0..R {
+                    put(r, block, sums[r][0]);
+                    put(r, block + 1, sums[r][1]);
+                }
+                block += 2;
+            } else {
+                let start = [lanes.ints(&offsets[block])];
+                let sums = lanes.products::<R, 1>(x, stride, keys, s.depth_quads, start);
+                for r in 0..R {
+                    put(r, block, sums[r][0]);
+                }
+                block += 1;
+            }
+        }
+    }
+
+    /// Weights of query `i + r` of the tile from its scores; gives their sum.
+    #[inline(always)]
+    fn weights(&mut self, index: [u32; 4], i: usize, r: usize) -> i32 {
+        let (lanes, s) = (self.lanes, &self.sizes);
+        let bias = match &self.op.bias {
+            Some(bias) => bias.row(&self.op.geometry, index, i + r, self.scratch.bias),
+            None => &self.scratch.bias[..s.keys],
+        };
+        let scores = &mut self.scratch.scores[r * s.keys..][..s.keys];
+        let (scores, bias) = (
+            scores.as_chunks_mut::<LANES>().0,
+            bias.as_chunks::<LANES>().0,
+        );
+        let mut max = lanes.splat(f32::NEG_INFINITY);
+        for (score, bias) in scores.iter_mut().zip(bias) {
+            let t = lanes.add(lanes.floats(score), lanes.floats(bias));
+            lanes.store(t, score);
+            max = lanes.max(max, t);
+        }
+        let max = lanes.splat(lanes.largest(max));
+        let (lowest, magic) = (lanes.splat(LOWEST), lanes.splat(MAGIC));
+        let [c3, c2, c1, c0] = EXP2.map(|c| lanes.splat(c));
+        let mut sum = lanes.splat_i32(0);
+        let weights = &mut self.scratch.weights[r * s.keys..][..s.keys];
+        for (weights, score) in weights
+            .as_chunks_mut::<LANES>()
+            .0
+            .iter_mut()
+            .zip(scores.iter())
+        {
+            // `exp2_code`, lane by lane.
+            let d = lanes.max(lanes.sub(lanes.floats(score), max), lowest);
+            let whole = lanes.add(d, magic);
+            let f = lanes.sub(d, lanes.sub(whole, magic));
+            let p = lanes.add(lanes.mul(c3, f), c2);
+            let p = lanes.add(lanes.mul(p, f), c1);
+            let p = lanes.add(lanes.mul(p, f), c0);
+            let scaled = lanes.add_i32(lanes.bits(p), lanes.to_exponent(lanes.bits(whole)));
+            let code = lanes.bits(lanes.add(lanes.from_bits(scaled), magic));
+            sum = lanes.add_i32(sum, code);
+            *weights = lanes.low_bytes(code);
+        }
+        // Each code came with the bits of `MAGIC`.
+        let surplus = (s.keys as i32).wrapping_mul(MAGIC.to_bits() as i32);
+        lanes.sum(sum).wrapping_sub(surplus)
+    }
+
+    /// Weighted sums of the values, normalised and stored.
+    #[inline(always)]
+    fn results<const R: usize>(
+        &mut self,
+        totals: [i32; R],
+        y: &mut [i8],
+        index: [u32; 4],
+        i: usize,
+    ) {
+        let (lanes, s) = (self.lanes, &self.sizes);
+        let g = &self.op.geometry;
+        let block_bytes = s.key_quads * QUAD * LANES;
+        let v_zero = i32::from(self.op.v_zero);
+        let zeros = totals.map(|n| lanes.splat_i32(n * v_zero));
+        let factors = totals.map(|n| lanes.splat(self.op.ratio / n as f32));
+        let base = lanes.splat(MAGIC + self.op.y_zero as f32);
+        let (lo, hi) = (lanes.splat(MAGIC - 128.0), lanes.splat(MAGIC + 127.0));
+        let rows: [usize; R] = core::array::from_fn(|r| g.y.row(index, g.query(i + r)));
+        let x = &self.scratch.weights[..];
+        let mut put = |r: usize, block: usize, sum: L::Int| {
+            let t = lanes.mul(lanes.convert(lanes.sub_i32(sum, zeros[r])), factors[r]);
+            let t = lanes.min(lanes.max(lanes.add(t, base), lo), hi);
+            let codes = lanes.low_bytes(lanes.bits(t));
+            let count = (g.width as usize - block * LANES).min(LANES);
+            let to = &mut y[rows[r] + block * LANES..][..count];
+            match to.first_chunk_mut::<LANES>() {
+                Some(to) => *to = codes.map(|c| c as i8),
+                None => to.iter_mut().zip(codes).for_each(|(to, c)| *to = c as i8),
+            }
+        };
+        let mut block = 0;
+        while block < s.value_blocks {
+            let values = &self.scratch.values[block * block_bytes..];
+            let start = lanes.splat_i32(0);
+            if L::WIDE && block + 2 <= s.value_blocks {
+                let sums = lanes.products::<R, 2>(x, s.keys, values, s.key_quads, [start; 2]);
+                for r in 0..R {
+                    put(r, block, sums[r][0]);
+                    put(r, block + 1, sums[r][1]);
+                }
+                block += 2;
+            } else {
+                let sums = lanes.products::<R, 1>(x, s.keys, values, s.key_quads, [start]);
+                for r in 0..R {
+                    put(r, block, sums[r][0]);
+                }
+                block += 1;
+            }
+        }
+    }
+}
+
+/// 16 values from `at` on, zeros behind the end.
+#[inline(always)]
+fn chunk(row: &[i8], at: usize) -> [i8; LANES] {
+    let row = row.get(at..).unwrap_or_default();
+    match row.first_chunk::<LANES>() {
+        Some(chunk) => *chunk,
+        None => {
+            let mut out = [0; LANES];
+            out[..row.len()].copy_from_slice(row);
+            out
+        }
+    }
+}
