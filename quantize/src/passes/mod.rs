@@ -5,6 +5,7 @@
 
 pub mod activation;
 pub mod affine;
+pub mod attention;
 pub mod cse;
 pub mod dead;
 mod edit;
@@ -38,8 +39,11 @@ pub const REWRITES: [(&str, Pass); 9] = [
 ];
 
 /// Passes that fuse what the rewrites leave, once each in this order.
-pub const FUSIONS: [(&str, Pass); 2] =
-    [("activation", activation::run), ("residual", residual::run)];
+pub const FUSIONS: [(&str, Pass); 3] = [
+    ("attention", attention::run),
+    ("activation", activation::run),
+    ("residual", residual::run),
+];
 
 /// Most rounds of [`REWRITES`]; graphs settle in a few.
 const MAX_ROUNDS: usize = 32;

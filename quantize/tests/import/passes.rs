@@ -649,7 +649,7 @@ fn attention(scale: [Option<f32>; 3], share: bool) -> String {
     let qkv = b.linear(x, 16);
     let qkv = b.push(Op::Reshape(vec![1, 5, 2, 2, 4]), &[qkv]);
     let qkv = b.push(Op::Transpose(vec![2, 0, 3, 1, 4]), &[qkv]);
-    let mut part = |b: &mut Build, start: usize, factor: Option<f32>| {
+    let part = |b: &mut Build, start: usize, factor: Option<f32>| {
         let y = b.push(
             Op::Slice {
                 axis: 0,
