@@ -13,6 +13,7 @@ pub mod equalise;
 pub mod fold;
 pub mod layout;
 pub mod linear;
+pub mod migrate;
 mod operands;
 pub mod padding;
 pub mod patterns;
