@@ -3,7 +3,8 @@
 //! Normalisations in front of linear layers and the queries, keys and values of attention have channels
 //! of very different ranges, which one scale per tensor serves badly. What a channel is multiplied by
 //! is undone in the weights that read it (or, between queries and keys, in each other), so the function
-//! stays the same up to rounding. Li et al., "RepQ-ViT", ICCV 2023, section 3.2, for normalisations.
+//! stays the same up to rounding. After Li et al., "RepQ-ViT", ICCV 2023, section 3.2, for normalisations,
+//! without its shift, and with the square root of its factors.
 //!
 //! Unlike the other passes this one needs to have seen data: it runs after calibration, which is then
 //! repeated.
@@ -35,7 +36,7 @@ pub fn run(graph: &mut Graph, statistics: &Statistics) -> usize {
 /// by extremes are noisy where channels are alike.
 const WORTHWHILE: f32 = 4.0;
 
-/// Gives all channels of a normalisation the same range, where only pointwise layers read it.
+/// Brings the ranges of a normalisation's channels together, where only pointwise layers read it.
 fn normalisation(graph: &mut Graph, at: usize, statistics: &Statistics) -> Option<()> {
     let norm = graph.nodes[at].clone();
     let readers = readers(graph, norm.output)?;
@@ -49,41 +50,17 @@ fn normalisation(graph: &mut Graph, at: usize, statistics: &Statistics) -> Optio
     let whole = extreme(stats.max(), f32::max) - extreme(stats.min(), f32::min);
     let squares: Vec<f32> = widths.iter().map(|w| w * w).collect();
     (whole * whole >= WORTHWHILE * mean(&squares)).then_some(())?;
-    let factors = relative(&widths);
-    let lows: Vec<f32> = stats
-        .min()
-        .iter()
-        .zip(&factors)
-        .map(|(m, r)| m / r)
-        .collect();
-    let low = mean(&lows);
-    let shifts: Vec<f32> = lows.iter().map(|l| l - low).collect();
-    let gain = data(graph, norm.inputs[1])?;
-    let offset = data(graph, norm.inputs[2])?;
-    let gain = gain.iter().zip(&factors).map(|(g, r)| g / r).collect();
-    let offset = offset
-        .iter()
-        .zip(&factors)
-        .zip(&shifts)
-        .map(|((o, r), s)| o / r - s)
-        .collect();
-    replace(graph, at, 1, gain);
-    replace(graph, at, 2, offset);
+    // Half way, as geometric means go: channels evened out in full have no room for what calibration
+    // has not seen.
+    let factors: Vec<f32> = relative(&widths).iter().map(|r| r.sqrt()).collect();
+    for operand in [1, 2] {
+        let values = data(graph, norm.inputs[operand])?;
+        let scaled = values.iter().zip(&factors).map(|(v, r)| v / r).collect();
+        replace(graph, at, operand, scaled);
+    }
     for reader in readers {
         let weights = scale_columns(graph, reader, &factors)?;
-        let bias = data(graph, graph.nodes[reader].inputs[2])?;
-        let rows = weights.chunks_exact(shifts.len());
-        let bias = bias.iter().zip(rows).map(|(&b, row)| {
-            let moved: f64 = row
-                .iter()
-                .zip(&shifts)
-                .map(|(&w, &s)| f64::from(w) * f64::from(s))
-                .sum();
-            (f64::from(b) + moved) as f32
-        });
-        let bias = bias.collect();
         replace(graph, reader, 1, weights);
-        replace(graph, reader, 2, bias);
     }
     Some(())
 }
