@@ -208,44 +208,49 @@ impl<L: Lanes> Work<'_, '_, '_, L> {
                 .for_each(|(to, &q)| *to = q as u8 ^ 0x80);
         }
         self.scores::<R>();
-        let totals: [i32; R] = core::array::from_fn(|r| self.weights(index, i, r));
+        let mut totals = [0; R];
+        for r in 0..R {
+            totals[r] = self.weights(index, i, r);
+        }
         self.results::<R>(totals, y, index, i);
     }
 
     /// Scores times the multiplier.
     #[inline(always)]
     fn scores<const R: usize>(&mut self) {
-        let (lanes, s) = (self.lanes, &self.sizes);
-        let multiplier = lanes.splat(self.op.multiplier);
-        let block_bytes = s.depth_quads * QUAD * LANES;
-        let (x, stride) = (&self.scratch.queries[..], s.query_stride);
-        let offsets = self.scratch.offsets.as_chunks::<LANES>().0;
-        let rows = &mut self.scratch.scores[..];
-        let blocks = s.keys / LANES;
+        let blocks = self.sizes.keys / LANES;
         let mut block = 0;
-        while block < blocks {
-            let keys = &self.scratch.keys[block * block_bytes..];
-            let mut put = |r: usize, block: usize, sum: L::Int| {
-                let t = lanes.mul(lanes.convert(sum), multiplier);
-                if let Some(to) = rows[r * s.keys + block * LANES..].first_chunk_mut() {
-                    lanes.store(t, to);
-                }
-            };
-            if L::WIDE && block + 2 <= blocks {
-                let start = [lanes.ints(&offsets[block]), lanes.ints(&offsets[block + 1])];
-                let sums = lanes.products::<R, 2>(x, stride, keys, s.depth_quads, start);
-                for r in 0..R {
-                    put(r, block, sums[r][0]);
-                    put(r, block + 1, sums[r][1]);
-                }
+        if L::WIDE {
+            while block + 2 <= blocks {
+                self.score_blocks::<R, 2>(block);
                 block += 2;
-            } else {
-                let start = [lanes.ints(&offsets[block])];
-                let sums = lanes.products::<R, 1>(x, stride, keys, s.depth_quads, start);
-                for r in 0..R {
-                    put(r, block, sums[r][0]);
-                }
-                block += 1;
+            }
+        }
+        while block < blocks {
+            self.score_blocks::<R, 1>(block);
+            block += 1;
+        }
+    }
+
+    /// Scores of `B` blocks of keys.
+    #[inline(always)]
+    fn score_blocks<const R: usize, const B: usize>(&mut self, block: usize) {
+        let (lanes, s) = (self.lanes, &self.sizes);
+        let block_bytes = s.depth_quads * QUAD * LANES;
+        let offsets = &self.scratch.offsets.as_chunks::<LANES>().0[block..block + B];
+        let mut start = [lanes.splat_i32(0); B];
+        for b in 0..B {
+            start[b] = lanes.ints(&offsets[b]);
+        }
+        let keys = &self.scratch.keys[block * block_bytes..];
+        let queries = &self.scratch.queries[..];
+        let sums = lanes.products::<R, B>(queries, s.query_stride, keys, s.depth_quads, start);
+        let multiplier = lanes.splat(self.op.multiplier);
+        for r in 0..R {
+            let row = &mut self.scratch.scores[r * s.keys + block * LANES..][..B * LANES];
+            let row = row.as_chunks_mut::<LANES>().0;
+            for b in 0..B {
+                lanes.store(lanes.mul(lanes.convert(sums[r][b]), multiplier), &mut row[b]);
             }
         }
     }
@@ -271,7 +276,9 @@ impl<L: Lanes> Work<'_, '_, '_, L> {
         }
         let max = lanes.splat(lanes.largest(max));
         let (lowest, magic) = (lanes.splat(LOWEST), lanes.splat(MAGIC));
-        let [c3, c2, c1, c0] = EXP2.map(|c| lanes.splat(c));
+        let [c3, c2, c1, c0] = EXP2;
+        let (c3, c2) = (lanes.splat(c3), lanes.splat(c2));
+        let (c1, c0) = (lanes.splat(c1), lanes.splat(c0));
         let mut sum = lanes.splat_i32(0);
         let weights = &mut self.scratch.weights[r * s.keys..][..s.keys];
         for (weights, score) in weights
@@ -306,44 +313,57 @@ impl<L: Lanes> Work<'_, '_, '_, L> {
         index: [u32; 4],
         i: usize,
     ) {
-        let (lanes, s) = (self.lanes, &self.sizes);
         let g = &self.op.geometry;
+        let mut rows = [0; R];
+        for r in 0..R {
+            rows[r] = g.y.row(index, g.query(i + r));
+        }
+        let blocks = self.sizes.value_blocks;
+        let mut block = 0;
+        if L::WIDE {
+            while block + 2 <= blocks {
+                self.result_blocks::<R, 2>(&totals, y, &rows, block);
+                block += 2;
+            }
+        }
+        while block < blocks {
+            self.result_blocks::<R, 1>(&totals, y, &rows, block);
+            block += 1;
+        }
+    }
+
+    /// Results of `B` blocks of values.
+    #[inline(always)]
+    fn result_blocks<const R: usize, const B: usize>(
+        &mut self,
+        totals: &[i32; R],
+        y: &mut [i8],
+        rows: &[usize; R],
+        block: usize,
+    ) {
+        let (lanes, s) = (self.lanes, &self.sizes);
         let block_bytes = s.key_quads * QUAD * LANES;
+        let values = &self.scratch.values[block * block_bytes..];
+        let start = [lanes.splat_i32(0); B];
+        let sums =
+            lanes.products::<R, B>(self.scratch.weights, s.keys, values, s.key_quads, start);
         let v_zero = i32::from(self.op.v_zero);
-        let zeros = totals.map(|n| lanes.splat_i32(n * v_zero));
-        let factors = totals.map(|n| lanes.splat(self.op.ratio / n as f32));
         let base = lanes.splat(MAGIC + self.op.y_zero as f32);
         let (lo, hi) = (lanes.splat(MAGIC - 128.0), lanes.splat(MAGIC + 127.0));
-        let rows: [usize; R] = core::array::from_fn(|r| g.y.row(index, g.query(i + r)));
-        let x = &self.scratch.weights[..];
-        let mut put = |r: usize, block: usize, sum: L::Int| {
-            let t = lanes.mul(lanes.convert(lanes.sub_i32(sum, zeros[r])), factors[r]);
-            let t = lanes.min(lanes.max(lanes.add(t, base), lo), hi);
-            let codes = lanes.low_bytes(lanes.bits(t));
-            let count = (g.width as usize - block * LANES).min(LANES);
-            let to = &mut y[rows[r] + block * LANES..][..count];
-            match to.first_chunk_mut::<LANES>() {
-                Some(to) => *to = codes.map(|c| c as i8),
-                None => to.iter_mut().zip(codes).for_each(|(to, c)| *to = c as i8),
-            }
-        };
-        let mut block = 0;
-        while block < s.value_blocks {
-            let values = &self.scratch.values[block * block_bytes..];
-            let start = lanes.splat_i32(0);
-            if L::WIDE && block + 2 <= s.value_blocks {
-                let sums = lanes.products::<R, 2>(x, s.keys, values, s.key_quads, [start; 2]);
-                for r in 0..R {
-                    put(r, block, sums[r][0]);
-                    put(r, block + 1, sums[r][1]);
+        for r in 0..R {
+            let zero = lanes.splat_i32(totals[r] * v_zero);
+            let factor = lanes.splat(self.op.ratio / totals[r] as f32);
+            let row = &mut y[rows[r]..][..self.op.geometry.width as usize];
+            for b in 0..B {
+                let t = lanes.mul(lanes.convert(lanes.sub_i32(sums[r][b], zero)), factor);
+                let t = lanes.min(lanes.max(lanes.add(t, base), lo), hi);
+                let codes = lanes.low_bytes(lanes.bits(t));
+                let codes: &[i8] = bytemuck::cast_slice(&codes);
+                let to = &mut row[(block + b) * LANES..];
+                match to.first_chunk_mut::<LANES>() {
+                    Some(to) => to.copy_from_slice(codes),
+                    None => to.copy_from_slice(&codes[..to.len()]),
                 }
-                block += 2;
-            } else {
-                let sums = lanes.products::<R, 1>(x, s.keys, values, s.key_quads, [start]);
-                for r in 0..R {
-                    put(r, block, sums[r][0]);
-                }
-                block += 1;
             }
         }
     }

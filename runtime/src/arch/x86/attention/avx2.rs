@@ -141,19 +141,19 @@ impl<M: Multiply> Lanes for Narrow<M> {
             // SAFETY: the token proves the features. Rows hold `quads` quads of 4 bytes, blocks of 64,
             // as asserted.
             unsafe {
-                let w: [[M::Ready; 2]; B] = core::array::from_fn(|b| {
+                let zero = M::signed(_mm256_setzero_si256());
+                let mut block = [[zero; 2]; B];
+                for b in 0..B {
                     let at = w.add((b * quads + quad) * 64);
-                    [
-                        M::signed(_mm256_loadu_si256(at.cast())),
-                        M::signed(_mm256_loadu_si256(at.add(32).cast())),
-                    ]
-                });
+                    block[b][0] = M::signed(_mm256_loadu_si256(at.cast()));
+                    block[b][1] = M::signed(_mm256_loadu_si256(at.add(32).cast()));
+                }
                 for r in 0..R {
                     let x = x.add(r * stride + quad * 4).cast::<i32>().read_unaligned();
                     let x = M::unsigned(_mm256_set1_epi32(x));
                     for b in 0..B {
-                        sums[r][b][0] = M::add(sums[r][b][0], x, w[b][0]);
-                        sums[r][b][1] = M::add(sums[r][b][1], x, w[b][1]);
+                        sums[r][b][0] = M::add(sums[r][b][0], x, block[b][0]);
+                        sums[r][b][1] = M::add(sums[r][b][1], x, block[b][1]);
                     }
                 }
             }

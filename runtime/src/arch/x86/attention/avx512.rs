@@ -34,14 +34,15 @@ impl Lanes for Avx512Vnni {
             // SAFETY: the token proves the features. Rows hold `quads` quads of 4 bytes, blocks of 64,
             // as asserted.
             unsafe {
-                let w: [__m512i; B] = core::array::from_fn(|b| {
-                    _mm512_loadu_si512(w.add((b * quads + quad) * 64).cast())
-                });
+                let mut block = [_mm512_setzero_si512(); B];
+                for b in 0..B {
+                    block[b] = _mm512_loadu_si512(w.add((b * quads + quad) * 64).cast());
+                }
                 for r in 0..R {
                     let x = x.add(r * stride + quad * 4).cast::<i32>().read_unaligned();
                     let x = _mm512_set1_epi32(x);
                     for b in 0..B {
-                        sums[r][b] = _mm512_dpbusd_epi32(sums[r][b], x, w[b]);
+                        sums[r][b] = _mm512_dpbusd_epi32(sums[r][b], x, block[b]);
                     }
                 }
             }
