@@ -99,16 +99,10 @@ impl Bias<'_> {
         }
     }
 
-    /// The row of a query, padded: in place where it is stored whole, else put together in `row`,
-    /// which has 16 values more than the padded row and ends in [`BARRED`].
+    /// Writes the row of a query, padded, to the start of `row`, which has at least 16 values more: they
+    /// are overwritten too.
     #[inline(always)]
-    pub(crate) fn row<'r>(
-        &'r self,
-        g: &Geometry,
-        index: [u32; 4],
-        i: usize,
-        row: &'r mut [f32],
-    ) -> &'r [f32] {
+    pub(crate) fn row(&self, g: &Geometry, index: [u32; 4], i: usize, row: &mut [f32]) {
         let base = |outer: &[u32; 4]| -> usize {
             outer
                 .iter()
@@ -119,7 +113,9 @@ impl Bias<'_> {
         let keys = g.key_count();
         let padded = keys.next_multiple_of(LANES);
         match &self.layout {
-            BiasLayout::Full { outer } => &self.values[base(outer) + i * padded..][..padded],
+            BiasLayout::Full { outer } => {
+                row[..padded].copy_from_slice(&self.values[base(outer) + i * padded..][..padded]);
+            }
             BiasLayout::Relative { outer } => {
                 let [qy, qx] = g.query(i).map(|n| n as usize);
                 let [h, w] = g.keys.map(|n| n as usize);
@@ -141,7 +137,6 @@ impl Bias<'_> {
                     }
                 }
                 row[keys..padded].fill(BARRED);
-                &row[..padded]
             }
         }
     }

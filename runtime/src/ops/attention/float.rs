@@ -8,6 +8,9 @@ use crate::ops::length::at_least;
 use crate::ops::unary::fast::exp;
 use crate::ops::vectorize::{Loop, run};
 
+/// Values whose sums are held at once: the rows of a usual head.
+const CHUNK: usize = 32;
+
 /// Bytes that [`attention_f32`] needs: transposed keys, a row of scores, a row of the bias.
 pub fn scratch_bytes(g: &Geometry) -> usize {
     let keys = g.key_count().next_multiple_of(LANES);
@@ -99,34 +102,65 @@ impl Loop for Attention<'_> {
             for i in 0..g.query_count() {
                 let query = &self.q[g.q.row(index, g.query(i))..][..depth];
                 let scores = &mut *self.scores;
-                scores.fill(0.0);
-                for (&q, line) in query.iter().zip(self.transposed.chunks_exact(padded)) {
-                    scores.iter_mut().zip(line).for_each(|(s, &k)| *s += q * k);
+                for (start, scores) in (0..).step_by(CHUNK).zip(scores.chunks_mut(CHUNK)) {
+                    let lines = self.transposed.chunks_exact(padded).map(|l| &l[start..]);
+                    weighted_sum(query.iter().copied().zip(lines), scores);
                 }
-                let bias = match &self.bias {
-                    Some(bias) => bias.row(g, index, i, self.row),
-                    None => &self.row[..padded],
-                };
-                let mut max = f32::NEG_INFINITY;
+                if let Some(bias) = &self.bias {
+                    bias.row(g, index, i, self.row);
+                }
+                let bias = &self.row[..padded];
                 for (s, &b) in scores.iter_mut().zip(bias) {
                     *s = *s * self.multiplier + b;
-                    max = if *s > max { *s } else { max };
                 }
-                let mut total = 0.0;
+                let max = fold(scores, f32::NEG_INFINITY, |a, b| if b > a { b } else { a });
                 for s in scores.iter_mut() {
                     *s = exp((*s - max) * core::f32::consts::LN_2);
-                    total += *s;
                 }
+                let inverse = 1.0 / fold(scores, 0.0, |a, b| a + b);
                 let at = g.y.row(index, g.query(i));
                 let out = &mut self.y[at..at + width];
-                out.fill(0.0);
-                for (j, &w) in scores.iter().enumerate().take(keys) {
-                    let value = &self.v[g.v.row(index, g.key(j))..][..width];
-                    out.iter_mut().zip(value).for_each(|(y, &v)| *y += w * v);
+                for (start, out) in (0..).step_by(CHUNK).zip(out.chunks_mut(CHUNK)) {
+                    let value = |j: usize| &self.v[g.v.row(index, g.key(j)) + start..];
+                    let weights = scores.iter().take(keys).enumerate();
+                    weighted_sum(weights.map(|(j, &w)| (w, value(j))), out);
+                    out.iter_mut().for_each(|y| *y *= inverse);
                 }
-                let inverse = 1.0 / total;
-                out.iter_mut().for_each(|y| *y *= inverse);
             }
         }
     }
+}
+
+/// `out = Σ w · row` over pairs of weight and row, at most [`CHUNK`] values of each row.
+#[inline(always)]
+fn weighted_sum<'r>(pairs: impl Iterator<Item = (f32, &'r [f32])>, out: &mut [f32]) {
+    let width = out.len();
+    let mut sums = [0.0; CHUNK];
+    if width == CHUNK {
+        for (w, row) in pairs {
+            let row: &[f32; CHUNK] = row.first_chunk().unwrap_or(&[0.0; CHUNK]);
+            for c in 0..CHUNK {
+                sums[c] += w * row[c];
+            }
+        }
+    } else {
+        for (w, row) in pairs {
+            sums.iter_mut()
+                .zip(&row[..width])
+                .for_each(|(s, &v)| *s += w * v);
+        }
+    }
+    out.copy_from_slice(&sums[..width]);
+}
+
+/// Folds values in interleaved lanes, then the lanes.
+#[inline(always)]
+fn fold(x: &[f32], start: f32, f: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut lanes = [start; LANES];
+    for chunk in x.as_chunks::<LANES>().0 {
+        for i in 0..LANES {
+            lanes[i] = f(lanes[i], chunk[i]);
+        }
+    }
+    lanes.into_iter().fold(start, f)
 }

@@ -99,8 +99,10 @@ impl Call<'_, '_> {
         };
         if op.bias.is_none() {
             let keys = g.key_count();
-            work.scratch.bias[..keys].fill(0.0);
-            work.scratch.bias[keys..].fill(BARRED);
+            for row in work.scratch.bias.chunks_exact_mut(sizes.keys) {
+                row[..keys].fill(0.0);
+                row[keys..].fill(BARRED);
+            }
         }
         let queries = g.query_count();
         for number in 0..g.outer_count() {
@@ -175,21 +177,21 @@ impl<L: Lanes> Work<'_, '_, '_, L> {
         let (width, keys, quads) = (g.width as usize, g.key_count(), self.sizes.key_quads);
         let block_bytes = quads * QUAD * LANES;
         for quad in 0..quads {
-            let row = |i: usize| {
+            let mut rows = [&[][..]; QUAD];
+            for (i, row) in rows.iter_mut().enumerate() {
                 let j = quad * QUAD + i;
                 if j < keys {
-                    &v[g.v.row(index, g.key(j))..][..width]
-                } else {
-                    &[]
+                    *row = &v[g.v.row(index, g.key(j))..][..width];
                 }
-            };
-            let rows: [&[i8]; QUAD] = [row(0), row(1), row(2), row(3)];
+            }
             for b in 0..self.sizes.value_blocks {
+                let mut parts = [[0; LANES]; QUAD];
+                for (part, row) in parts.iter_mut().zip(rows) {
+                    chunk(row, b * LANES, part);
+                }
                 let at = b * block_bytes + quad * QUAD * LANES;
-                let to = &mut self.scratch.values[at..][..QUAD * LANES];
-                let part: [[i8; LANES]; QUAD] = rows.map(|r| chunk(r, b * LANES));
-                for (lane, to) in to.as_chunks_mut::<QUAD>().0.iter_mut().enumerate() {
-                    *to = [part[0][lane], part[1][lane], part[2][lane], part[3][lane]];
+                if let Some(to) = self.scratch.values[at..].first_chunk_mut() {
+                    self.lanes.interleave(&parts, to);
                 }
             }
         }
@@ -207,10 +209,17 @@ impl<L: Lanes> Work<'_, '_, '_, L> {
                 .zip(row)
                 .for_each(|(to, &q)| *to = q as u8 ^ 0x80);
         }
+        // Long before they are read: each load sees several of the stores.
+        if let Some(bias) = self.op.bias {
+            for r in 0..R {
+                let row = &mut self.scratch.bias[r * self.sizes.keys..];
+                bias.row(g, index, i + r, row);
+            }
+        }
         self.scores::<R>();
         let mut totals = [0; R];
         for r in 0..R {
-            totals[r] = self.weights(index, i, r);
+            totals[r] = self.weights(r);
         }
         self.results::<R>(totals, y, index, i);
     }
@@ -250,19 +259,19 @@ impl<L: Lanes> Work<'_, '_, '_, L> {
             let row = &mut self.scratch.scores[r * s.keys + block * LANES..][..B * LANES];
             let row = row.as_chunks_mut::<LANES>().0;
             for b in 0..B {
-                lanes.store(lanes.mul(lanes.convert(sums[r][b]), multiplier), &mut row[b]);
+                lanes.store(
+                    lanes.mul(lanes.convert(sums[r][b]), multiplier),
+                    &mut row[b],
+                );
             }
         }
     }
 
-    /// Weights of query `i + r` of the tile from its scores; gives their sum.
+    /// Weights of query `r` of the tile from its scores; gives their sum.
     #[inline(always)]
-    fn weights(&mut self, index: [u32; 4], i: usize, r: usize) -> i32 {
+    fn weights(&mut self, r: usize) -> i32 {
         let (lanes, s) = (self.lanes, &self.sizes);
-        let bias = match &self.op.bias {
-            Some(bias) => bias.row(&self.op.geometry, index, i + r, self.scratch.bias),
-            None => &self.scratch.bias[..s.keys],
-        };
+        let bias = &self.scratch.bias[r * s.keys..][..s.keys];
         let scores = &mut self.scratch.scores[r * s.keys..][..s.keys];
         let (scores, bias) = (
             scores.as_chunks_mut::<LANES>().0,
@@ -345,8 +354,7 @@ impl<L: Lanes> Work<'_, '_, '_, L> {
         let block_bytes = s.key_quads * QUAD * LANES;
         let values = &self.scratch.values[block * block_bytes..];
         let start = [lanes.splat_i32(0); B];
-        let sums =
-            lanes.products::<R, B>(self.scratch.weights, s.keys, values, s.key_quads, start);
+        let sums = lanes.products::<R, B>(self.scratch.weights, s.keys, values, s.key_quads, start);
         let v_zero = i32::from(self.op.v_zero);
         let base = lanes.splat(MAGIC + self.op.y_zero as f32);
         let (lo, hi) = (lanes.splat(MAGIC - 128.0), lanes.splat(MAGIC + 127.0));
@@ -369,16 +377,12 @@ impl<L: Lanes> Work<'_, '_, '_, L> {
     }
 }
 
-/// 16 values from `at` on, zeros behind the end.
+/// Copies 16 values from `at` on, fewer at the end.
 #[inline(always)]
-fn chunk(row: &[i8], at: usize) -> [i8; LANES] {
+fn chunk(row: &[i8], at: usize, to: &mut [i8; LANES]) {
     let row = row.get(at..).unwrap_or_default();
     match row.first_chunk::<LANES>() {
-        Some(chunk) => *chunk,
-        None => {
-            let mut out = [0; LANES];
-            out[..row.len()].copy_from_slice(row);
-            out
-        }
+        Some(chunk) => *to = *chunk,
+        None => to[..row.len()].copy_from_slice(row),
     }
 }

@@ -58,6 +58,8 @@ pub(crate) trait Lanes: Copy {
     fn to_exponent(self, v: Self::Int) -> Self::Int;
     /// The low byte of each lane.
     fn low_bytes(self, v: Self::Int) -> [u8; 16];
+    /// `to[4·i + r] = rows[r][i]`.
+    fn interleave(self, rows: &[[i8; 16]; 4], to: &mut [i8; 64]);
     /// The largest lane.
     fn largest(self, v: Self::Float) -> f32;
     /// The sum of the lanes, wrapping.
@@ -181,6 +183,13 @@ impl Lanes for Plain {
     #[inline(always)]
     fn low_bytes(self, v: [i32; 16]) -> [u8; 16] {
         v.map(|v| v as u8)
+    }
+
+    #[inline(always)]
+    fn interleave(self, rows: &[[i8; 16]; 4], to: &mut [i8; 64]) {
+        for (i, to) in to.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+            *to = [rows[0][i], rows[1][i], rows[2][i], rows[3][i]];
+        }
     }
 
     #[inline(always)]

@@ -14,7 +14,7 @@ const ALIGN: usize = 64;
 /// ```
 /// use ampoule_runtime::ops::attention::{Geometry, scratch_bytes};
 /// let window = Geometry { queries: [7, 7], keys: [7, 7], depth: 32, width: 32, ..Default::default() };
-/// assert_eq!(scratch_bytes(&window), 64 * 32 + 64 * 4 + 32 * 52 + 8 * 64 + 8 * 64 * 4 + 8 * 64 + 80 * 4);
+/// assert_eq!(scratch_bytes(&window), 64 * 32 + 64 * 4 + 32 * 52 + 8 * 64 + 8 * 64 * 4 + 8 * 64 + (8 * 64 + 16) * 4);
 /// ```
 pub fn scratch_bytes(g: &Geometry) -> usize {
     Sizes::new(g).parts().iter().sum::<usize>()
@@ -56,7 +56,7 @@ impl Sizes {
             ROWS * self.query_stride,
             ROWS * self.keys * 4,
             ROWS * self.keys,
-            (self.keys + LANES) * 4,
+            (ROWS * self.keys + LANES) * 4,
         ]
         .map(|n| n.next_multiple_of(ALIGN))
     }
@@ -76,7 +76,7 @@ pub(super) struct Scratch<'s> {
     pub scores: &'s mut [f32],
     /// Weights of a tile.
     pub weights: &'s mut [u8],
-    /// A row of the bias.
+    /// Rows of the bias of a tile.
     pub bias: &'s mut [f32],
 }
 

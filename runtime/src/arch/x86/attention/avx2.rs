@@ -8,7 +8,7 @@ use crate::ops::attention::lanes::Lanes;
 /// How products are formed.
 pub(super) trait Multiply: Copy {
     /// What proves the features.
-    type Token: Copy;
+    type Token: Copy + Into<Avx2>;
     /// An operand ready for [`Multiply::add`].
     type Ready: Copy;
 
@@ -101,6 +101,12 @@ impl Multiply for Pairs {
 /// The lanes of either. A value exists only where a token proved the features.
 #[derive(Clone, Copy)]
 pub(super) struct Narrow<M: Multiply>(M::Token);
+
+impl From<AvxVnni> for Avx2 {
+    fn from(token: AvxVnni) -> Avx2 {
+        token.avx2()
+    }
+}
 
 impl<M: Multiply> Narrow<M> {
     pub(super) fn new(token: M::Token) -> Self {
@@ -273,6 +279,11 @@ impl<M: Multiply> Lanes for Narrow<M> {
             _mm_storeu_si128(out.as_mut_ptr().cast(), bytes);
         }
         out
+    }
+
+    #[inline(always)]
+    fn interleave(self, rows: &[[i8; 16]; 4], to: &mut [i8; 64]) {
+        super::interleave(self.0.into(), rows, to);
     }
 
     #[inline(always)]

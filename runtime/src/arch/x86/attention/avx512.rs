@@ -137,8 +137,18 @@ impl Lanes for Avx512Vnni {
     fn low_bytes(self, v: __m512i) -> [u8; 16] {
         let mut out = [0; 16];
         // SAFETY: the token proves the features; 16 bytes are written to 16.
-        unsafe { _mm_storeu_si128(out.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(v)) };
+        unsafe {
+            // One shuffle where a narrowing move takes two and more to memory.
+            let low = _mm_setr_epi8(0, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 44, 48, 52, 56, 60);
+            let bytes = _mm512_permutexvar_epi8(_mm512_castsi128_si512(low), v);
+            _mm_storeu_si128(out.as_mut_ptr().cast(), _mm512_castsi512_si128(bytes));
+        }
         out
+    }
+
+    #[inline(always)]
+    fn interleave(self, rows: &[[i8; 16]; 4], to: &mut [i8; 64]) {
+        super::interleave(self.avx2(), rows, to);
     }
 
     #[inline(always)]
