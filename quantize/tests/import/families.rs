@@ -101,6 +101,10 @@ fn networks_become_what_they_were_trained_as() {
             "Conv 9, LayerNorm 10, Linear 1, Linear+GeluErf 5, Linear+r 5, ReduceMean 1, Reshape 1",
         ),
         (
+            "families/vit-dynamo20",
+            "Add 1, Attention 2, Concat 1, Conv 1, LayerNorm 5, Linear 3, Linear+GeluErf 2, Linear+r 4, Reshape 2, Slice 1",
+        ),
+        (
             "families/resnet18-bn11",
             "Conv 3, Conv+Relu 9, Conv+r+Relu 8, Linear 1, MaxPool 1, ReduceMean 1, Reshape 1",
         ),
