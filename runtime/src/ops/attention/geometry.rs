@@ -133,6 +133,6 @@ impl Geometry {
 }
 
 fn split(i: usize, columns: u32) -> [u32; 2] {
-    let columns = columns as usize;
-    [(i / columns) as u32, (i % columns) as u32]
+    let i = i as u32;
+    [i / columns, i % columns]
 }

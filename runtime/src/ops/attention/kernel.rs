@@ -145,16 +145,13 @@ impl<L: Lanes> Work<'_, '_, '_, L> {
         let shifted_zero = i32::from(self.op.q_zero) + 128;
         let block_bytes = quads * QUAD * LANES;
         for (b, block) in self.scratch.keys.chunks_exact_mut(block_bytes).enumerate() {
+            let block = block.as_chunks_mut::<{ QUAD * LANES }>().0;
             for lane in 0..LANES {
-                let j = b * LANES + lane;
-                let slots = block
-                    .as_chunks_mut::<QUAD>()
-                    .0
-                    .iter_mut()
-                    .skip(lane)
-                    .step_by(LANES);
+                let (j, slot) = (b * LANES + lane, lane * QUAD..(lane + 1) * QUAD);
                 if j >= g.key_count() {
-                    slots.for_each(|slot| *slot = [0; QUAD]);
+                    block
+                        .iter_mut()
+                        .for_each(|quads| quads[slot.clone()].fill(0));
                     self.scratch.offsets[j] = 0;
                     continue;
                 }
@@ -162,10 +159,14 @@ impl<L: Lanes> Work<'_, '_, '_, L> {
                 let sum: i32 = row.iter().map(|&k| i32::from(k)).sum();
                 self.scratch.offsets[j] = -shifted_zero * sum;
                 let (whole, rest) = row.as_chunks::<QUAD>();
-                let mut last = [0; QUAD];
-                last[..rest.len()].copy_from_slice(rest);
-                let from = whole.iter().chain((!rest.is_empty()).then_some(&last));
-                slots.zip(from).for_each(|(slot, quad)| *slot = *quad);
+                for (quads, quad) in block.iter_mut().zip(whole) {
+                    quads[slot.clone()].copy_from_slice(quad);
+                }
+                if let (false, Some(quads)) = (rest.is_empty(), block.last_mut()) {
+                    let (to, padding) = quads[slot].split_at_mut(rest.len());
+                    to.copy_from_slice(rest);
+                    padding.fill(0);
+                }
             }
         }
     }
@@ -216,34 +217,40 @@ impl<L: Lanes> Work<'_, '_, '_, L> {
                 bias.row(g, index, i + r, row);
             }
         }
-        self.scores::<R>();
+        let max = self.scores::<R>();
         let mut totals = [0; R];
         for r in 0..R {
-            totals[r] = self.weights(r);
+            totals[r] = self.weights(r, max[r]);
         }
         self.results::<R>(totals, y, index, i);
     }
 
-    /// Scores times the multiplier.
+    /// Scores in octaves, and the largest of each lane.
     #[inline(always)]
-    fn scores<const R: usize>(&mut self) {
+    fn scores<const R: usize>(&mut self) -> [L::Float; R] {
         let blocks = self.sizes.keys / LANES;
+        let mut max = [self.lanes.splat(f32::NEG_INFINITY); R];
         let mut block = 0;
         if L::WIDE {
             while block + 2 <= blocks {
-                self.score_blocks::<R, 2>(block);
+                self.score_blocks::<R, 2>(block, &mut max);
                 block += 2;
             }
         }
         while block < blocks {
-            self.score_blocks::<R, 1>(block);
+            self.score_blocks::<R, 1>(block, &mut max);
             block += 1;
         }
+        max
     }
 
     /// Scores of `B` blocks of keys.
     #[inline(always)]
-    fn score_blocks<const R: usize, const B: usize>(&mut self, block: usize) {
+    fn score_blocks<const R: usize, const B: usize>(
+        &mut self,
+        block: usize,
+        max: &mut [L::Float; R],
+    ) {
         let (lanes, s) = (self.lanes, &self.sizes);
         let block_bytes = s.depth_quads * QUAD * LANES;
         let offsets = &self.scratch.offsets.as_chunks::<LANES>().0[block..block + B];
@@ -256,33 +263,25 @@ impl<L: Lanes> Work<'_, '_, '_, L> {
         let sums = lanes.products::<R, B>(queries, s.query_stride, keys, s.depth_quads, start);
         let multiplier = lanes.splat(self.op.multiplier);
         for r in 0..R {
-            let row = &mut self.scratch.scores[r * s.keys + block * LANES..][..B * LANES];
-            let row = row.as_chunks_mut::<LANES>().0;
+            let at = r * s.keys + block * LANES;
+            let scores = &mut self.scratch.scores[at..][..B * LANES];
+            let scores = scores.as_chunks_mut::<LANES>().0;
+            let bias = self.scratch.bias[at..][..B * LANES].as_chunks::<LANES>().0;
             for b in 0..B {
-                lanes.store(
-                    lanes.mul(lanes.convert(sums[r][b]), multiplier),
-                    &mut row[b],
-                );
+                let t = lanes.mul(lanes.convert(sums[r][b]), multiplier);
+                let t = lanes.add(t, lanes.floats(&bias[b]));
+                lanes.store(t, &mut scores[b]);
+                max[r] = lanes.max(max[r], t);
             }
         }
     }
 
     /// Weights of query `r` of the tile from its scores; gives their sum.
     #[inline(always)]
-    fn weights(&mut self, r: usize) -> i32 {
+    fn weights(&mut self, r: usize, max: L::Float) -> i32 {
         let (lanes, s) = (self.lanes, &self.sizes);
-        let bias = &self.scratch.bias[r * s.keys..][..s.keys];
-        let scores = &mut self.scratch.scores[r * s.keys..][..s.keys];
-        let (scores, bias) = (
-            scores.as_chunks_mut::<LANES>().0,
-            bias.as_chunks::<LANES>().0,
-        );
-        let mut max = lanes.splat(f32::NEG_INFINITY);
-        for (score, bias) in scores.iter_mut().zip(bias) {
-            let t = lanes.add(lanes.floats(score), lanes.floats(bias));
-            lanes.store(t, score);
-            max = lanes.max(max, t);
-        }
+        let scores = &self.scratch.scores[r * s.keys..][..s.keys];
+        let scores = scores.as_chunks::<LANES>().0;
         let max = lanes.splat(lanes.largest(max));
         let (lowest, magic) = (lanes.splat(LOWEST), lanes.splat(MAGIC));
         let [c3, c2, c1, c0] = EXP2;
@@ -304,7 +303,7 @@ impl<L: Lanes> Work<'_, '_, '_, L> {
             let p = lanes.add(lanes.mul(p, f), c1);
             let p = lanes.add(lanes.mul(p, f), c0);
             let scaled = lanes.add_i32(lanes.bits(p), lanes.to_exponent(lanes.bits(whole)));
-            let code = lanes.bits(lanes.add(lanes.from_bits(scaled), magic));
+            let code = lanes.bits(lanes.add(lanes.floats_of(scaled), magic));
             sum = lanes.add_i32(sum, code);
             *weights = lanes.low_bytes(code);
         }
@@ -366,10 +365,10 @@ impl<L: Lanes> Work<'_, '_, '_, L> {
                 let t = lanes.mul(lanes.convert(lanes.sub_i32(sums[r][b], zero)), factor);
                 let t = lanes.min(lanes.max(lanes.add(t, base), lo), hi);
                 let codes = lanes.low_bytes(lanes.bits(t));
-                let codes: &[i8] = bytemuck::cast_slice(&codes);
+                let codes: [i8; LANES] = bytemuck::cast(codes);
                 let to = &mut row[(block + b) * LANES..];
                 match to.first_chunk_mut::<LANES>() {
-                    Some(to) => to.copy_from_slice(codes),
+                    Some(to) => *to = codes,
                     None => to.copy_from_slice(&codes[..to.len()]),
                 }
             }

@@ -53,7 +53,7 @@ pub(crate) trait Lanes: Copy {
     /// The bits.
     fn bits(self, v: Self::Float) -> Self::Int;
     /// The floats of some bits.
-    fn from_bits(self, v: Self::Int) -> Self::Float;
+    fn floats_of(self, v: Self::Int) -> Self::Float;
     /// Moves bits up by 23.
     fn to_exponent(self, v: Self::Int) -> Self::Int;
     /// The low byte of each lane.
@@ -171,7 +171,7 @@ impl Lanes for Plain {
     }
 
     #[inline(always)]
-    fn from_bits(self, v: [i32; 16]) -> [f32; 16] {
+    fn floats_of(self, v: [i32; 16]) -> [f32; 16] {
         v.map(|v| f32::from_bits(v as u32))
     }
 

@@ -254,7 +254,7 @@ impl<M: Multiply> Lanes for Narrow<M> {
     }
 
     #[inline(always)]
-    fn from_bits(self, v: [__m256i; 2]) -> [__m256; 2] {
+    fn floats_of(self, v: [__m256i; 2]) -> [__m256; 2] {
         both!(_mm256_castsi256_ps, v)
     }
 

@@ -124,7 +124,7 @@ impl Lanes for Avx512Vnni {
     }
 
     #[inline(always)]
-    fn from_bits(self, v: __m512i) -> __m512 {
+    fn floats_of(self, v: __m512i) -> __m512 {
         proven!(_mm512_castsi512_ps(v))
     }
 
