@@ -25,6 +25,20 @@ impl View {
         self.start as usize + step(&self.outer, &outer) + step(&self.token, &token)
     }
 
+    /// First elements of the rows of all tokens in order, without end.
+    #[inline(always)]
+    pub(crate) fn rows(&self, outer: [u32; 4], columns: u32) -> Rows {
+        Rows {
+            next: self.row(outer, [0, 0]),
+            left: columns,
+            columns,
+            step: self.token[1] as usize,
+            // From the last column of a row to the first of the next.
+            turn: (self.token[0] as usize)
+                .wrapping_sub((columns as usize - 1).wrapping_mul(self.token[1] as usize)),
+        }
+    }
+
     /// Whether all rows of `width` elements lie within `len` elements.
     fn fits(&self, outer: &[u32; 4], tokens: &[u32; 2], width: u32, len: usize) -> bool {
         let sizes = outer.iter().chain(tokens);
@@ -35,6 +49,31 @@ impl View {
             .map(|(&n, &s)| u128::from(n.saturating_sub(1)) * u128::from(s))
             .sum::<u128>();
         last + u128::from(self.start) + u128::from(width) <= len as u128
+    }
+}
+
+/// Iterator over the rows of a view.
+pub(crate) struct Rows {
+    next: usize,
+    left: u32,
+    columns: u32,
+    step: usize,
+    turn: usize,
+}
+
+impl Rows {
+    /// First element of the next token's row. Past the last token it means nothing.
+    #[inline(always)]
+    pub(crate) fn advance(&mut self) -> usize {
+        let at = self.next;
+        self.left -= 1;
+        if self.left == 0 {
+            self.left = self.columns;
+            self.next = at.wrapping_add(self.turn);
+        } else {
+            self.next = at.wrapping_add(self.step);
+        }
+        at
     }
 }
 

@@ -143,6 +143,7 @@ impl<L: Lanes> Work<'_, '_, '_, L> {
         let g = &self.op.geometry;
         let (depth, quads) = (g.depth as usize, self.sizes.depth_quads);
         let shifted_zero = i32::from(self.op.q_zero) + 128;
+        let mut rows = g.k.rows(index, g.keys[1]);
         let block_bytes = quads * QUAD * LANES;
         for (b, block) in self.scratch.keys.chunks_exact_mut(block_bytes).enumerate() {
             let block = block.as_chunks_mut::<{ QUAD * LANES }>().0;
@@ -155,7 +156,7 @@ impl<L: Lanes> Work<'_, '_, '_, L> {
                     self.scratch.offsets[j] = 0;
                     continue;
                 }
-                let row = &k[g.k.row(index, g.key(j))..][..depth];
+                let row = &k[rows.advance()..][..depth];
                 let sum: i32 = row.iter().map(|&k| i32::from(k)).sum();
                 self.scratch.offsets[j] = -shifted_zero * sum;
                 let (whole, rest) = row.as_chunks::<QUAD>();
@@ -177,12 +178,13 @@ impl<L: Lanes> Work<'_, '_, '_, L> {
         let g = &self.op.geometry;
         let (width, keys, quads) = (g.width as usize, g.key_count(), self.sizes.key_quads);
         let block_bytes = quads * QUAD * LANES;
+        let mut starts = g.v.rows(index, g.keys[1]);
         for quad in 0..quads {
             let mut rows = [&[][..]; QUAD];
             for (i, row) in rows.iter_mut().enumerate() {
                 let j = quad * QUAD + i;
                 if j < keys {
-                    *row = &v[g.v.row(index, g.key(j))..][..width];
+                    *row = &v[starts.advance()..][..width];
                 }
             }
             for b in 0..self.sizes.value_blocks {
