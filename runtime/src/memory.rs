@@ -45,7 +45,7 @@ pub(crate) struct Memory<'a> {
 pub(crate) struct Views<'v> {
     pub y: &'v mut [u8],
     pub scratch: &'v mut [u8],
-    pub reads: [Read<'v>; 2],
+    pub reads: [Read<'v>; 3],
 }
 
 /// An operand of a step.
@@ -104,17 +104,18 @@ impl<'a> Memory<'a> {
         artifact: &Artifact<'v>,
         y: TensorId,
         scratch: Option<TensorId>,
-        reads: [Option<TensorId>; 2],
+        reads: [Option<TensorId>; 3],
     ) -> Option<Views<'v>> {
         let region = |id: TensorId| artifact.tensor(id).ok().map(|t| Region::of(&t));
         let y_region = region(y)?;
-        // Slot 0 is the output, 1 the working memory, 2 and 3 the operands.
-        let mut wanted = [Some(y_region), None, None, None];
+        // Slot 0 is the output, 1 the working memory, the others the operands.
+        let mut wanted = [Some(y_region), None, None, None, None];
         if let Some(id) = scratch {
             wanted[1] = Some(region(id)?);
         }
-        let mut found = [Read::None; 2];
-        let mut shared = false;
+        let mut found = [Read::None; 3];
+        // Of operands that are one tensor the first has the slot.
+        let mut slots = [0, 1, 2];
         for (i, id) in reads.into_iter().enumerate() {
             let Some(id) = id else { continue };
             let tensor = artifact.tensor(id).ok()?;
@@ -122,21 +123,18 @@ impl<'a> Memory<'a> {
                 found[i] = Read::Bytes(artifact.constant(&tensor)?);
             } else if Region::of(&tensor) == y_region {
                 found[i] = Read::InPlace;
-            } else if i == 1 && wanted[2] == Some(Region::of(&tensor)) {
-                shared = true;
             } else {
-                wanted[2 + i] = Some(Region::of(&tensor));
+                let region = Some(Region::of(&tensor));
+                slots[i] = (0..i).find(|&j| wanted[2 + j] == region).unwrap_or(i);
+                wanted[2 + slots[i]] = region;
             }
         }
-        let [y, scratch, a, b] = self.split(wanted)?;
-        if let Some(bytes) = a {
-            found[0] = Read::Bytes(bytes);
-        }
-        if let Some(bytes) = b {
-            found[1] = Read::Bytes(bytes);
-        }
-        if shared {
-            found[1] = found[0];
+        let [y, scratch, operands @ ..] = self.split(wanted)?;
+        let operands: [Option<&[u8]>; 3] = operands.map(|o| o.map(|bytes| &*bytes));
+        for ((read, slot), id) in found.iter_mut().zip(slots).zip(reads) {
+            if let (Read::None, Some(bytes), Some(_)) = (*read, operands[slot], id) {
+                *read = Read::Bytes(bytes);
+            }
         }
         Some(Views {
             y: y?,

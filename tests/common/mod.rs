@@ -1,9 +1,12 @@
 //! Small models for the cross-crate tests, built without an importer.
 #![allow(dead_code, missing_docs)]
 
-use ampoule_quantize::graph::{Graph, Op, ReduceKind, ResizeCoordinates, ResizeMode, ValueId};
+use ampoule_quantize::graph::{
+    Attention, Graph, Op, ReduceKind, ResizeCoordinates, ResizeMode, ValueId,
+};
 use ampoule_quantize::pipeline::{QuantizeOptions, Quantized, Silent, quantize};
 use ampoule_runtime::ops::Window;
+use ampoule_runtime::ops::attention::{Geometry, View};
 use ampoule_runtime::ops::binary::BinaryKind;
 use ampoule_runtime::ops::pool::PoolKind;
 use ampoule_runtime::ops::unary::UnaryKind;
@@ -114,6 +117,61 @@ impl Builder {
         )
     }
 
+    /// Normalisation and attention over a map, with a bias per head and offset.
+    pub fn attention(&mut self, x: ValueId, heads: usize) -> ValueId {
+        let [_, h, w, c] = self.graph.shape(x)[..] else {
+            panic!("needs a map")
+        };
+        let (gain, offset) = (self.rng.values(c, 1.0), self.rng.values(c, 0.3));
+        let gain = self.graph.constant_value("gain", &[c], gain);
+        let offset = self.graph.constant_value("offset", &[c], offset);
+        let x = self.push("norm", Op::LayerNorm { epsilon: 1e-5 }, &[x, gain, offset]);
+        let qkv = self.linear(x, 3 * c);
+        let per_offset = self.rng.values(heads * (2 * h - 1) * (2 * w - 1), 1.0);
+        let mut bias = Vec::new();
+        for head in per_offset.chunks_exact((2 * h - 1) * (2 * w - 1)) {
+            for i in 0..h * w {
+                for j in 0..h * w {
+                    let (dy, dx) = (j / w + h - 1 - i / w, j % w + w - 1 - i % w);
+                    bias.push(head[dy * (2 * w - 1) + dx]);
+                }
+            }
+        }
+        let n = h * w;
+        let bias = self
+            .graph
+            .constant_value("bias", &[1, 1, 1, heads, n, n], bias);
+        let (width, channels) = ((c / heads) as u32, c as u32);
+        let view = |start: u32, row: u32| View {
+            start,
+            outer: [0, 0, 0, width],
+            token: [w as u32 * row, row],
+        };
+        let geometry = Geometry {
+            outer: [1, 1, 1, heads as u32],
+            queries: [h as u32, w as u32],
+            keys: [h as u32, w as u32],
+            depth: width,
+            width,
+            q: view(0, 3 * channels),
+            k: view(channels, 3 * channels),
+            v: view(2 * channels, 3 * channels),
+            y: view(0, channels),
+        };
+        let op = Attention {
+            geometry,
+            scale: (width as f32).sqrt().recip(),
+            bias: true,
+            shape: vec![1, h, w, c],
+        };
+        let y = self.push(
+            "attention",
+            Op::Attention(Box::new(op)),
+            &[qkv, qkv, qkv, bias],
+        );
+        self.linear(y, c)
+    }
+
     pub fn samples(&mut self, n: usize) -> Vec<Vec<Vec<f32>>> {
         let shapes: Vec<usize> = self
             .graph
@@ -142,7 +200,7 @@ pub fn window(kernel: u16, stride: u16, pad: [u16; 4]) -> Window {
 }
 
 /// A net that uses every int8 operator: inverted residuals with asymmetric pads, squeeze and
-/// excitation, swish tables, pooling, concatenation, resizing, slicing, padding and softmax.
+/// excitation, swish tables, pooling, concatenation, resizing, slicing, padding, attention and softmax.
 pub fn zoo_net(seed: u32) -> Builder {
     let mut b = Builder::new(seed);
     let x = b.graph.input("image", &[1, 24, 20, 3]);
@@ -217,6 +275,7 @@ pub fn zoo_net(seed: u32) -> Builder {
         &[u],
     );
     let t = b.push("tanh", Op::Unary(UnaryKind::Tanh), &[q]);
+    let t = b.attention(t, 3);
     let dw = b.conv(t, 24, window(5, 1, [2; 4]), 24, None);
     let m = b.push(
         "mean",
@@ -227,10 +286,15 @@ pub fn zoo_net(seed: u32) -> Builder {
         &[dw],
     );
     let f = b.push("flat", Op::Reshape(vec![1, 24]), &[m]);
+    // A product of two activations.
+    let tokens = b.push("tokens", Op::Reshape(vec![42, 24]), &[t]);
+    let turned = b.push("turned", Op::Transpose(vec![1, 0]), &[tokens]);
+    let gram = b.push("gram", Op::MatMul, &[turned, tokens]);
     let l = b.linear(f, 10);
     let y = b.push("softmax", Op::Softmax { log: false }, &[l]);
     b.graph.output("probabilities", y);
     b.graph.output("features", f);
+    b.graph.output("gram", gram);
     b
 }
 

@@ -247,6 +247,28 @@ pub fn infer_shape(
             )?;
             Ok(vec![x[0], size[0], size[1], x[3]])
         }
+        Op::Attention(a) => {
+            arity(3 + usize::from(a.bias))?;
+            let len = |s: &[usize]| s.iter().product::<usize>();
+            let g = &a.geometry;
+            check(
+                g.fits(len(shape(0)), len(shape(1)), len(shape(2)), len(&a.shape)),
+                "a view reaches beyond its tensor",
+            )?;
+            if a.bias {
+                let b = shape(3);
+                let outer = g
+                    .outer
+                    .iter()
+                    .zip(b)
+                    .all(|(&n, &d)| d == 1 || d == n as usize);
+                check(
+                    b.len() == 6 && outer && b[4..] == [g.query_count(), g.key_count()],
+                    "the bias does not match the scores",
+                )?;
+            }
+            Ok(a.shape.clone())
+        }
     }
 }
 

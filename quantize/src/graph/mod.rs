@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 pub(crate) use infer::broadcast;
 pub use infer::infer_shape;
-pub use op::{Activation, Op, ReduceKind, ResizeCoordinates, ResizeMode};
+pub use op::{Activation, Attention, Op, ReduceKind, ResizeCoordinates, ResizeMode};
 pub(crate) use permute::{compose, inverse, is_identity, permute};
 pub use validate::GraphError;
 
@@ -215,6 +215,11 @@ impl Graph {
             Op::Conv { .. } | Op::Linear { .. } => {
                 let w = self.shape(node.inputs[1]);
                 out * w[1..].iter().map(|&d| d as u64).product::<u64>()
+            }
+            Op::Attention(ref a) => {
+                let g = &a.geometry;
+                let pairs = (g.outer_count() * g.query_count() * g.key_count()) as u64;
+                pairs * u64::from(g.depth + g.width)
             }
             Op::MatMul => out * self.shape(node.inputs[0]).last().map_or(1, |&k| k as u64),
             _ => 0,

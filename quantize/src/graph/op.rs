@@ -1,6 +1,7 @@
 //! Operators of the float graph.
 
 use ampoule_runtime::ops::Window;
+use ampoule_runtime::ops::attention::Geometry;
 use ampoule_runtime::ops::binary::BinaryKind;
 use ampoule_runtime::ops::pool::PoolKind;
 use ampoule_runtime::ops::unary::UnaryKind;
@@ -122,6 +123,23 @@ pub enum Op {
         /// How output positions map to input positions.
         coordinates: ResizeCoordinates,
     },
+    /// `softmax(scale · q·kᵀ + bias) · v` for each outer index. Inputs: the tensors that the views of
+    /// queries, keys and values address, and, when `bias` is set, a constant `[outer.., queries, keys]`
+    /// of rank 6 whose outer dimensions may be 1.
+    Attention(Box<Attention>),
+}
+
+/// Attributes of [`Op::Attention`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Attention {
+    /// Sizes and views.
+    pub geometry: Geometry,
+    /// Multiplies the scores.
+    pub scale: f32,
+    /// Whether a fourth input is added to the scaled scores.
+    pub bias: bool,
+    /// Shape of the result.
+    pub shape: Vec<usize>,
 }
 
 /// Kind of a reduction.
@@ -201,6 +219,7 @@ impl Op {
             Op::Gather { .. } => "Gather",
             Op::ArgMax { .. } => "ArgMax",
             Op::Resize { .. } => "Resize",
+            Op::Attention(_) => "Attention",
         }
     }
 

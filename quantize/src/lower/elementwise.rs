@@ -139,8 +139,13 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    pub(super) fn layer_norm(&mut self, node: &Node, epsilon: f32) -> Result<(), LowerError> {
-        let x = self.operand(node.inputs[0], DType::F32)?;
+    pub(super) fn layer_norm(
+        &mut self,
+        node: &Node,
+        epsilon: f32,
+        dtype: DType,
+    ) -> Result<(), LowerError> {
+        let x = self.operand(node.inputs[0], dtype)?;
         let constant = |operand: usize| {
             self.graph
                 .constant(node.inputs[operand])
@@ -152,9 +157,20 @@ impl Lowering<'_> {
                 })
         };
         let (gain, offset) = (constant(1)?, constant(2)?);
-        let y = self.result(node.output, Stage::Post, DType::F32)?;
-        let gain = self.program.constants.add_f32(&gain);
-        let offset = self.program.constants.add_f32(&offset);
+        let y = self.result(node.output, Stage::Post, dtype)?;
+        // Integers: over the output's scale, and ε in units of the exact sums.
+        let scale = f64::from(self.program.tensor(y).scale);
+        let over =
+            |v: &[f32]| -> Vec<f32> { v.iter().map(|&v| (f64::from(v) / scale) as f32).collect() };
+        let epsilon = match dtype {
+            DType::F32 => epsilon,
+            _ => {
+                let step = gain.len() as f64 / f64::from(self.program.tensor(x).scale);
+                ((step * step * f64::from(epsilon)) as f32).clamp(f32::MIN_POSITIVE, f32::MAX)
+            }
+        };
+        let gain = self.program.constants.add_f32(&over(&gain));
+        let offset = self.program.constants.add_f32(&over(&offset));
         self.program.push(
             &node.name,
             0,
@@ -169,10 +185,10 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    pub(super) fn matmul(&mut self, node: &Node) -> Result<(), LowerError> {
-        let a = self.operand(node.inputs[0], DType::F32)?;
-        let b = self.operand(node.inputs[1], DType::F32)?;
-        let y = self.result(node.output, Stage::Post, DType::F32)?;
+    pub(super) fn matmul(&mut self, node: &Node, dtype: DType) -> Result<(), LowerError> {
+        let a = self.operand(node.inputs[0], dtype)?;
+        let b = self.operand(node.inputs[1], dtype)?;
+        let y = self.result(node.output, Stage::Post, dtype)?;
         self.program.push(
             &node.name,
             self.graph.node_macs(node),

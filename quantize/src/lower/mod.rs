@@ -4,6 +4,7 @@
 //! the scheme gives it, or in f32 where no integer kernel exists; every such case is recorded in
 //! [`Program::islands`].
 
+mod attention;
 mod constants;
 mod conv;
 mod data;
@@ -196,13 +197,14 @@ impl Lowering<'_> {
         let dtype = self.choose_type(node);
         match &node.op {
             Op::Conv { .. } | Op::Linear { .. } => self.conv(node, dtype),
-            Op::MatMul => self.matmul(node),
+            Op::MatMul => self.matmul(node, dtype),
+            Op::Attention(a) => self.attention(node, a, dtype),
             Op::Binary { .. } => self.binary(node, dtype),
             Op::Unary(kind) => self.unary(node, *kind, dtype),
             Op::Pool { .. } => self.pool(node, dtype),
             Op::Reduce { .. } => self.reduce(node, dtype),
             Op::Softmax { log } => self.softmax(node, *log, dtype),
-            Op::LayerNorm { epsilon } => self.layer_norm(node, *epsilon),
+            Op::LayerNorm { epsilon } => self.layer_norm(node, *epsilon, dtype),
             Op::Reshape(_)
             | Op::Transpose(_)
             | Op::Slice { .. }
@@ -336,8 +338,6 @@ pub(crate) fn no_i8_kernel(graph: &Graph, node: &Node) -> Option<&'static str> {
     use crate::graph::ReduceKind;
     use ampoule_runtime::ops::binary::BinaryKind;
     match &node.op {
-        Op::MatMul => Some("no int8 kernel for a product of two activations"),
-        Op::LayerNorm { .. } => Some("no int8 kernel"),
         Op::Softmax { log: true } => Some("no int8 kernel"),
         Op::Binary {
             kind: BinaryKind::Add | BinaryKind::Sub | BinaryKind::Mul,
@@ -345,10 +345,9 @@ pub(crate) fn no_i8_kernel(graph: &Graph, node: &Node) -> Option<&'static str> {
         } => None,
         Op::Binary { .. } => Some("no int8 kernel"),
         Op::Reduce { kind, axes } => {
-            let rank = graph.shape(node.inputs[0]).len();
-            let spatial = rank == 4 && axes[..] == [1, 2];
-            (*kind != ReduceKind::Mean || !spatial)
-                .then_some("int8 reduces only the mean over height and width")
+            let elements: usize = graph.shape(node.inputs[0]).iter().product();
+            let few = elements < 1 << 23 && !axes.is_empty();
+            (*kind != ReduceKind::Mean || !few).then_some("int8 reduces only to the mean")
         }
         Op::Pad { value, .. } if *value != 0.0 => Some("int8 pads only with zero"),
         _ => None,

@@ -165,14 +165,15 @@ impl Observed {
                 program.tensors[id].origin.filter(|_| last_writer[id] == i)
             })
             .collect();
-        let products = graph
-            .nodes
-            .iter()
-            .filter(|n| matches!(n.op, Op::Conv { .. } | Op::Linear { .. }));
+        let read = graph.nodes.iter().flat_map(|n| match n.op {
+            Op::Conv { .. } | Op::Linear { .. } => &n.inputs[..1],
+            Op::Attention(_) => &n.inputs[..3],
+            _ => &[],
+        });
         Observed {
             values,
             inputs: graph.inputs.iter().map(|p| p.value).collect(),
-            means: products.map(|n| n.inputs[0]).collect(),
+            means: read.copied().collect(),
             names: graph.values.iter().map(|v| v.name.clone()).collect(),
         }
     }

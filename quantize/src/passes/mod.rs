@@ -5,6 +5,7 @@
 
 pub mod activation;
 pub mod affine;
+pub mod attention;
 pub mod branches;
 pub mod cse;
 pub mod dead;
@@ -13,6 +14,7 @@ pub mod equalise;
 pub mod fold;
 pub mod layout;
 pub mod linear;
+pub mod migrate;
 pub mod multiplier;
 mod operands;
 pub mod padding;
@@ -43,8 +45,9 @@ pub const REWRITES: [(&str, Pass); 11] = [
 ];
 
 /// Passes that fuse what the rewrites leave, once each in this order.
-pub const FUSIONS: [(&str, Pass); 3] = [
+pub const FUSIONS: [(&str, Pass); 4] = [
     ("multiplier", multiplier::run),
+    ("attention", attention::run),
     ("activation", activation::run),
     ("residual", residual::run),
 ];

@@ -174,8 +174,13 @@ pub fn quantize(
 ) -> Result<Quantized, QuantizeError> {
     prepare(&mut graph, options.equalise)?;
     progress.begin("calibrate", samples.len());
-    let statistics = observe(&graph, samples, &|done| progress.advance(done))?;
+    let mut statistics = observe(&graph, samples, &|done| progress.advance(done))?;
     progress.end();
+    if passes::migrate::run(&mut graph, &statistics) > 0 {
+        progress.begin("calibrate again", samples.len());
+        statistics = observe(&graph, samples, &|done| progress.advance(done))?;
+        progress.end();
+    }
     let mut scheme = build(&graph, &statistics, &scheme_options(&graph, options))?;
     let sensitivity = match options.max_drop {
         Some(max_drop) => Some(sensitivity::widen(

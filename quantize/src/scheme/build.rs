@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use ampoule_runtime::ops::pool::PoolKind;
+use ampoule_runtime::ops::unary::UnaryKind;
 use thiserror::Error;
 
 use super::{NodeWeights, Precision, Scheme};
@@ -68,10 +69,22 @@ pub fn build(
     let ranges = ranges(graph, statistics, options)?;
     let groups = Groups::new(graph);
     let shared = groups.ranges(&ranges);
+    let activations: BTreeMap<ValueId, UnaryKind> = graph
+        .nodes
+        .iter()
+        .filter_map(|n| Some((n.output, n.op.activation()?)))
+        .collect();
     for (&key, &range) in &ranges {
         let range = match key.1 {
             Stage::Post => shared.get(&groups.find(key.0)).copied().unwrap_or(range),
             Stage::Pre => range,
+        };
+        let range = match (activations.get(&key.0), key.1) {
+            (Some(&kind), Stage::Pre) => {
+                let post = shared.get(&groups.find(key.0)).copied().unwrap_or(range);
+                saturated(kind, range, post.params(CodeWidth::I8).scale)
+            }
+            _ => range,
         };
         scheme.values.insert(key, range.params(CodeWidth::I8));
         if let Some(histogram) = statistics.histograms.get(&key) {
@@ -163,6 +176,36 @@ fn node_weights(
         scales: quantised.scales,
         bias,
     })
+}
+
+/// The part of an activation's argument range outside of which its value changes by less than a
+/// quarter of a step: codes spent there would tell nothing.
+fn saturated(kind: UnaryKind, range: Range, step: f32) -> Range {
+    const POINTS: usize = 1024;
+    let at = |i: usize| range.lo + (range.hi - range.lo) * i as f32 / POINTS as f32;
+    let values: Vec<f32> = (0..=POINTS).map(|i| kind.eval(at(i))).collect();
+    // How many points at an end have values within the tolerance of each other.
+    let flat = |values: &mut dyn Iterator<Item = f32>| {
+        let (mut lo, mut hi) = (f32::INFINITY, f32::NEG_INFINITY);
+        values
+            .take_while(|&v| {
+                (lo, hi) = (lo.min(v), hi.max(v));
+                hi - lo <= step / 4.0
+            })
+            .count()
+            .saturating_sub(1)
+    };
+    let (low, high) = (
+        flat(&mut values.iter().copied()),
+        flat(&mut values.iter().rev().copied()),
+    );
+    if low + high >= POINTS {
+        return range;
+    }
+    Range {
+        lo: at(low).min(0.0),
+        hi: at(POINTS - high).max(0.0),
+    }
 }
 
 /// Softmax has a fixed output scale: its values fill [0, 1).

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use ampoule_quantize::graph::{
-    Graph, Node, Op, ReduceKind, ResizeCoordinates, ResizeMode, ValueId,
+    Attention, Graph, Node, Op, ReduceKind, ResizeCoordinates, ResizeMode, ValueId,
 };
 use ampoule_runtime::ops::Window;
 use ampoule_runtime::ops::binary::BinaryKind;
@@ -140,6 +140,10 @@ fn run<'a>(graph: &Graph, node: &Node, input: &dyn Fn(usize) -> &'a [f32]) -> Ve
         Op::Resize {
             mode, coordinates, ..
         } => resize(input(0), shape(0), *mode, *coordinates, out),
+        Op::Attention(a) => {
+            let bias = a.bias.then(|| spread_bias(input(3), shape(3), a));
+            attention(a, input(0), input(1), input(2), bias.as_deref(), out)
+        }
     };
     if matches!(
         node.op,
@@ -304,6 +308,45 @@ fn softmax(row: &[f32], log: bool) -> Vec<f32> {
             }
         })
         .collect()
+}
+
+/// The bias of every outer index, query and key.
+fn spread_bias(data: &[f32], shape: &[usize], a: &Attention) -> Vec<f32> {
+    let full: Vec<usize> = a.geometry.outer.iter().map(|&n| n as usize).collect();
+    spread(data, shape, &[&full[..], &shape[4..]].concat())
+}
+
+fn attention(
+    a: &Attention,
+    q: &[f32],
+    k: &[f32],
+    v: &[f32],
+    bias: Option<&[f32]>,
+    out: &[usize],
+) -> Vec<f32> {
+    let g = &a.geometry;
+    let mut y = vec![f32::NAN; out.iter().product()];
+    let (queries, keys) = (g.query_count(), g.key_count());
+    for o in 0..g.outer_count() {
+        let index = g.outer_index(o);
+        for i in 0..queries {
+            let query = &q[g.q.row(index, g.query(i))..];
+            let scores: Vec<f32> = (0..keys)
+                .map(|j| {
+                    let key = &k[g.k.row(index, g.key(j))..];
+                    let sum: f32 = (0..g.depth as usize).map(|d| query[d] * key[d]).sum();
+                    sum * a.scale + bias.map_or(0.0, |b| b[(o * queries + i) * keys + j])
+                })
+                .collect();
+            let weights = softmax(&scores, false);
+            let at = g.y.row(index, g.query(i));
+            for d in 0..g.width as usize {
+                let value = |j: usize| v[g.v.row(index, g.key(j)) + d];
+                y[at + d] = weights.iter().enumerate().map(|(j, w)| w * value(j)).sum();
+            }
+        }
+    }
+    y
 }
 
 fn layer_norm(row: &[f32], gain: &[f32], offset: &[f32], epsilon: f32) -> Vec<f32> {

@@ -686,6 +686,88 @@ fn attention_scales_go_into_weights() {
     assert_eq!(attention([None, None, Some(0.5)], true), shared);
 }
 
+/// A transformer's attention block over an 8 × 6 map in windows of 4 × 3, as exporters spell it out:
+/// `packed` is `[head][q | k | v]`, else `[q | k | v][head]`.
+fn windowed_attention(b: &mut Build, packed: bool, bias: &[&[usize]]) -> ValueId {
+    let (heads, depth, channels) = (2, 5, 10);
+    let x = b.input(&[1, 8, 6, channels]);
+    let y = b.push(Op::Reshape(vec![1, 2, 4, 2, 3, channels]), &[x]);
+    let y = b.push(Op::Transpose(vec![0, 1, 3, 2, 4, 5]), &[y]);
+    let y = b.push(Op::Reshape(vec![4, 12, channels]), &[y]);
+    let (gain, offset) = (b.constant(&[channels]), b.constant(&[channels]));
+    let y = b.push(Op::LayerNorm { epsilon: 1e-5 }, &[y, gain, offset]);
+    let y = b.linear(y, 3 * channels);
+    let part = |b: &mut Build, which: usize, perm: &[usize]| {
+        let part = if packed {
+            let y = b.push(Op::Reshape(vec![4, 12, heads, 3 * depth]), &[y]);
+            let slice = Op::Slice {
+                axis: 3,
+                start: which * depth,
+                len: depth,
+                step: 1,
+            };
+            b.push(slice, &[y])
+        } else {
+            let y = b.push(Op::Reshape(vec![4, 12, 3, heads, depth]), &[y]);
+            let y = b.push(
+                Op::Slice {
+                    axis: 2,
+                    start: which,
+                    len: 1,
+                    step: 1,
+                },
+                &[y],
+            );
+            b.push(Op::Reshape(vec![4, 12, heads, depth]), &[y])
+        };
+        b.push(Op::Transpose(perm.to_vec()), &[part])
+    };
+    let q = part(b, 0, &[0, 2, 1, 3]);
+    let k = part(b, 1, &[0, 2, 3, 1]);
+    let v = part(b, 2, &[0, 2, 1, 3]);
+    let mut scores = b.push(Op::MatMul, &[q, k]);
+    scores = b.with(BinaryKind::Mul, scores, 0.4);
+    for shape in bias {
+        let c = b.constant(shape);
+        scores = b.binary(BinaryKind::Add, scores, c);
+    }
+    let weights = b.push(Op::Softmax { log: false }, &[scores]);
+    let y = b.push(Op::MatMul, &[weights, v]);
+    let y = b.push(Op::Transpose(vec![0, 2, 1, 3]), &[y]);
+    let y = b.push(Op::Reshape(vec![4, 12, channels]), &[y]);
+    let y = b.linear(y, channels);
+    let y = b.push(Op::Reshape(vec![1, 2, 2, 4, 3, channels]), &[y]);
+    let y = b.push(Op::Transpose(vec![0, 1, 3, 2, 4, 5]), &[y]);
+    let y = b.push(Op::Reshape(vec![1, 8, 6, channels]), &[y]);
+    b.binary(BinaryKind::Add, x, y)
+}
+
+#[test]
+fn attention_in_windows_is_one_node_that_addresses_the_map() {
+    let (head, window): (&[usize], &[usize]) = (&[1, 2, 12, 12], &[4, 1, 12, 12]);
+    for packed in [false, true] {
+        for bias in [&[][..], &[head], &[window], &[head, window], &[&[12]]] {
+            let mut b = Build::default();
+            let y = windowed_attention(&mut b, packed, bias);
+            let nodes = "Attention 1, LayerNorm 1, Linear 1, Linear+r 1";
+            assert_eq!(b.optimised(y), nodes, "{packed} {bias:?}");
+        }
+    }
+}
+
+#[test]
+fn weights_that_others_read_stay() {
+    let mut b = Build::default();
+    let x = b.input(&[2, 7, 6]);
+    let k = b.push(Op::Transpose(vec![0, 2, 1]), &[x]);
+    let scores = b.push(Op::MatMul, &[x, k]);
+    let weights = b.push(Op::Softmax { log: false }, &[scores]);
+    let y = b.push(Op::MatMul, &[weights, x]);
+    let z = b.unary(UnaryKind::Square, weights);
+    b.0.output("z", z);
+    assert_eq!(b.optimised(y), "MatMul 2, Softmax 1, Square 1, Transpose 1");
+}
+
 #[test]
 fn unused_nodes_and_values_go() {
     let mut b = Build::default();

@@ -3,16 +3,18 @@
 //! Verification binds every step once and keeps nothing; execution binds again, which can't fail any
 //! more. So one piece of code both decides what is well-formed and feeds the kernels.
 
-use super::step::{Binary, Conv};
+use super::step::{Attention, Binary, Conv};
 use super::{Artifact, Blob, Step};
 use crate::numerics::MAX_CODE;
+use crate::ops::attention::{self, AttentionI8, Bias, Geometry};
 use crate::ops::binary::{BinaryF32, BinaryI8, BinaryI16, Broadcast};
 use crate::ops::conv::{
     ConvF32, ConvI8, EpilogueI8, PackedShape, QUAD, WEIGHT_SLACK, WIDTH, WeightsF32,
 };
 use crate::ops::copy::Strided;
 use crate::ops::depthwise::{DepthwiseF32, DepthwiseI8};
-use crate::ops::matmul::shapes_agree;
+use crate::ops::matmul::{MatMulI8, shapes_agree};
+use crate::ops::norm::{self, MAX_CHANNELS};
 use crate::ops::pool::{AveragePoolI8, Pool, PoolKind};
 use crate::ops::reduce::ReduceKind;
 use crate::ops::resize::Resize;
@@ -22,6 +24,8 @@ use crate::tensor::{CONSTANT_BANK, DType, Shape, Tensor};
 
 /// Longest patch of an integer convolution: keeps `Σ |x · w|` below 2³⁰.
 const MAX_DEPTH: usize = 1 << 16;
+/// Largest multiplier of an attention's scores: keeps them finite.
+const MAX_OCTAVES: f32 = 1_099_511_627_776.0; // 2⁴⁰
 /// Largest integer bias.
 const MAX_BIAS: i32 = 1 << 30;
 /// Largest multiplier, 2⁶⁴: whatever is scaled stays finite, so that no difference of two such values
@@ -82,9 +86,8 @@ pub(crate) enum Bound<'m> {
         table: Option<&'m [u32; 256]>,
     },
     LayerNorm {
-        gain: &'m [f32],
-        offset: &'m [f32],
-        epsilon: f32,
+        op: norm::LayerNorm<'m>,
+        dtype: DType,
     },
     Copy {
         map: Strided,
@@ -103,10 +106,17 @@ pub(crate) enum Bound<'m> {
         a: Shape,
         b: Shape,
         y: Shape,
+        integer: Option<MatMulI8>,
     },
     Convert {
         x: Tensor,
         y: Tensor,
+    },
+    AttentionI8(AttentionI8<'m>),
+    AttentionF32 {
+        geometry: Geometry,
+        multiplier: f32,
+        bias: Option<Bias<'m>>,
     },
     /// Sizes of the axis and of what is inside it: bytes for a gather, elements for an arg-max.
     Gather {
@@ -197,8 +207,6 @@ impl<'m> Bound<'m> {
                     (DType::I8, DType::I8) => {
                         kind == ReduceKind::Mean
                             && is_multiplier(x.scale / y.scale)
-                            && rank == 4
-                            && axes == 0b110
                             && x.shape.elements() < 1 << 23
                     }
                     _ => false,
@@ -246,17 +254,24 @@ impl<'m> Bound<'m> {
                     slice::<f32>(artifact, gain)?,
                     slice::<f32>(artifact, offset)?,
                 );
-                let fits = x.dtype == DType::F32
-                    && y.dtype == DType::F32
-                    && x.shape.elements() == y.shape.elements();
                 let channels = x.shape.last();
+                let types = match (x.dtype, y.dtype) {
+                    (DType::F32, DType::F32) => true,
+                    (DType::I8 | DType::I16, DType::I8) => {
+                        channels <= MAX_CHANNELS && epsilon > 0.0
+                    }
+                    _ => false,
+                };
+                let fits = types && x.shape.elements() == y.shape.elements();
                 let constants =
                     gain.len() == channels && offset.len() == channels && epsilon.is_finite();
-                (fits && constants).then_some(Bound::LayerNorm {
+                let op = norm::LayerNorm {
                     gain,
                     offset,
                     epsilon,
-                })
+                    zero: y.zero_point,
+                };
+                (fits && constants).then_some(Bound::LayerNorm { op, dtype: x.dtype })
             }
             Step::Copy { x, y, map } => {
                 let (x, y) = (get(x)?, get(y)?);
@@ -297,11 +312,25 @@ impl<'m> Bound<'m> {
             }
             Step::MatMul { a, b, y } => {
                 let (a, b, y) = (get(a)?, get(b)?, get(y)?);
-                let types = [a.dtype, b.dtype, y.dtype] == [DType::F32; 3];
-                (types && shapes_agree(&a.shape, &b.shape, &y.shape)).then_some(Bound::MatMul {
+                let integer = match [a.dtype, b.dtype, y.dtype] {
+                    [DType::F32, DType::F32, DType::F32] => None,
+                    [DType::I8, DType::I8, DType::I8] => {
+                        let op = MatMulI8 {
+                            a_zero: a.zero_point,
+                            b_zero: b.zero_point,
+                            multiplier: a.scale * b.scale / y.scale,
+                            zero: y.zero_point,
+                        };
+                        let small = a.shape.last() <= 1 << 15 && op.multiplier.is_finite();
+                        Some(small.then_some(op)?)
+                    }
+                    _ => return None,
+                };
+                shapes_agree(&a.shape, &b.shape, &y.shape).then_some(Bound::MatMul {
                     a: a.shape,
                     b: b.shape,
                     y: y.shape,
+                    integer,
                 })
             }
             Step::Convert { x, y } => {
@@ -316,6 +345,7 @@ impl<'m> Bound<'m> {
                 (fits && is_multiplier(ratio) && (1.0 / y.scale).is_finite())
                     .then_some(Bound::Convert { x, y })
             }
+            Step::Attention(ref a) => bind_attention(artifact, a),
             Step::Gather {
                 x,
                 indices,
@@ -378,9 +408,19 @@ impl<'m> Bound<'m> {
             Bound::ConvI16 { conv, .. } => {
                 requantisation_is_sound(conv.bias, conv.multipliers).then_some(())
             }
+            Bound::LayerNorm { op, .. } => {
+                let finite = |v: &[f32]| v.iter().all(|v| v.is_finite());
+                (finite(op.gain) && finite(op.offset)).then_some(())
+            }
+            Bound::AttentionI8(op) => bias_is_sound(op.bias, &op.geometry),
+            Bound::AttentionF32 { geometry, bias, .. } => bias_is_sound(*bias, geometry),
             _ => Some(()),
         }
     }
+}
+
+fn bias_is_sound(bias: Option<Bias<'_>>, geometry: &Geometry) -> Option<()> {
+    bias.is_none_or(|b| b.is_sound(geometry)).then_some(())
 }
 
 fn requantisation_is_sound(bias: &[i32], multipliers: &[f32]) -> bool {
@@ -581,6 +621,52 @@ fn bind_wide<'m>(
         c.residual.is_none() && c.table.is_none() && c.zero == 0 && c.weight_type == DType::I8;
     (plain && conv.lo <= conv.hi && conv.weights.len() >= weights)
         .then_some(Bound::ConvI16 { conv, batch })
+}
+
+fn bind_attention<'m>(artifact: &Artifact<'m>, step: &Attention) -> Option<Bound<'m>> {
+    let get = |id| artifact.tensor(id).ok();
+    let (q, k, v, y) = (get(step.q)?, get(step.k)?, get(step.v)?, get(step.y)?);
+    let scratch = get(step.scratch)?;
+    let geometry = step.geometry;
+    let len = |t: &Tensor| t.shape.elements();
+    geometry
+        .fits(len(&q), len(&k), len(&v), len(&y))
+        .then_some(())?;
+    let bias = match step.bias {
+        Some((blob, layout)) => Some(Bias {
+            values: slice(artifact, blob)?,
+            layout,
+        }),
+        None => None,
+    };
+    let small = step.multiplier > 0.0 && step.multiplier <= MAX_OCTAVES;
+    let arena = scratch.dtype == DType::I8 && scratch.bank != CONSTANT_BANK;
+    (small && arena && bias.is_none_or(|b| b.fits(&geometry))).then_some(())?;
+    let multiplier = step.multiplier;
+    match [q.dtype, k.dtype, v.dtype, y.dtype] {
+        [DType::I8, DType::I8, DType::I8, DType::I8] => {
+            let op = AttentionI8 {
+                geometry,
+                multiplier,
+                bias,
+                q_zero: i8::try_from(q.zero_point).ok()?,
+                v_zero: i8::try_from(v.zero_point).ok()?,
+                ratio: v.scale / y.scale,
+                y_zero: y.zero_point,
+            };
+            let room = scratch.bytes() >= attention::scratch_bytes(&geometry);
+            (room && op.ratio.is_finite()).then_some(Bound::AttentionI8(op))
+        }
+        [DType::F32, DType::F32, DType::F32, DType::F32] => {
+            let room = scratch.bytes() >= attention::scratch_bytes_f32(&geometry);
+            room.then_some(Bound::AttentionF32 {
+                geometry,
+                multiplier,
+                bias,
+            })
+        }
+        _ => None,
+    }
 }
 
 fn bind_binary<'m>(artifact: &Artifact<'m>, step: &Binary) -> Option<Bound<'m>> {

@@ -12,7 +12,7 @@ use layout::{HEADER_LEN, SECTION_ENTRY, TENSOR_RECORD, field, section, u16_at, u
 pub(crate) use bind::Bound;
 pub use golden::{Golden, golden_input};
 pub use io::{Direction, Io};
-pub use step::{Binary, Blob, Conv, Step};
+pub use step::{Attention, Binary, Blob, Conv, Step};
 
 use crate::error::Error;
 use crate::preprocess::Preprocess;

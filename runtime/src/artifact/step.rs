@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ops::Window;
+use crate::ops::attention::{BiasLayout, Geometry};
 use crate::ops::binary::BinaryKind;
 use crate::ops::copy::Strided;
 use crate::ops::pool::PoolKind;
@@ -86,17 +87,17 @@ pub enum Step {
         /// 256 u32 exponentials for i8 input.
         table: Option<Blob>,
     },
-    /// Normalisation over the last axis, f32.
+    /// Normalisation over the last axis: f32, or i8 or i16 to i8.
     LayerNorm {
         /// Input.
         x: TensorId,
         /// Output; may be the input's memory.
         y: TensorId,
-        /// f32 gain per channel.
+        /// f32 gain per channel; for integers over the scale of the output.
         gain: Blob,
-        /// f32 offset per channel.
+        /// f32 offset per channel; for integers over the scale of the output.
         offset: Blob,
-        /// Added to the variance.
+        /// Added to the variance; for integers times (channels / scale of the input)².
         epsilon: f32,
     },
     /// Strided data movement: transpose, slice, concatenate, broadcast, reshape.
@@ -126,7 +127,7 @@ pub enum Step {
         /// Position mapping.
         coordinates: Coordinates,
     },
-    /// Batched product of two f32 tensors, `[.., M, K] · [.., K, N]`.
+    /// Batched product of two f32 or i8 tensors, `[.., M, K] · [.., K, N]`.
     MatMul {
         /// Left operand.
         a: TensorId,
@@ -142,6 +143,8 @@ pub enum Step {
         /// Output; may be the input's memory where the element size is equal.
         y: TensorId,
     },
+    /// Attention over strided views, f32 or i8.
+    Attention(Attention),
     /// Slices of `x` along an axis, one for each i32 index.
     Gather {
         /// Input, often a constant table.
@@ -164,6 +167,27 @@ pub enum Step {
         /// Of equal elements the last instead of the first.
         last: bool,
     },
+}
+
+/// Operands of an attention.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Attention {
+    /// Tensor that holds the queries.
+    pub q: TensorId,
+    /// Tensor that holds the keys; may be the same one.
+    pub k: TensorId,
+    /// Tensor that holds the values; may be the same one.
+    pub v: TensorId,
+    /// Output.
+    pub y: TensorId,
+    /// Sizes and views.
+    pub geometry: Geometry,
+    /// Octaves per unit of a score: `scale · log2 e`, for i8 times both scales.
+    pub multiplier: f32,
+    /// Added to the scores: f32, in octaves.
+    pub bias: Option<(Blob, BiasLayout)>,
+    /// Working memory.
+    pub scratch: TensorId,
 }
 
 /// Operands of a (depthwise) convolution or linear layer.
@@ -240,6 +264,7 @@ impl Step {
             Step::Resize { .. } => "Resize",
             Step::MatMul { .. } => "MatMul",
             Step::Convert { .. } => "Convert",
+            Step::Attention(_) => "Attention",
             Step::Gather { .. } => "Gather",
             Step::ArgMax { .. } => "ArgMax",
         }
@@ -250,7 +275,8 @@ impl Step {
         match *self {
             Step::Conv(Conv { y, .. })
             | Step::Depthwise(Conv { y, .. })
-            | Step::Binary(Binary { y, .. }) => y,
+            | Step::Binary(Binary { y, .. })
+            | Step::Attention(Attention { y, .. }) => y,
             Step::Table { y, .. }
             | Step::Unary { y, .. }
             | Step::Pool { y, .. }
@@ -267,13 +293,16 @@ impl Step {
         }
     }
 
-    /// The tensors read: up to two, scratch excluded.
-    pub fn inputs(&self) -> [Option<TensorId>; 2] {
+    /// The tensors read: up to three, scratch excluded.
+    pub fn inputs(&self) -> [Option<TensorId>; 3] {
         match *self {
-            Step::Conv(c) | Step::Depthwise(c) => [Some(c.x), c.residual.map(|(t, _)| t)],
-            Step::Binary(Binary { a, b, .. }) | Step::MatMul { a, b, .. } => [Some(a), Some(b)],
-            Step::Gather { x, indices, .. } => [Some(x), Some(indices)],
-            Step::Fill { .. } => [None, None],
+            Step::Conv(c) | Step::Depthwise(c) => [Some(c.x), c.residual.map(|(t, _)| t), None],
+            Step::Binary(Binary { a, b, .. }) | Step::MatMul { a, b, .. } => {
+                [Some(a), Some(b), None]
+            }
+            Step::Attention(Attention { q, k, v, .. }) => [Some(q), Some(k), Some(v)],
+            Step::Gather { x, indices, .. } => [Some(x), Some(indices), None],
+            Step::Fill { .. } => [None; 3],
             Step::Table { x, .. }
             | Step::Unary { x, .. }
             | Step::Pool { x, .. }
@@ -283,7 +312,7 @@ impl Step {
             | Step::Copy { x, .. }
             | Step::Resize { x, .. }
             | Step::ArgMax { x, .. }
-            | Step::Convert { x, .. } => [Some(x), None],
+            | Step::Convert { x, .. } => [Some(x), None, None],
         }
     }
 
@@ -291,6 +320,7 @@ impl Step {
     pub fn scratch(&self) -> Option<TensorId> {
         match self {
             Step::Conv(c) | Step::Depthwise(c) => c.scratch,
+            Step::Attention(a) => Some(a.scratch),
             _ => None,
         }
     }

@@ -186,6 +186,15 @@ fn lifetimes(artifact: &Artifact<'_>, index: u16, step: &Step) -> Result<(), Err
             return Err(Error::BadLifetime(index));
         }
     }
+    // Memory that is written is read by no one, but for an operand that becomes the result in place.
+    let reads = || step.inputs().into_iter().flatten();
+    let own = |id: TensorId| reads().filter(|&read| read == id).count();
+    let output = step.output();
+    let in_place = step.in_place_operand() == Some(output) && own(output) == 1;
+    let shared = own(output) > 0 && !in_place;
+    if shared || step.scratch().is_some_and(|s| s == output || own(s) > 0) {
+        return Err(Error::BadStep(index));
+    }
     for id in step.inputs().into_iter().flatten() {
         let t = artifact.tensor(id)?;
         if t.bank != CONSTANT_BANK && (index < t.first || index > t.last) {
@@ -251,7 +260,7 @@ fn in_place(
         .steps()
         .nth(usize::from(shared))
         .ok_or(Error::BadStep(shared))?;
-    let [x, b] = step.inputs();
-    let once = x != b;
+    let reads = step.inputs().into_iter().flatten();
+    let once = reads.filter(|&id| id == earlier).count() == 1;
     Ok(step.output() == later && step.in_place_operand() == Some(earlier) && once)
 }

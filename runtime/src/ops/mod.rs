@@ -1,6 +1,7 @@
 //! Operators: a folder each, with contract, scalar reference, portable kernel and tests.
 
 pub mod arg_max;
+pub mod attention;
 pub mod binary;
 pub mod conv;
 pub mod convert;

@@ -13,8 +13,8 @@ use crate::ops::depthwise::DepthwiseI8;
 use crate::ops::pool::PoolKind;
 use crate::ops::reduce::{MeanI8, Reduce, ReduceKind};
 use crate::ops::{
-    arg_max, binary, conv, convert, copy, depthwise, gather, matmul, norm, pool, reduce, resize,
-    softmax, unary, wide,
+    arg_max, attention, binary, conv, convert, copy, depthwise, gather, matmul, norm, pool, reduce,
+    resize, softmax, unary, wide,
 };
 use crate::tensor::{DType, Tensor};
 
@@ -29,7 +29,7 @@ pub(super) fn run(
     views: Views<'_>,
 ) -> Result<(), Error> {
     let Views { y, scratch, reads } = views;
-    let [x, second] = reads;
+    let [x, second, third] = reads;
     match bound {
         Bound::ConvI8 {
             conv,
@@ -199,16 +199,17 @@ pub(super) fn run(
             (None, x) if *log => softmax::log_softmax_f32(cap, *row, typed(x)?, typed_mut(y)?),
             (None, x) => softmax::softmax_f32(cap, *row, typed(x)?, typed_mut(y)?),
         },
-        Bound::LayerNorm {
-            gain,
-            offset,
-            epsilon,
-        } => {
-            if let Read::Bytes(x) = x {
-                y.copy_from_slice(x);
+        Bound::LayerNorm { op, dtype } => match (dtype, x) {
+            (DType::I8, Read::InPlace) => norm::layer_norm_i8_in_place(cap, op, typed_mut(y)?),
+            (DType::I8, x) => norm::layer_norm_i8(cap, op, typed(x)?, typed_mut(y)?),
+            (DType::I16, x) => norm::layer_norm_i16(cap, op, typed(x)?, typed_mut(y)?),
+            (_, x) => {
+                if let Read::Bytes(x) = x {
+                    y.copy_from_slice(x);
+                }
+                norm::layer_norm_in_place(cap, typed_mut(y)?, op.gain, op.offset, op.epsilon)
             }
-            norm::layer_norm_in_place(typed_mut(y)?, gain, offset, *epsilon)
-        }
+        },
         Bound::Copy { map, size } => match x {
             // Only an identity may be in place: nothing is left to move.
             Read::InPlace => Ok(()),
@@ -236,8 +237,48 @@ pub(super) fn run(
                 resize::resize::<f32>(resize, x, y)
             }),
         },
-        Bound::MatMul { a, b, y: shape } => {
-            matmul::matmul(a, typed(x)?, b, typed(second)?, shape, typed_mut(y)?)
+        Bound::MatMul {
+            a,
+            b,
+            y: shape,
+            integer: None,
+        } => matmul::matmul(a, typed(x)?, b, typed(second)?, shape, typed_mut(y)?),
+        Bound::MatMul {
+            a,
+            b,
+            y: shape,
+            integer: Some(op),
+        } => matmul::matmul_i8(
+            cap,
+            op,
+            a,
+            typed(x)?,
+            b,
+            typed(second)?,
+            shape,
+            typed_mut(y)?,
+        ),
+        Bound::AttentionI8(op) => {
+            let (q, k, v) = (typed(x)?, typed(second)?, typed(third)?);
+            attention::attention_i8(cap, op, q, k, v, typed_mut(y)?, scratch)
+        }
+        Bound::AttentionF32 {
+            geometry,
+            multiplier,
+            bias,
+        } => {
+            let (q, k, v) = (typed(x)?, typed(second)?, typed(third)?);
+            attention::attention_f32(
+                cap,
+                geometry,
+                *multiplier,
+                *bias,
+                q,
+                k,
+                v,
+                typed_mut(y)?,
+                scratch,
+            )
         }
         Bound::Gather { axis, inner } => match x {
             Read::Bytes(x) => gather::gather(x, *axis, *inner, typed(second)?, y),

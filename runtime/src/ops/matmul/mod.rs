@@ -1,6 +1,11 @@
-//! Batched product of two f32 activations.
+//! Batched product of two activations.
 //!
 //! Contract: `y[.., m, n] = Σₖ a[.., m, k] · b[.., k, n]`, leading dimensions broadcast from the right.
+//! For int8, `requantize(Σₖ (a − z_a) · (b − z_b), s_a·s_b/s_y, z_y, −128, 127)`.
+
+mod integer;
+
+pub use integer::{MatMulI8, matmul_i8, matmul_i8_reference};
 
 use crate::error::Error;
 use crate::tensor::{MAX_RANK, Shape};
@@ -14,27 +19,7 @@ pub fn matmul(
     y_shape: &Shape,
     y: &mut [f32],
 ) -> Result<(), Error> {
-    let (ra, rb, ry) = (a_shape.rank(), b_shape.rank(), y_shape.rank());
-    let lengths = a.len() == a_shape.elements()
-        && b.len() == b_shape.elements()
-        && y.len() == y_shape.elements();
-    if ra < 2 || rb < 2 || ry < 2 || !lengths {
-        return Err(Error::Length {
-            expected: y_shape.elements(),
-            got: y.len(),
-        });
-    }
-    let (m, k, n) = (
-        a_shape.dim(ra - 2),
-        a_shape.dim(ra - 1),
-        b_shape.dim(rb - 1),
-    );
-    if !shapes_agree(a_shape, b_shape, y_shape) {
-        return Err(Error::Length {
-            expected: m * n,
-            got: y.len(),
-        });
-    }
+    let [m, k, n] = sizes(a_shape, a.len(), b_shape, b.len(), y_shape, y.len())?;
     for (batch, out) in y.chunks_exact_mut(m * n).enumerate() {
         let a = &a[offset(a_shape, y_shape, batch) * m * k..][..m * k];
         let b = &b[offset(b_shape, y_shape, batch) * k * n..][..k * n];
@@ -48,6 +33,26 @@ pub fn matmul(
         }
     }
     Ok(())
+}
+
+/// Rows, inner dimension and columns of operands that fit.
+fn sizes(
+    a: &Shape,
+    a_len: usize,
+    b: &Shape,
+    b_len: usize,
+    y: &Shape,
+    y_len: usize,
+) -> Result<[usize; 3], Error> {
+    let lengths = [(a, a_len), (b, b_len), (y, y_len)];
+    if !shapes_agree(a, b, y) || lengths.iter().any(|(s, len)| s.elements() != *len) {
+        return Err(Error::Length {
+            expected: y.elements(),
+            got: y_len,
+        });
+    }
+    let (m, k, n) = (a.dim(a.rank() - 2), a.last(), b.last());
+    Ok([m, k, n])
 }
 
 /// Whether the three shapes satisfy the contract.

@@ -1,46 +1,40 @@
-//! Layer normalisation over the last axis, f32.
+//! Layer normalisation over the last axis.
 //!
-//! Contract: `y = (x − mean) / sqrt(var + ε) · gain + offset`, biased variance, sums in f64.
+//! Float: `y = (x − mean) / sqrt(var + ε) · gain + offset`, biased variance, sums in f64.
+//!
+//! The integer contract, for a row of `C` codes: with the exact integers `S = Σ x`, `Q = Σ x²`,
+//! `V = C·Q − S²` and `a[c] = C·x[c] − S`, in which scale and zero point of `x` cancel,
+//!
+//! ```text
+//! r = 1 / sqrt(f32(V) + e)                 e = C²·ε / s_x²; addition, root, quotient rounded each
+//! t[c] = (f32(a[c]) · r) · gain[c] + offset[c]      gain and offset over s_y; each rounded
+//! y[c] = round_to_code(t[c], z_y, −128, 127)
+//! ```
+//!
+//! IEEE-754 defines all of it, the square root included.
 
-use crate::error::Error;
-
-/// Normalises each run of `gain.len()` values of `y` in place.
-pub fn layer_norm_in_place(
-    y: &mut [f32],
-    gain: &[f32],
-    offset: &[f32],
-    epsilon: f32,
-) -> Result<(), Error> {
-    let c = gain.len();
-    if c == 0 || offset.len() != c || y.len() % c != 0 {
-        return Err(Error::Length {
-            expected: c,
-            got: y.len(),
-        });
-    }
-    for row in y.chunks_exact_mut(c) {
-        let mean = row.iter().map(|&v| f64::from(v)).sum::<f64>() / c as f64;
-        let variance = row
-            .iter()
-            .map(|&v| (f64::from(v) - mean) * (f64::from(v) - mean))
-            .sum::<f64>()
-            / c as f64;
-        let inverse = 1.0 / libm::sqrt(variance + f64::from(epsilon));
-        for ((v, &g), &o) in row.iter_mut().zip(gain).zip(offset) {
-            *v = ((f64::from(*v) - mean) * inverse) as f32 * g + o;
-        }
-    }
-    Ok(())
-}
-
+mod float;
+mod kernel;
+mod reference;
 #[cfg(test)]
-mod tests {
-    use super::*;
+mod tests;
 
-    #[test]
-    fn normalises() {
-        let mut y = [1.0, 3.0];
-        layer_norm_in_place(&mut y, &[2.0, 2.0], &[1.0, 0.0], 0.0).unwrap();
-        assert_eq!(y, [-1.0, 2.0]);
-    }
+pub use float::layer_norm_in_place;
+pub use kernel::{layer_norm_i8, layer_norm_i8_in_place, layer_norm_i16};
+pub use reference::layer_norm as layer_norm_reference;
+
+/// Most channels of an integer normalisation: its sums stay below 2³¹ and 2⁶³.
+pub const MAX_CHANNELS: usize = 1 << 14;
+
+/// Everything about an integer normalisation but the data.
+#[derive(Debug, Clone, Copy)]
+pub struct LayerNorm<'a> {
+    /// Gain over the scale of the result, per channel.
+    pub gain: &'a [f32],
+    /// Offset over the scale of the result, per channel.
+    pub offset: &'a [f32],
+    /// `C²·ε / s_x²`; positive.
+    pub epsilon: f32,
+    /// Zero point of the result.
+    pub zero: i32,
 }
