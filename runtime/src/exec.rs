@@ -43,7 +43,7 @@ impl Exec<'_> {
     }
 }
 
-/// One contiguous run per thread.
+/// Runs that the threads take one after another, each its own first.
 #[cfg(feature = "std")]
 fn split<T: Send>(
     pool: &Pool,
@@ -56,17 +56,23 @@ fn split<T: Send>(
     use std::sync::Mutex;
     let grains = (y.len() / row).div_ceil(grain);
     let threads = pool.threads().min(grains).max(1);
+    // Where there is much to do, a thread that comes late leaves some of it to the others.
+    let runs = if grains >= 32 * threads {
+        (2 * threads).min(MAX_THREADS)
+    } else {
+        threads
+    };
     // Scratch runs keep the arena's alignment.
-    let share = scratch.len() / threads / crate::ARENA_ALIGN * crate::ARENA_ALIGN;
+    let share = scratch.len() / runs / crate::ARENA_ALIGN * crate::ARENA_ALIGN;
     type Part<'s, T> = (usize, &'s mut [T], &'s mut [u8]);
     let mut parts: [Mutex<Option<Part<'_, T>>>; MAX_THREADS] =
         [const { Mutex::new(None) }; MAX_THREADS];
     let (mut rest, mut scratch, mut first) = (y, scratch, 0);
-    for (i, part) in parts.iter_mut().take(threads).enumerate() {
-        let end = (grains * (i + 1) / threads * grain * row)
+    for (i, part) in parts.iter_mut().take(runs).enumerate() {
+        let end = (grains * (i + 1) / runs * grain * row)
             .saturating_sub(first * row)
             .min(rest.len());
-        let (mine, tail) = if i + 1 == threads {
+        let (mine, tail) = if i + 1 == runs {
             (rest, [].as_mut_slice())
         } else {
             rest.split_at_mut(end)
@@ -78,15 +84,15 @@ fn split<T: Send>(
     }
     let failure = Mutex::new(None);
     pool.run(&|worker| {
-        let Some(slot) = parts.get(worker) else {
-            return;
-        };
-        let part = slot.lock().ok().and_then(|mut p| p.take());
-        if let Some((first, y, scratch)) = part
-            && let Err(e) = f(first, y, scratch)
-            && let Ok(mut failure) = failure.lock()
-        {
-            *failure = Some(e);
+        for i in 0..runs {
+            let slot = &parts[(worker + i) % runs];
+            let part = slot.try_lock().ok().and_then(|mut p| p.take());
+            if let Some((first, y, scratch)) = part
+                && let Err(e) = f(first, y, scratch)
+                && let Ok(mut failure) = failure.lock()
+            {
+                *failure = Some(e);
+            }
         }
     });
     failure.into_inner().ok().flatten().map_or(Ok(()), Err)

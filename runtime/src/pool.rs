@@ -21,9 +21,9 @@ const SPINS: u32 = 20_000;
 /// use ampoule_runtime::Pool;
 /// use std::sync::atomic::{AtomicUsize, Ordering};
 /// let pool = Pool::new(2);
-/// let calls = AtomicUsize::new(0);
-/// pool.run(&|_worker| { calls.fetch_add(1, Ordering::Relaxed); });
-/// assert_eq!(calls.into_inner(), 2);
+/// let next = AtomicUsize::new(0);
+/// pool.run(&|_worker| while next.fetch_add(1, Ordering::Relaxed) < 100 { /* one piece of work */ });
+/// assert!(next.into_inner() >= 100);
 /// ```
 #[derive(Debug)]
 pub struct Pool {
@@ -36,15 +36,18 @@ pub struct Pool {
 
 #[derive(Debug)]
 struct Shared {
-    /// Number of the current job; odd values never occur, so 0 means none yet.
-    epoch: AtomicU64,
+    /// The current job: its number from bit [`EPOCH`] on, whether it is [`OPEN`] to workers, and
+    /// [`ACTIVE`] times the workers that have joined and not finished it.
+    state: AtomicU64,
     /// Address of the current job, a `*const Job`.
     job: AtomicUsize,
-    /// Workers that have not finished the current job.
-    pending: AtomicUsize,
     stop: AtomicBool,
     panicked: AtomicBool,
 }
+
+const OPEN: u64 = 1;
+const ACTIVE: u64 = 2;
+const EPOCH: u32 = 16;
 
 /// A job on the caller's stack.
 struct Job<'f> {
@@ -55,9 +58,8 @@ impl Pool {
     /// A pool of `threads` threads in all: the caller and `threads − 1` workers.
     pub fn new(threads: usize) -> Self {
         let shared = Arc::new(Shared {
-            epoch: AtomicU64::new(0),
+            state: AtomicU64::new(0),
             job: AtomicUsize::new(0),
-            pending: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
             panicked: AtomicBool::new(false),
         });
@@ -85,8 +87,10 @@ impl Pool {
         self.workers.len() + 1
     }
 
-    /// Calls `f(worker)` once on every thread, `worker` counting from 0 (the caller), and returns when
-    /// all calls have returned. A panic in a worker's call is raised again here.
+    /// Calls `f(0)` here and `f(worker)`, counting from 1, on each worker that is free before that
+    /// returns; returns when all calls have. A worker that the system keeps from running is not
+    /// waited for, so `f` must hand out its work until none is left. A panic in a worker's call is
+    /// raised again here.
     pub fn run(&self, f: &(dyn Fn(usize) + Sync)) {
         let _turn = self
             .turn
@@ -94,9 +98,9 @@ impl Pool {
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         let job = Job { call: f };
         let shared = &*self.shared;
-        shared.pending.store(self.workers.len(), Ordering::Relaxed);
         shared.job.store(&raw const job as usize, Ordering::Relaxed);
-        shared.epoch.fetch_add(1, Ordering::Release);
+        let epoch = (shared.state.load(Ordering::Relaxed) >> EPOCH).wrapping_add(1);
+        shared.state.store(epoch << EPOCH | OPEN, Ordering::Release);
         self.threads.iter().for_each(Thread::unpark);
         // The guard waits for the workers even when `f` panics here: they borrow `job` and `f`.
         let guard = Wait(shared);
@@ -108,19 +112,22 @@ impl Pool {
     }
 }
 
-/// Waits for all workers when dropped.
+/// Closes the job and waits for the workers that have joined, when dropped.
 struct Wait<'s>(&'s Shared);
 
 impl Drop for Wait<'_> {
     fn drop(&mut self) {
+        let joined = |state: u64| state % (1 << EPOCH) / ACTIVE;
+        let mut state = self.0.state.fetch_and(!OPEN, Ordering::Acquire);
         let mut spins = 0u32;
-        while self.0.pending.load(Ordering::Acquire) > 0 {
+        while joined(state) > 0 {
             spins += 1;
             if spins < SPINS {
                 core::hint::spin_loop()
             } else {
                 thread::yield_now()
             }
+            state = self.0.state.load(Ordering::Acquire);
         }
     }
 }
@@ -138,33 +145,39 @@ impl Drop for Pool {
 
 fn work(shared: &Shared, index: usize) {
     let mut seen = 0;
-    loop {
-        let mut spins = 0u32;
-        let epoch = loop {
-            let epoch = shared.epoch.load(Ordering::Acquire);
-            if epoch != seen {
-                break epoch;
-            }
-            if shared.stop.load(Ordering::Acquire) {
-                return;
-            }
-            spins += 1;
-            if spins < SPINS {
-                core::hint::spin_loop()
-            } else {
-                thread::park()
-            }
-        };
-        seen = epoch;
-        // SAFETY: `job` was stored before the epoch's release that the acquire above observed, and
-        // points at a `Job` on the stack of `Pool::run`, which does not return (nor unwind past its
-        // guard) before `pending` reaches 0; this worker decrements it only after its last use.
-        let job = unsafe { &*(shared.job.load(Ordering::Relaxed) as *const Job<'_>) };
-        let call = std::panic::AssertUnwindSafe(|| (job.call)(index));
-        if std::panic::catch_unwind(call).is_err() {
-            shared.panicked.store(true, Ordering::Relaxed);
+    let mut spins = 0u32;
+    while !shared.stop.load(Ordering::Acquire) {
+        let state = shared.state.load(Ordering::Acquire);
+        let joined = state >> EPOCH != seen
+            && state & OPEN != 0
+            && shared
+                .state
+                .compare_exchange(state, state + ACTIVE, Ordering::Acquire, Ordering::Relaxed)
+                .is_ok();
+        if joined {
+            (seen, spins) = (state >> EPOCH, 0);
+            call(shared, index);
+            shared.state.fetch_sub(ACTIVE, Ordering::Release);
+            continue;
         }
-        shared.pending.fetch_sub(1, Ordering::Release);
+        spins += 1;
+        if spins < SPINS {
+            core::hint::spin_loop()
+        } else {
+            thread::park()
+        }
+    }
+}
+
+/// Makes this worker's call of the job that it has joined.
+fn call(shared: &Shared, index: usize) {
+    // SAFETY: `job` was stored before the release of the state that the worker joined with an acquire.
+    // It points at a `Job` on the stack of `Pool::run`, which does not return, nor unwind past its
+    // guard, before the workers that have joined are done; this one is done after its last use.
+    let job = unsafe { &*(shared.job.load(Ordering::Relaxed) as *const Job<'_>) };
+    let call = std::panic::AssertUnwindSafe(|| (job.call)(index));
+    if std::panic::catch_unwind(call).is_err() {
+        shared.panicked.store(true, Ordering::Relaxed);
     }
 }
 
@@ -173,23 +186,50 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_thread_is_called_once_per_job() {
+    fn work_is_done_whoever_comes() {
         let pool = Pool::new(3);
         for _ in 0..1000 {
-            let hits: [AtomicUsize; 3] = Default::default();
+            let (left, calls) = (AtomicUsize::new(50), [const { AtomicUsize::new(0) }; 3]);
             pool.run(&|i| {
-                hits[i].fetch_add(1, Ordering::Relaxed);
+                calls[i].fetch_add(1, Ordering::Relaxed);
+                let take = |n: usize| n.checked_sub(1);
+                while left
+                    .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
+                    .is_ok()
+                {}
             });
-            assert!(hits.iter().all(|h| h.load(Ordering::Relaxed) == 1));
+            assert_eq!(left.into_inner(), 0);
+            assert!(calls.iter().all(|c| c.load(Ordering::Relaxed) <= 1));
         }
+    }
+
+    #[test]
+    fn workers_join_while_the_caller_is_busy() {
+        let pool = Pool::new(3);
+        let arrived = AtomicUsize::new(0);
+        pool.run(&|_| {
+            arrived.fetch_add(1, Ordering::Relaxed);
+            while arrived.load(Ordering::Relaxed) < 3 {
+                thread::yield_now();
+            }
+        });
+        assert_eq!(arrived.into_inner(), 3);
     }
 
     #[test]
     fn a_panic_reaches_the_caller_and_the_pool_lives_on() {
         let pool = Pool::new(2);
+        let both = AtomicUsize::new(0);
         let panics = |who: usize| {
+            both.store(0, Ordering::Relaxed);
             std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                pool.run(&|i| assert!(i != who))
+                pool.run(&|i| {
+                    both.fetch_add(1, Ordering::Relaxed);
+                    while both.load(Ordering::Relaxed) < 2 {
+                        thread::yield_now();
+                    }
+                    assert!(i != who);
+                })
             }))
             .is_err()
         };

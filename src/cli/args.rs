@@ -4,8 +4,12 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use ampoule_quantize::import::ImportOptions;
-use ampoule_runtime::{Isa, Pool};
+use ampoule_quantize::model::Model;
+use ampoule_runtime::{Isa, Pool, Session};
 use clap::Args;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+
+use super::error::Failure;
 
 /// How the ONNX file is read.
 #[derive(Debug, Clone, Default, Args)]
@@ -16,6 +20,16 @@ pub struct ImportArgs {
 }
 
 impl ImportArgs {
+    /// Fails when something is given: an artifact has its shapes.
+    pub fn refuse_for_artifact(&self) -> Result<(), Failure> {
+        match self.input_shapes.is_empty() {
+            true => Ok(()),
+            false => Err(Failure::Usage(
+                "--input-shape is for ONNX files; an artifact has its shapes".to_owned(),
+            )),
+        }
+    }
+
     /// As the importer takes them.
     pub fn options(&self) -> ImportOptions {
         ImportOptions {
@@ -27,10 +41,10 @@ impl ImportArgs {
 /// How the artifact is executed.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct ExecArgs {
-    /// Instruction set: portable, avx2, avxvnni, avx512vnni or amx [default: the best there is]
-    #[arg(long, value_parser = isa)]
+    /// Instruction set to force [default: the best there is]
+    #[arg(long, value_parser = isa())]
     isa: Option<Isa>,
-    /// Threads
+    /// Threads that share each layer
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     threads: u16,
 }
@@ -46,22 +60,36 @@ impl ExecArgs {
         (self.threads > 1).then(|| Pool::new(usize::from(self.threads)))
     }
 
+    /// A session that runs as asked.
+    pub fn session<'m>(
+        &self,
+        model: &'m mut Model,
+        pool: Option<&'m Pool>,
+    ) -> Result<Session<'m, 'm>, Failure> {
+        Ok(match pool {
+            Some(pool) => model.session_with_pool(self.isa(), pool)?,
+            None => model.session(self.isa())?,
+        })
+    }
+
     /// Number of threads asked for.
     pub fn threads(&self) -> usize {
         usize::from(self.threads)
     }
 }
 
-/// An instruction set by name.
-pub fn isa(text: &str) -> Result<Isa, String> {
-    // OneDNN's name for AVX-VNNI, which benches/peers passes.
-    let text = if text == "avx2vnni" {
-        Isa::AvxVnni.name()
-    } else {
-        text
+/// Takes an instruction set by name.
+pub fn isa() -> impl TypedValueParser<Value = Isa> {
+    let value = |isa: Isa| match isa {
+        // OneDNN's name, which benches/peers passes.
+        Isa::AvxVnni => PossibleValue::new(isa.name()).alias("avx2vnni"),
+        isa => PossibleValue::new(isa.name()),
     };
-    Isa::from_name(text)
-        .ok_or_else(|| format!("expected one of {}", Isa::ALL.map(Isa::name).join(", ")))
+    let names = PossibleValuesParser::new(Isa::ALL.map(value));
+    names.try_map(|name| match name.as_str() {
+        "avx2vnni" => Ok(Isa::AvxVnni),
+        name => Isa::from_name(name).ok_or("no such instruction set"),
+    })
 }
 
 /// `name:1,3,224,224`.
@@ -137,6 +165,5 @@ mod tests {
                 .iter()
                 .all(|s| input_shape(s).is_err())
         );
-        assert!(isa("avx2").is_ok() && isa("mmx").is_err());
     }
 }

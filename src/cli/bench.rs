@@ -16,11 +16,18 @@ use super::output::{count, facts, micros, print, print_json};
 use super::profile::{self, StepTime};
 use super::timing::{Times, Until, fill_inputs, measure};
 
+const EXAMPLES: &str = "\
+Examples:
+  ampoule bench model.amp
+  ampoule bench model.amp --isa avx2 --threads 2 --seconds 5
+  ampoule bench model.amp --profile";
+
 /// Runs before anything is measured.
 const WARM_UP: Duration = Duration::from_millis(200);
 
 /// Measure how fast an artifact runs
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Bench {
     /// The artifact
     model: PathBuf,
@@ -61,11 +68,7 @@ impl Bench {
         let mut model = read_artifact(&self.model)?;
         let details = Details::of(&model)?;
         let pool = self.exec.pool();
-        let isa = self.exec.isa();
-        let mut session = match &pool {
-            Some(pool) => model.session_with_pool(isa, pool)?,
-            None => model.session(isa)?,
-        };
+        let mut session = self.exec.session(&mut model, pool.as_ref())?;
         if self.worker {
             return serve(&mut session);
         }
@@ -83,7 +86,7 @@ impl Bench {
             false => None,
         };
         let outcome = Outcome {
-            isa: isa.name(),
+            isa: self.exec.isa().name(),
             threads: self.exec.threads(),
             macs: details.macs,
             gmacs_per_second: details.macs as f64 / 1e3 / times.median_us.max(1e-3),

@@ -10,16 +10,35 @@ use clap::Args;
 
 use super::args::{ImportArgs, is_npy};
 use super::error::Failure;
-use super::inspect::shortened;
-use super::models::{OnnxModel, read_artifact};
-use super::output::{Table, facts, print, print_json, shape};
+use super::files::{check_output, save};
+use super::models::{OnnxModel, not_for_pictures, read_artifact};
+use super::output::{Table, facts, plural, print, print_json, shape, shortened};
 use super::progress::Bars;
-use super::quantize::{check_writable, save};
-use super::samples::Loaded;
+use super::samples::{Loaded, input_layout};
 use crate::report;
+
+/// Columns of the table, here and in the report.
+pub const COLUMNS: [&str; 9] = [
+    ">step",
+    "operator",
+    "tensor",
+    "shape",
+    "type",
+    ">SQNR dB",
+    ">cosine",
+    ">max |Δ|",
+    ">clipped",
+];
+
+const EXAMPLES: &str = "\
+Examples:
+  ampoule compare model.onnx model.amp --data photos/
+  ampoule compare model.onnx model.amp --data photos/ --samples 64 --html layers.html
+  ampoule compare sensor.onnx sensor.amp --data samples.npy --json";
 
 /// Compare an artifact with its float model, layer by layer, the worst first
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Compare {
     /// The float model
     onnx: PathBuf,
@@ -44,10 +63,27 @@ pub struct Compare {
 impl Compare {
     /// Runs the command.
     pub fn execute(&self) -> Result<(), Failure> {
-        self.html.as_deref().map_or(Ok(()), check_writable)?;
+        if let Some(path) = &self.html {
+            check_output(path, &[&self.onnx, &self.artifact, &self.data])?;
+        }
         let model = read_artifact(&self.artifact)?;
         let artifact = model.artifact()?;
-        let mut graph = OnnxModel::open(&self.onnx, &self.import, None, false)?.graph;
+        let source = OnnxModel::open(&self.onnx, &self.import, None, false)?;
+        let (stored, layout) = input_layout(&artifact)?;
+        let wanted = source.graph.shape(source.input()?.value);
+        if stored != wanted {
+            return Err(Failure::Unfit {
+                path: self.artifact.clone(),
+                what: format!(
+                    "was not made from `{}`: its input is {}, that model's {}",
+                    self.onnx.display(),
+                    shape(&stored),
+                    shape(wanted)
+                ),
+                hint: "give the ONNX file that the artifact was made from",
+            });
+        }
+        let mut graph = source.graph;
         let meta: Option<Meta> = artifact.meta().and_then(|m| serde_json::from_str(m).ok());
         if meta.is_some_and(|m| m.equalised) {
             prepare(&mut graph, true)?;
@@ -58,27 +94,8 @@ impl Compare {
                 let set = ImageSet::open(&self.data)?.limit(self.samples as usize);
                 Loaded::pictures(&set, &preprocess, &bars)?
             }
-            _ => {
-                let input = artifact
-                    .inputs()
-                    .next()
-                    .ok_or(ampoule_runtime::Error::NoSuchIo)?;
-                let stored: Vec<usize> = input
-                    .tensor
-                    .shape
-                    .dims()
-                    .iter()
-                    .map(|&d| d as usize)
-                    .collect();
-                let layout: Vec<usize> = input.layout[..stored.len()]
-                    .iter()
-                    .map(|&d| usize::from(d))
-                    .collect();
-                if !is_npy(&self.data) {
-                    return Err(ampoule::ClassifyError::NotForPictures.into());
-                }
-                Loaded::rows(&self.data, &stored, &layout, self.samples as usize)?
-            }
+            None if !is_npy(&self.data) => return Err(not_for_pictures(&self.artifact)),
+            _ => Loaded::rows(&self.data, &stored, &layout, self.samples as usize)?,
         };
         bars.begin("compare", samples.len());
         let comparison = compare(&graph, &model, &samples, &|done| bars.advance(done))?;
@@ -96,17 +113,7 @@ impl Compare {
 }
 
 fn render(c: &Comparison) -> String {
-    let mut table = Table::new(&[
-        ">step",
-        "operator",
-        "tensor",
-        "shape",
-        "type",
-        ">SQNR dB",
-        ">cosine",
-        ">max |Δ|",
-        ">clipped",
-    ]);
+    let mut table = Table::new(&COLUMNS);
     for l in c.worst_first() {
         table.row([
             l.step.to_string(),
@@ -129,9 +136,9 @@ fn render(c: &Comparison) -> String {
         (
             "compared",
             format!(
-                "{} tensors over {} samples; {} have no float counterpart",
-                c.layers.len(),
-                c.samples,
+                "{} over {}; {} without a float counterpart",
+                plural(c.layers.len(), "tensor"),
+                plural(c.samples, "sample"),
                 c.unmatched
             ),
         ),

@@ -14,6 +14,8 @@ use ampoule_runtime::Error as Runtime;
 use ampoule_runtime::preprocess::PreprocessError;
 use thiserror::Error;
 
+use super::args::is_onnx;
+
 /// Why a command failed.
 #[derive(Debug, Error)]
 pub enum Failure {
@@ -111,6 +113,10 @@ impl Failure {
             Failure::Write { .. } => {
                 Some("check that the folder exists, may be written and has room")
             }
+            Failure::Artifact {
+                path,
+                error: Runtime::BadMagic,
+            } if is_onnx(path) => Some("make an artifact of it first: `ampoule quantize`"),
             Failure::Artifact { error, .. } => artifact_hint(*error),
             Failure::Model(ModelError::Runtime(error))
             | Failure::Classify(ClassifyError::Model(ModelError::Runtime(error))) => {
@@ -126,10 +132,13 @@ impl Failure {
             } => Some("--resize exact, or larger pictures"),
             Failure::Import(error) => import_hint(&error.problem),
             Failure::Data(error) => data_hint(error),
-            Failure::Classify(ClassifyError::NotForPictures) => {
-                Some("give .npy files, or quantize with pictures")
+            Failure::Compare(CompareError::NothingInCommon) => {
+                Some("give the ONNX file that the artifact was made from")
             }
             Failure::Fallback(_) => Some("leave --deny-fallback out to accept them"),
+            Failure::Quantize(QuantizeError::Scheme(_)) => {
+                Some("check the weights, the calibration data and the preprocessing")
+            }
             Failure::Quantize(QuantizeError::MaxDrop { .. }) => Some(
                 "a larger --max-drop, more or other calibration pictures, or check the preprocessing",
             ),
@@ -173,6 +182,13 @@ fn data_hint(error: &DataError) -> Option<&'static str> {
         DataError::Damaged { .. } | DataError::Empty { .. } => Some("replace the picture"),
         DataError::Unsupported { .. } => Some("convert the picture to PNG or JPEG"),
         DataError::TooLarge { .. } => Some("shrink the picture first"),
+        DataError::NothingDecoded { .. } => Some("give JPEG, PNG, BMP or WebP pictures"),
+        DataError::Labels { .. } => {
+            Some("a header `file,class`, then a row per picture with its class number or label")
+        }
+        DataError::UnknownClass { .. } => {
+            Some("rename the folder, or give the labels of this model with --labels")
+        }
         _ => None,
     }
 }

@@ -15,13 +15,20 @@ use serde::Serialize;
 use super::args::{ImportArgs, is_onnx, isa};
 use super::error::Failure;
 use super::models::{Engine, OnnxModel, OracleEngine, read_classifier};
-use super::output::{facts, note, print, print_json};
+use super::output::{facts, note, plural, print, print_json};
 use super::preprocessing::{ImageArgs, describe};
 use super::progress::Bars;
 use super::{labels, memory};
 
+const EXAMPLES: &str = "\
+Examples:
+  ampoule eval model.amp --data labelled/
+  ampoule eval model.onnx --data labelled/ --like model.amp      (the float original, same pictures)
+  ampoule eval model.onnx --data labelled/ --preset imagenet --limit 500";
+
 /// Measure accuracy on labelled pictures: a folder per class, or a labels.csv with columns `file` and `class`
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Eval {
     /// An artifact (.amp), or an ONNX file to run in float
     model: PathBuf,
@@ -35,10 +42,10 @@ pub struct Eval {
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
     /// Take preprocessing and labels for an ONNX file from this artifact
-    #[arg(long, value_name = "FILE.amp")]
+    #[arg(long, value_name = "FILE.amp", conflicts_with_all = ["preset", "resize", "filter", "no_antialias", "scale", "mean", "std", "bgr"])]
     like: Option<PathBuf>,
     /// Instruction set of an artifact [default: the best there is]
-    #[arg(long, value_parser = isa)]
+    #[arg(long, value_parser = isa())]
     isa: Option<Isa>,
     /// Pictures at a time [default: the number of processors]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
@@ -70,10 +77,13 @@ pub struct Accuracy {
 
 #[derive(Debug, Serialize)]
 struct Outcome {
+    #[serde(serialize_with = "crate::cli::output::path")]
     model: PathBuf,
     engine: &'static str,
     #[serde(flatten)]
     accuracy: Accuracy,
+    /// Rows of labels.csv whose picture is not there.
+    rows_without_file: usize,
     peak_memory_bytes: Option<u64>,
 }
 
@@ -81,8 +91,11 @@ impl Eval {
     /// Runs the command.
     pub fn execute(&self) -> Result<(), Failure> {
         let (engine, names, what) = self.engine()?;
+        if let Some(path) = &self.labels {
+            labels::check_count(path, names.len(), engine.classes())?;
+        }
         let set = ImageSet::open_with_classes(&self.data, &names)?;
-        let unlabelled = set.report().unlabelled;
+        let report = set.report();
         if !set.has_labels() {
             return Err(Failure::Unfit {
                 path: self.data.clone(),
@@ -108,7 +121,8 @@ impl Eval {
         let outcome = Outcome {
             model: self.model.clone(),
             engine: what,
-            accuracy: verdicts.accuracy(unlabelled)?,
+            accuracy: verdicts.accuracy(report.unlabelled),
+            rows_without_file: report.rows_without_file,
             peak_memory_bytes: memory::peak(),
         };
         if self.json {
@@ -121,10 +135,22 @@ impl Eval {
     fn engine(&self) -> Result<(Box<dyn Engine>, Vec<String>, &'static str), Failure> {
         let given = self.labels.as_deref().map(labels::read).transpose()?;
         if !is_onnx(&self.model) {
+            self.import.refuse_for_artifact()?;
+            if self.image.is_given() || self.like.is_some() {
+                return Err(Failure::Usage(
+                    "preprocessing and --like are for ONNX files; an artifact has its own"
+                        .to_owned(),
+                ));
+            }
             let classifier =
                 read_classifier(&self.model)?.with_isa(self.isa.unwrap_or_else(Isa::best))?;
             let names = given.unwrap_or_else(|| classifier.labels().to_vec());
             return Ok((Box::new(classifier), names, "artifact"));
+        }
+        if self.isa.is_some() {
+            return Err(Failure::Usage(
+                "--isa is for artifacts; tract runs ONNX files".to_owned(),
+            ));
         }
         let source = OnnxModel::open(&self.model, &self.import, self.image.size(), false)?;
         let (preprocess, names) = match &self.like {
@@ -166,6 +192,8 @@ pub struct Verdict {
     pub class: Option<u32>,
     /// The class found.
     pub best: Option<usize>,
+    /// Its score, as the model gives it.
+    pub score: f32,
     in_top5: bool,
     classes: usize,
 }
@@ -246,10 +274,22 @@ pub fn classify_all(
 fn verdict(engine: &mut dyn Engine, index: usize, entry: &Entry) -> Result<Verdict, Failure> {
     let image = decode(&entry.path)?;
     let scores = engine.scores(&image)?;
+    if let Some(class) = entry.class.filter(|&c| c as usize >= scores.len()) {
+        return Err(Failure::Unfit {
+            path: entry.path.clone(),
+            what: format!(
+                "has class {class}, but the model has {} classes, from 0",
+                scores.len()
+            ),
+            hint: "check the folder names or labels.csv, or give --labels",
+        });
+    }
+    let best = argmax(&scores);
     Ok(Verdict {
         index,
         class: entry.class,
-        best: argmax(&scores),
+        best,
+        score: best.map_or(f32::NAN, |b| scores[b]),
         in_top5: entry
             .class
             .is_some_and(|c| in_top_k(&scores, c as usize, 5)),
@@ -282,21 +322,15 @@ impl Verdict {
 
 impl Verdicts {
     /// Shares of right answers among labelled pictures.
-    pub fn accuracy(&self, unlabelled: usize) -> Result<Accuracy, Failure> {
+    pub fn accuracy(&self, unlabelled: usize) -> Accuracy {
         let classes = self.answers.first().map_or(0, |a| a.classes);
         let (mut top1, mut top5) = (Rate::default(), Rate::default());
-        for answer in &self.answers {
-            let Some(class) = answer.class else { continue };
-            if class as usize >= classes {
-                return Err(Failure::Usage(format!(
-                    "a picture has class {class}, but the model has {classes} classes; give --labels, or check the data"
-                )));
-            }
+        for answer in self.answers.iter().filter(|a| a.class.is_some()) {
             top1.add(answer.is_right());
             top5.add(answer.in_top5);
         }
         let top5 = Some(top5).filter(|_| classes > 5);
-        Ok(Accuracy {
+        Accuracy {
             top1_interval: top1.wilson(),
             top5_interval: top5.map(|r| r.wilson()),
             top1,
@@ -305,7 +339,7 @@ impl Verdicts {
             left_out: self.left_out.clone(),
             unlabelled,
             images_per_second: self.answers.len() as f64 / self.seconds.max(1e-9),
-        })
+        }
     }
 }
 
@@ -324,9 +358,10 @@ fn render(o: &Outcome) -> String {
     rows.push((
         "left out",
         format!(
-            "{} unreadable, {} without label",
+            "{} unreadable, {} without label, {} without a picture",
             a.left_out.len(),
-            a.unlabelled
+            a.unlabelled,
+            plural(o.rows_without_file, "label")
         ),
     ));
     facts(&rows)

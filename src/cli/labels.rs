@@ -29,6 +29,18 @@ pub fn read(path: &Path) -> Result<Vec<String>, Failure> {
     }
 }
 
+/// Fails unless there is a label for every class: with any other number some name the wrong class.
+pub fn check_count(path: &Path, labels: usize, classes: usize) -> Result<(), Failure> {
+    match labels == classes {
+        true => Ok(()),
+        false => Err(Failure::Unfit {
+            path: path.to_owned(),
+            what: format!("has {labels} labels, but the model has {classes} classes"),
+            hint: "one label per class, in the model's order; some models start with `background`",
+        }),
+    }
+}
+
 /// Labels of a table; without a column `class` the rows are in class order.
 fn table(text: &str) -> Result<Vec<String>, String> {
     let mut lines = text.lines();

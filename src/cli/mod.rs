@@ -5,10 +5,11 @@
 
 mod args;
 mod bench;
-mod compare;
+pub mod compare;
 pub mod demo;
 mod error;
 mod eval;
+mod files;
 pub mod inspect;
 mod labels;
 mod memory;

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use ampoule::Classifier;
+use ampoule::{Classifier, ClassifyError};
 use ampoule_quantize::data::RgbImage;
 use ampoule_quantize::graph::{Graph, Port};
 use ampoule_quantize::import::{self, ImportError, Imported, Oracle, Problem};
@@ -33,7 +33,24 @@ pub fn read_artifact(path: &Path) -> Result<Model, Failure> {
 
 /// Opens an artifact for pictures.
 pub fn read_classifier(path: &Path) -> Result<Classifier, Failure> {
-    Ok(Classifier::new(read_artifact(path)?)?)
+    classifier(path, read_artifact(path)?)
+}
+
+/// A model for pictures; `path` is where it came from.
+pub fn classifier(path: &Path, model: Model) -> Result<Classifier, Failure> {
+    Classifier::new(model).map_err(|e| match e {
+        ClassifyError::NotForPictures => not_for_pictures(path),
+        other => other.into(),
+    })
+}
+
+/// An artifact that takes arrays only.
+pub fn not_for_pictures(path: &Path) -> Failure {
+    Failure::Unfit {
+        path: path.to_owned(),
+        what: "was not sealed for pictures: it carries no preprocessing".to_owned(),
+        hint: "give samples as .npy, or calibrate with pictures",
+    }
 }
 
 /// An ONNX file as an optimised float graph.
@@ -99,6 +116,11 @@ impl OnnxModel {
             source: source_shape(&self.graph, port),
             stored: self.graph.shape(port.value).to_vec(),
             layout: port.layout.clone(),
+            classes: self
+                .graph
+                .outputs
+                .first()
+                .map_or(0, |o| self.graph.shape(o.value).iter().product()),
         })
     }
 }
@@ -120,6 +142,8 @@ pub struct OracleModel {
     /// Shape of the input as our graph has it.
     stored: Vec<usize>,
     layout: Vec<usize>,
+    /// Values of the first output.
+    classes: usize,
 }
 
 impl OracleModel {
@@ -136,6 +160,9 @@ pub trait Engine: Send {
     /// One value per class: logits or probabilities.
     fn scores(&mut self, image: &RgbImage) -> Result<Vec<f32>, Failure>;
 
+    /// Number of classes.
+    fn classes(&self) -> usize;
+
     /// An independent one for another thread.
     fn fork(&self) -> Box<dyn Engine>;
 }
@@ -144,6 +171,12 @@ impl Engine for Classifier {
     fn scores(&mut self, image: &RgbImage) -> Result<Vec<f32>, Failure> {
         let view = image.view().map_err(ampoule::ClassifyError::from)?;
         Ok(self.run(&view, None, |session| session.run())?)
+    }
+
+    fn classes(&self) -> usize {
+        let outputs = self.model().artifact().ok();
+        let first = outputs.and_then(|a| a.outputs().next());
+        first.map_or(0, |o| o.tensor.shape.elements())
     }
 
     fn fork(&self) -> Box<dyn Engine> {
@@ -174,6 +207,10 @@ impl Engine for OracleEngine {
             .into_iter()
             .next()
             .unwrap_or_default())
+    }
+
+    fn classes(&self) -> usize {
+        self.model.classes
     }
 
     fn fork(&self) -> Box<dyn Engine> {

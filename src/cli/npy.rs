@@ -44,6 +44,9 @@ pub fn samples(
             .skip_while(|&d| d == 1)
             .collect::<Vec<_>>()
     };
+    if array.values.is_empty() {
+        return Err("has no samples".to_owned());
+    }
     let sample = bare(array.shape.get(1..).unwrap_or_default());
     let rows = array
         .values
@@ -90,7 +93,7 @@ fn parse(bytes: &[u8]) -> Result<Array, String> {
             data.len()
         ));
     }
-    let values = match size {
+    let values: Vec<f32> = match size {
         4 => data
             .as_chunks()
             .0
@@ -105,6 +108,12 @@ fn parse(bytes: &[u8]) -> Result<Array, String> {
             .collect(),
         _ => data.iter().map(|&b| f32::from(b)).collect(),
     };
+    if let Some(at) = values.iter().position(|v| !v.is_finite()) {
+        return Err(format!(
+            "element {at} is {}, expected finite numbers",
+            values[at]
+        ));
+    }
     Ok(Array { shape, values })
 }
 
@@ -203,6 +212,12 @@ mod tests {
         let good = file("<f4", "False", "(2,)", &[0; 8]);
         for len in 0..good.len() {
             assert!(parse(&good[..len]).is_err(), "{len} bytes");
+        }
+        assert!(parse(&file("|u1", "False", "(0, 2)", &[])).is_ok_and(|a| a.values.is_empty()));
+        for value in [f32::NAN, f32::INFINITY] {
+            let data = [[0; 4], value.to_le_bytes()].concat();
+            let error = parse(&file("<f4", "False", "(2,)", &data)).unwrap_err();
+            assert!(error.starts_with("element 1 is"), "{error}");
         }
         assert!(parse(&file("<f4", "True", "(2,)", &[0; 8])).is_err());
         assert!(parse(&file(">f4", "False", "(2,)", &[0; 8])).is_err());

@@ -1,6 +1,7 @@
 //! Tables, JSON, and numbers for people.
 
 use std::io::{self, Write};
+use std::path::Path;
 
 use serde::Serialize;
 
@@ -8,6 +9,7 @@ use super::error::Failure;
 
 /// Prints a result.
 pub fn print(text: &str) -> Result<(), Failure> {
+    let text = visible(text);
     let mut out = io::stdout().lock();
     let written = out
         .write_all(text.as_bytes())
@@ -24,10 +26,21 @@ pub fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     print(&text)
 }
 
+/// A path as JSON, which can't hold one that is no UTF-8.
+pub fn path<S: serde::Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(&path.display())
+}
+
 /// Tells the user something that is no result.
 pub fn note(text: &str) {
     // A closed standard error leaves nobody to tell.
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    let _ = writeln!(io::stderr().lock(), "{}", visible(text));
+}
+
+/// Names and labels come out of files, and must not steer the terminal.
+fn visible(text: &str) -> String {
+    let steers = |c: char| c.is_control() && c != '\n';
+    text.replace(steers, "\u{fffd}")
 }
 
 /// Tells the user what failed and what to try.
@@ -98,6 +111,31 @@ pub fn facts(rows: &[(&str, String)]) -> String {
     rows.iter()
         .map(|(name, value)| format!("{name:<width$}  {value}\n"))
         .collect()
+}
+
+/// The end of a name, which tells it apart from others. Of the names that TensorFlow Lite joins with
+/// semicolons when it fuses operators, the first counts: it is the tensor's own.
+pub fn shortened(name: &str, most: usize) -> String {
+    let name = name.split(';').next().unwrap_or_default();
+    let length = name.chars().count();
+    match length <= most {
+        true => name.to_owned(),
+        false => format!(
+            "…{}",
+            name.chars().skip(length - most + 1).collect::<String>()
+        ),
+    }
+}
+
+/// `1 step`, `2 steps`.
+pub fn plural(n: usize, what: &str) -> String {
+    let s = if n == 1 { "" } else { "s" };
+    format!("{n} {what}{s}")
+}
+
+/// Lower-case hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// A size in bytes, in decimal units.
@@ -190,6 +228,18 @@ mod tests {
         assert_eq!(
             [shape(&[1, 96, 3]), shape::<u32>(&[])],
             ["1×96×3", "scalar"]
+        );
+    }
+
+    #[test]
+    fn text_from_files_is_tamed() {
+        assert_eq!(visible("a\x1b[2J\rb\n"), "a\u{fffd}[2J\u{fffd}b\n");
+        assert_eq!(shortened("abcdef", 6), "abcdef");
+        assert_eq!(shortened("abcdefg", 4), "…efg");
+        assert_eq!(shortened("relu;conv/bias/resource", 10), "relu");
+        assert_eq!(
+            [plural(1, "step"), plural(0, "step")],
+            ["1 step", "0 steps"]
         );
     }
 

@@ -7,7 +7,7 @@ use super::args::{size, triple};
 use super::error::Failure;
 
 /// How pictures become the input: a preset, and what differs from it.
-#[derive(Debug, Clone, Default, Args)]
+#[derive(Debug, Clone, Default, PartialEq, Args)]
 #[command(next_help_heading = "Preprocessing")]
 pub struct ImageArgs {
     /// What the model was trained with [default: unit]
@@ -17,7 +17,7 @@ pub struct ImageArgs {
     #[arg(long, value_name = "WxH", value_parser = size)]
     size: Option<(u16, u16)>,
     /// exact (stretch), shorter:N (keep the aspect ratio, crop the centre) or none (crop only)
-    #[arg(long, value_parser = resize)]
+    #[arg(long, value_name = "HOW", value_parser = resize)]
     resize: Option<Resize>,
     /// nearest, bilinear, bicubic or area
     #[arg(long, value_parser = filter)]
@@ -58,6 +58,11 @@ impl ImageArgs {
     /// Height and width asked for.
     pub fn size(&self) -> Option<[usize; 2]> {
         self.size.map(|(w, h)| [usize::from(h), usize::from(w)])
+    }
+
+    /// Whether anything is asked for.
+    pub fn is_given(&self) -> bool {
+        *self != Self::default()
     }
 
     /// Whether nothing says what the pixel values become.

@@ -3,8 +3,7 @@
 use serde::Serialize;
 
 use super::inspect::details::Details;
-use super::inspect::shortened;
-use super::output::{Table, count, micros, shape};
+use super::output::{Table, count, micros, shape, shortened};
 
 /// Time of one step.
 #[derive(Debug, Clone, Serialize)]

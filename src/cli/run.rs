@@ -12,11 +12,19 @@ use serde::Serialize;
 use super::args::{ExecArgs, is_npy};
 use super::error::Failure;
 use super::inspect::details::Details;
-use super::models::read_artifact;
-use super::npy;
-use super::output::{Table, note, print, print_json, shape};
+use super::models::{classifier, read_artifact};
+use super::output::{Table, plural, print, print_json, shape};
 use super::profile::{self, StepTime};
+use super::samples::input_layout;
 use super::timing::{self, Until};
+use super::{npy, output};
+
+const EXAMPLES: &str = "\
+Examples:
+  ampoule run model.amp cat.jpg dog.jpg
+  ampoule run model.amp cat.jpg --top 3 --json
+  ampoule run model.amp cat.jpg --profile --isa portable
+  ampoule run sensor.amp samples.npy";
 
 /// Runs behind the times of `--profile`.
 const PROFILE_RUNS: usize = 50;
@@ -25,6 +33,7 @@ const SHOWN: usize = 8;
 
 /// Run an artifact on pictures, or on .npy arrays
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Run {
     /// The artifact
     model: PathBuf,
@@ -57,11 +66,13 @@ struct Outcome {
 #[serde(untagged)]
 enum Answer {
     Picture {
+        #[serde(serialize_with = "crate::cli::output::path")]
         file: PathBuf,
         softmax_applied: bool,
         top: Vec<Class>,
     },
     Array {
+        #[serde(serialize_with = "crate::cli::output::path")]
         file: PathBuf,
         sample: usize,
         outputs: Vec<Output>,
@@ -83,7 +94,7 @@ struct Output {
 }
 
 impl Run {
-    /// Runs the command. Every input is tried; the first error is the command's.
+    /// Runs the command. Every input is tried; one that fails makes the command fail.
     pub fn execute(&self) -> Result<(), Failure> {
         let mut model = read_artifact(&self.model)?;
         let pool = self.exec.pool();
@@ -92,7 +103,8 @@ impl Run {
         let mut results = Vec::new();
         let mut failures = Vec::new();
         if !pictures.is_empty() {
-            let mut classifier = Classifier::new(model.clone())?.with_isa(self.exec.isa())?;
+            let mut classifier =
+                classifier(&self.model, model.clone())?.with_isa(self.exec.isa())?;
             for path in pictures {
                 match self.picture(&mut classifier, path, pool.as_ref()) {
                     Ok(answer) => results.push(answer),
@@ -101,7 +113,7 @@ impl Run {
             }
         }
         for path in arrays {
-            match self.array(&mut model, path) {
+            match self.array(&mut model, path, pool.as_ref()) {
                 Ok(answers) => results.extend(answers),
                 Err(failure) => failures.push(failure),
             }
@@ -119,12 +131,12 @@ impl Run {
         };
         match self.json {
             true => print_json(&outcome)?,
+            false if outcome.results.is_empty() && outcome.steps.is_none() => {}
             false => print(&render(&outcome))?,
         }
-        let mut failures = failures.into_iter();
-        let first = failures.next();
-        failures.for_each(|f| note(&format!("error: {f}")));
-        first.map_or(Ok(()), Err)
+        let last = failures.pop();
+        failures.iter().for_each(output::error);
+        last.map_or(Ok(()), Err)
     }
 
     fn picture(
@@ -163,21 +175,15 @@ impl Run {
     }
 
     /// One answer per sample. Samples are in the layout the source model had, or in the stored one.
-    fn array(&self, model: &mut Model, path: &Path) -> Result<Vec<Answer>, Failure> {
+    fn array(
+        &self,
+        model: &mut Model,
+        path: &Path,
+        pool: Option<&Pool>,
+    ) -> Result<Vec<Answer>, Failure> {
         let array = npy::read(path)?;
-        let mut session = model.session(self.exec.isa())?;
-        let input = session.input(0)?;
-        let stored: Vec<usize> = input
-            .tensor
-            .shape
-            .dims()
-            .iter()
-            .map(|&d| d as usize)
-            .collect();
-        let layout: Vec<usize> = input.layout[..stored.len()]
-            .iter()
-            .map(|&d| usize::from(d))
-            .collect();
+        let (stored, layout) = input_layout(&model.artifact()?)?;
+        let mut session = self.exec.session(model, pool)?;
         let samples = npy::samples(&array, &stored, &layout, usize::MAX);
         let samples = samples.map_err(|what| Failure::Npy {
             path: path.to_owned(),
@@ -206,10 +212,7 @@ impl Run {
 
     fn profiled(&self, model: &mut Model, pool: Option<&Pool>) -> Result<Vec<StepTime>, Failure> {
         let details = Details::of(model)?;
-        let mut session = match pool {
-            Some(pool) => model.session_with_pool(self.exec.isa(), pool)?,
-            None => model.session(self.exec.isa())?,
-        };
+        let mut session = self.exec.session(model, pool)?;
         timing::measure(&mut session, Until::Runs(PROFILE_RUNS / 5))?;
         let times = timing::profile(&mut session, Until::Runs(PROFILE_RUNS))?;
         Ok(profile::steps(&details, &times))
@@ -262,12 +265,13 @@ fn render(o: &Outcome) -> String {
     }
     if let Some(steps) = &o.steps {
         text += &format!(
-            "{}\n{}, {} threads\n",
+            "{}\n{}, {}\n",
             profile::render(steps),
             o.isa,
-            o.threads
+            plural(o.threads, "thread")
         );
     }
+    text.truncate(text.trim_end().len());
     text
 }
 

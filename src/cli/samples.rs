@@ -5,6 +5,7 @@ use std::path::Path;
 use ampoule_quantize::data::{ImageSet, LoadReport, RgbImage};
 use ampoule_quantize::observe::Samples;
 use ampoule_quantize::pipeline::Progress;
+use ampoule_runtime::Artifact;
 use ampoule_runtime::preprocess::{Preprocess, PreprocessError};
 
 use super::error::Failure;
@@ -107,6 +108,20 @@ impl Samples for Loaded {
     fn label(&self, index: usize) -> Option<usize> {
         self.labels.get(index).copied().flatten()
     }
+}
+
+/// Shape of an artifact's first input, as stored, and where the source's dimensions are in it.
+pub fn input_layout(artifact: &Artifact<'_>) -> Result<(Vec<usize>, Vec<usize>), Failure> {
+    let input = artifact
+        .inputs()
+        .next()
+        .ok_or(ampoule_runtime::Error::NoSuchIo)?;
+    let dims = input.tensor.shape.dims();
+    let layout = input.layout[..dims.len()].iter();
+    Ok((
+        dims.iter().map(|&d| d as usize).collect(),
+        layout.map(|&d| usize::from(d)).collect(),
+    ))
 }
 
 /// The picture at the model's size.

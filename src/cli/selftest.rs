@@ -12,30 +12,28 @@ use sha2::{Digest, Sha256};
 use super::args::isa;
 use super::error::Failure;
 use super::models::read_artifact;
-use super::output::{Table, print, print_json};
-use super::quantize::hex;
+use super::output::{Table, hex, print, print_json};
+
+const EXAMPLES: &str = "\
+Examples:
+  ampoule selftest model.amp
+  ampoule selftest model.amp --isa portable --json";
 
 /// Seeds of the inputs whose outputs are hashed.
 const SEEDS: [u32; 4] = [1, 2, 3, 4];
 
-/// Check that an artifact computes the same everywhere
+/// Check that an artifact computes the same on every instruction set
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Selftest {
     /// The artifact
     model: PathBuf,
-    /// One instruction set, or all that this processor has
-    #[arg(long, default_value = "all", value_name = "ISA", value_parser = choice)]
-    isa: Choice,
+    /// Instruction set to test [default: all that this processor has]
+    #[arg(long, value_parser = isa())]
+    isa: Option<Isa>,
     /// Print JSON
     #[arg(long)]
     json: bool,
-}
-
-/// Instruction sets to test.
-#[derive(Debug, Clone, Copy)]
-enum Choice {
-    All,
-    One(Isa),
 }
 
 /// Outcome for one instruction set.
@@ -54,8 +52,8 @@ impl Selftest {
     pub fn execute(&self) -> Result<(), Failure> {
         let mut model = read_artifact(&self.model)?;
         let tested = match self.isa {
-            Choice::All => test_all(&mut model)?,
-            Choice::One(isa) => {
+            None => test_all(&mut model)?,
+            Some(isa) => {
                 // A set asked for by name must be there.
                 ampoule_runtime::Capability::new(isa)?;
                 vec![test(&mut model, isa)?]
@@ -160,11 +158,4 @@ pub fn render(tested: &[Tested]) -> String {
         ]);
     }
     table.render()
-}
-
-fn choice(text: &str) -> Result<Choice, String> {
-    match text {
-        "all" => Ok(Choice::All),
-        name => isa(name).map(Choice::One),
-    }
 }

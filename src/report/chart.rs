@@ -7,8 +7,9 @@ use super::escape;
 const WIDTH: f64 = 960.0;
 const HEIGHT: f64 = 250.0;
 const LEFT: f64 = 66.0;
-/// Room for the text of dashed lines.
-const RIGHT: f64 = 96.0;
+const RIGHT: f64 = 12.0;
+/// Width of a character of the axis' text.
+const CHARACTER: f64 = 7.2;
 const TOP: f64 = 16.0;
 const BOTTOM: f64 = 38.0;
 
@@ -46,8 +47,11 @@ impl BarChart<'_> {
             .chain(self.limits.iter().map(|l| l.0));
         let (ticks, most) = ticks(values.fold(0.0, f64::max));
         let y = |v: f64| HEIGHT - BOTTOM - (v / most).clamp(0.0, 1.0) * (HEIGHT - TOP - BOTTOM);
+        // The text of a dashed line stands to the right of it.
+        let text = self.limits.iter().map(|l| l.1.chars().count()).max();
+        let right = WIDTH - RIGHT - text.map_or(0.0, |n| n as f64 * CHARACTER);
         let slots = self.bars.iter().map(|b| b.at + 1).max().unwrap_or(1);
-        let slot = (WIDTH - LEFT - RIGHT) / slots as f64;
+        let slot = (right - LEFT) / slots as f64;
         let mut svg = format!("<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\">");
         let mut push = |text: std::fmt::Arguments<'_>| {
             // Writing to a string can't fail.
@@ -57,7 +61,7 @@ impl BarChart<'_> {
             let (at, text) = (y(tick), escape(&(self.format)(tick)));
             push(format_args!(
                 "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{:.1}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>",
-                WIDTH - RIGHT
+                right
             ));
             push(format_args!(
                 "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{text}</text>",
@@ -84,11 +88,11 @@ impl BarChart<'_> {
             let (at, text) = (y(*value), escape(text));
             push(format_args!(
                 "<line class=\"limit\" x1=\"{LEFT}\" x2=\"{:.1}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>",
-                WIDTH - RIGHT
+                right
             ));
             push(format_args!(
                 "<text class=\"limit-text\" x=\"{:.1}\" y=\"{:.1}\">{text}</text>",
-                WIDTH - RIGHT + 6.0,
+                right + 6.0,
                 at + 4.0
             ));
         }
@@ -100,7 +104,7 @@ impl BarChart<'_> {
                 HEIGHT - BOTTOM + 15.0
             ));
         }
-        let middle = LEFT + (WIDTH - LEFT - RIGHT) / 2.0;
+        let middle = (LEFT + right) / 2.0;
         let title = escape(self.x_title);
         push(format_args!(
             "<text x=\"{middle:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{title}</text>",

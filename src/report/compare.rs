@@ -6,7 +6,8 @@ use ampoule_quantize::compare::{Comparison, LayerError, SUSPICIOUS_DB};
 
 use super::chart::{Bar, BarChart};
 use super::{Cell, Page};
-use crate::cli::output::shape;
+use crate::cli::compare::COLUMNS;
+use crate::cli::output::{plural, shape, shortened};
 
 /// Below this many decibels a layer deserves a look.
 const NOTICEABLE_DB: f64 = 25.0;
@@ -14,10 +15,10 @@ const NOTICEABLE_DB: f64 = 25.0;
 /// The page.
 pub fn page(onnx: &Path, artifact: &Path, c: &Comparison) -> String {
     let subtitle = format!(
-        "{} against {}, over {} samples",
+        "{} against {}, over {}",
         artifact.display(),
         onnx.display(),
-        c.samples
+        plural(c.samples, "sample")
     );
     let mut page = Page::new("Layer by layer", &subtitle);
     let worst = c
@@ -33,7 +34,7 @@ pub fn page(onnx: &Path, artifact: &Path, c: &Comparison) -> String {
         (
             c.layers.len().to_string(),
             format!(
-                "tensors compared; {} have no float counterpart",
+                "tensors compared; {} without a float counterpart",
                 c.unmatched
             ),
         ),
@@ -41,12 +42,13 @@ pub fn page(onnx: &Path, artifact: &Path, c: &Comparison) -> String {
         (worst, "at the worst tensor".to_owned()),
         (
             first.map_or_else(|| "none".to_owned(), |l| format!("step {}", l.step)),
-            format!(
-                "first below {SUSPICIOUS_DB:.0} dB{}",
-                first
-                    .map(|l| format!(": {} {}", l.op, l.name))
-                    .unwrap_or_default()
-            ),
+            match first {
+                Some(l) => {
+                    let tensor = shortened(&l.name, 48);
+                    format!("first below {SUSPICIOUS_DB:.0} dB: {} {tensor}", l.op)
+                }
+                None => format!("of the tensors is below {SUSPICIOUS_DB:.0} dB"),
+            },
         ),
     ]);
     layers_chart(&mut page, c);
@@ -54,18 +56,7 @@ pub fn page(onnx: &Path, artifact: &Path, c: &Comparison) -> String {
         "Tensors",
         "The noisiest first. Clipped: share of float values that the codes can't express.",
     );
-    let header = [
-        ">step",
-        "operator",
-        "tensor",
-        "shape",
-        "type",
-        ">SQNR dB",
-        ">cosine",
-        ">max |Δ|",
-        ">clipped",
-    ];
-    page.table(&header, c.worst_first().into_iter().map(row));
+    page.table(&COLUMNS, c.worst_first().into_iter().map(row));
     page.finish()
 }
 

@@ -2,13 +2,16 @@
 
 use super::chart::{Bar, BarChart};
 use super::{Cell, Page, base64, compare, escape, quantize};
-use crate::cli::demo::{Outcome, Picture, Row};
+use crate::cli::demo::{Answer, Outcome, Picture, Row};
 use crate::cli::output::{bytes, micros, shape};
 
 /// The page.
 pub fn page(o: &Outcome) -> String {
-    let subtitle = "MLPerf Tiny visual wake words (MobileNetV1 0.25): is there a person? Float against sealed int8, on 50 photos.";
-    let mut page = Page::new("Ampoule demo", subtitle);
+    let subtitle = format!(
+        "MLPerf Tiny visual wake words (MobileNetV1 0.25): is there a person? Float against sealed int8, on {} photos.",
+        o.pictures.len()
+    );
+    let mut page = Page::new("Ampoule demo", &subtitle);
     let (float, int8) = (&o.rows[0], &o.rows[o.rows.len() - 1]);
     page.cards(&[
         (
@@ -38,7 +41,7 @@ pub fn page(o: &Outcome) -> String {
             "working memory in all".to_owned(),
         ),
     ]);
-    page.section("Float and int8", "The interval is Wilson's, at 95 %. Time is the median of many runs, one thread, preprocessing not included.");
+    page.section("Float and int8", "The interval is Wilson's, at 95 %. Calibration saw the same photos, without their labels. Time is the median of many runs, one thread, preprocessing not included.");
     let header = [
         "",
         ">top-1",
@@ -122,23 +125,28 @@ fn selftest(page: &mut Page, o: &Outcome) {
 }
 
 fn gallery(page: &mut Page, pictures: &[Picture]) {
-    let differ = pictures.iter().filter(|p| p.float != p.int8).count();
-    page.section("The photos", &format!("CC BY, credits in tests/fixtures/demo/ATTRIBUTION.csv. Float and int8 disagree on {differ} of {}.", pictures.len()));
+    let differ = pictures.iter().filter(|p| p.is_contested()).count();
+    let mut sorted: Vec<&Picture> = pictures.iter().collect();
+    sorted.sort_by_key(|p| (!p.is_contested(), p.is_right()));
+    page.section("The photos", &format!("Float and int8 disagree on {differ} of {}; those come first, then what int8 got wrong. CC BY 2.0, credits in tests/fixtures/demo/ATTRIBUTION.csv.", pictures.len()));
     page.raw("<div class=\"gallery\">\n");
-    for p in pictures {
-        let answer = |name: &str, class: &str| {
-            let (mark, tone) = if class == p.truth {
+    for p in sorted {
+        let answer = |name: &str, a: &Answer| {
+            let (mark, tone) = if a.class == p.truth {
                 ("✓", "good")
             } else {
                 ("✗", "bad")
             };
             format!(
-                "{name}: <span class=\"{tone}\">{} {mark}</span>",
-                escape(class)
+                "<div><span>{name}: <span class=\"{tone}\">{} {mark}</span></span><span>{:.1} %</span></div>",
+                escape(&a.class),
+                100.0 * a.probability
             )
         };
         page.raw(&format!(
-            "<figure><img alt=\"\" src=\"data:image/jpeg;base64,{}\"><figcaption><b>{}</b><br>{}<br>{}</figcaption></figure>\n",
+            "<figure{}><img alt=\"{}\" src=\"data:image/jpeg;base64,{}\"><figcaption><b>{}</b>{}{}</figcaption></figure>\n",
+            if p.is_right() { "" } else { " class=\"missed\"" },
+            escape(&format!("photo {}, {}", p.name, p.truth)),
             base64::encode(&p.jpeg),
             escape(&p.truth),
             answer("float", &p.float),

@@ -9,7 +9,7 @@ pub mod quantize;
 
 use std::fmt::Write;
 
-use crate::cli::inspect::shortened;
+use crate::cli::output::shortened;
 use chart::BarChart;
 
 const STYLE: &str = include_str!("style.css");

@@ -3,9 +3,9 @@
 use super::chart::{Bar, BarChart};
 use super::{Cell, Page};
 use crate::cli::inspect::details::{Details, StepDetails};
-use crate::cli::output::{bytes, count, shape};
+use crate::cli::output::{bytes, count, plural, shape, shortened};
 use crate::cli::preprocessing::describe;
-use crate::cli::quantize::Summary;
+use crate::cli::quantize::summary::Summary;
 
 /// The page.
 pub fn page(s: &Summary, d: &Details) -> String {
@@ -34,10 +34,13 @@ pub fn page(s: &Summary, d: &Details) -> String {
             count(s.macs),
             format!("multiply-accumulates in {} steps", s.steps),
         ),
-        (
-            s.islands.len().to_string(),
-            "steps that are not int8".to_owned(),
-        ),
+        match s.samples {
+            0 => ("float".to_owned(), "nothing is int8".to_owned()),
+            _ => (
+                s.islands.len().to_string(),
+                "steps that are not int8".to_owned(),
+            ),
+        },
     ]);
     page.section("How it was made", "");
     page.table(&["", ""], facts(s));
@@ -79,7 +82,7 @@ fn facts(s: &Summary) -> Vec<Vec<Cell>> {
     if s.samples > 0 {
         row(
             "Calibration",
-            format!("{} samples, ranges by {}", s.samples, s.range),
+            format!("{}, ranges by {}", plural(s.samples, "sample"), s.range),
         );
     }
     if let Some(p) = &s.preprocess {
@@ -94,7 +97,8 @@ fn facts(s: &Summary) -> Vec<Vec<Cell>> {
         );
     }
     if let Some(c) = &s.clipped {
-        let worst = format!("at most {:.3} % in {}", 100.0 * c.worst, c.worst_tensor);
+        let tensor = shortened(&c.worst_tensor, 64);
+        let worst = format!("at most {:.3} % in {tensor}", 100.0 * c.worst);
         row(
             "Clipped",
             format!("{:.4} % of activation values, {worst}", 100.0 * c.mean),
@@ -118,11 +122,13 @@ fn facts(s: &Summary) -> Vec<Vec<Cell>> {
 fn steps_charts(page: &mut Page, d: &Details) {
     memory_chart(page, d);
     let format = |v: f64| bytes(v as usize);
-    page.section("Weights", "Bytes of constants that each step reads.");
-    page.chart(
-        &per_step(d, &|s| s.weight_bytes as f64, &format),
-        "Bytes of weights, biases and tables per step.",
+    page.section(
+        "Weights",
+        "Bytes of constants that each step reads: weights, biases and tables.",
     );
+    let chart = per_step(d, &|s| s.weight_bytes as f64, &format);
+    let total = bytes(d.weight_bytes);
+    page.chart(&chart, &format!("{total} in all."));
 }
 
 /// The arena over time.
@@ -137,11 +143,11 @@ pub(super) fn memory_chart(page: &mut Page, d: &Details) {
     if let Some(bar) = chart.bars.get_mut(d.memory.peak_step) {
         bar.tone = "warn";
     }
-    chart.limits.push((arena as f64, format!("{arena} B")));
+    chart.limits.push((arena as f64, bytes(arena)));
     page.chart(
         &chart,
         &format!(
-            "The peak is step {}. The dashed line is what the arena takes.",
+            "The peak is step {}. The dashed line is what the arena takes: {arena} B.",
             d.memory.peak_step
         ),
     );

@@ -55,7 +55,7 @@ impl Default for LowerOptions {
 pub enum LowerError {
     /// More dimensions or elements than the format allows.
     #[error(
-        "tensor `{name}` has shape {shape:?}; the format allows 6 dimensions and 2^31 elements"
+        "tensor `{name}` has shape {shape:?}; the format allows 6 dimensions, none of them 0, and fewer than 2^31 elements"
     )]
     Shape {
         /// Tensor name.
@@ -79,9 +79,6 @@ pub enum LowerError {
     /// A value is used but nothing produced it.
     #[error("value `{0}` has no producer")]
     NoProducer(String),
-    /// A graph output is a constant or an input, which a program can't return.
-    #[error("output `{0}` is a constant")]
-    ConstantOutput(String),
 }
 
 /// Lowers a graph.
@@ -143,13 +140,15 @@ impl Lowering<'_> {
 
     fn outputs(&mut self) -> Result<(), LowerError> {
         for port in &self.graph.outputs {
-            if self.graph.constant(port.value).is_some() {
-                return Err(LowerError::ConstantOutput(port.name.clone()));
-            }
-            let found = [DType::I8, DType::I16, DType::F32]
-                .into_iter()
-                .find_map(|d| self.find(port.value, Stage::Post, d));
-            let mut tensor = found.ok_or_else(|| LowerError::NoProducer(port.name.clone()))?;
+            let constant = self.graph.constant(port.value).is_some();
+            let mut tensor = if constant {
+                self.operand(port.value, DType::F32)?
+            } else {
+                [DType::I8, DType::I16, DType::F32]
+                    .into_iter()
+                    .find_map(|d| self.find(port.value, Stage::Post, d))
+                    .ok_or_else(|| LowerError::NoProducer(port.name.clone()))?
+            };
             let taken = |t| {
                 self.program
                     .outputs
@@ -157,7 +156,7 @@ impl Lowering<'_> {
                     .chain(&self.program.inputs)
                     .any(|p| p.tensor == t)
             };
-            if taken(tensor) {
+            if constant || taken(tensor) {
                 tensor = self.copy_of(tensor, &port.name);
             }
             self.program.outputs.push(ProgramPort {
@@ -169,10 +168,12 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    /// A second tensor with the same content, for an output that is also an input or listed twice.
+    /// A second tensor with the same content, for an output that is also a constant or an input, or
+    /// listed twice.
     fn copy_of(&mut self, tensor: TensorId, name: &str) -> TensorId {
         let mut copy = self.program.tensor(tensor).clone();
         copy.name = name.to_owned();
+        copy.constant = None;
         let elements = copy.shape.elements();
         let y = self.program.add_tensor(copy);
         self.program.push(

@@ -5,64 +5,81 @@ use std::path::Path;
 use ampoule_quantize::graph::{Graph, GraphError};
 use ampoule_quantize::{import, passes};
 
-use crate::fixtures::{data, difference, fixtures, models, noise, run, source_shape, summary};
+use rayon::prelude::*;
+
+use crate::fixtures::{
+    Executor, data, difference, fixtures, models, noise, run, sealed, source_shape, summary,
+};
 use crate::interpret::interpret;
 
-/// Largest relative difference between the graph and the oracle on noise.
-fn parity(path: &Path, graph: &Graph) -> f32 {
-    let oracle = import::Oracle::load(path).unwrap();
-    let shapes: Vec<Vec<usize>> = graph
-        .inputs
-        .iter()
-        .map(|p| source_shape(graph, p))
-        .collect();
-    let inputs: Vec<Vec<f32>> = shapes
-        .iter()
-        .map(|s| noise(s.iter().product(), 1))
-        .collect();
-    let views: Vec<(&[usize], &[f32])> = shapes
-        .iter()
-        .zip(&inputs)
-        .map(|(s, d)| (&s[..], &d[..]))
-        .collect();
-    let expected = oracle.run(&views).unwrap();
-    let got = run(graph, interpret, &inputs);
-    assert_eq!(got.len(), expected.len());
-    got.iter()
-        .zip(&expected)
-        .map(|(g, (_, e))| difference(g, e))
-        .fold(0.0, f32::max)
+/// A file's outputs on noise, by the oracle.
+struct Expected {
+    inputs: Vec<Vec<f32>>,
+    outputs: Vec<Vec<f32>>,
 }
 
-#[test]
-fn imported_graphs_match_the_oracle() {
-    for path in models(&fixtures().join("models")) {
-        let imported = import::onnx(&path).unwrap_or_else(|e| panic!("{e}"));
-        imported.graph.validate().unwrap();
-        let d = parity(&path, &imported.graph);
-        assert!(d < 1e-4, "{}: {d}", path.display());
+impl Expected {
+    /// For the file that `graph` was imported from.
+    fn new(path: &Path, graph: &Graph) -> Self {
+        let oracle = import::Oracle::load(path).unwrap();
+        let shapes = graph.inputs.iter().map(|p| source_shape(graph, p));
+        let shapes: Vec<Vec<usize>> = shapes.collect();
+        let inputs: Vec<Vec<f32>> = shapes
+            .iter()
+            .map(|s| noise(s.iter().product(), 1))
+            .collect();
+        let views: Vec<(&[usize], &[f32])> = shapes
+            .iter()
+            .zip(&inputs)
+            .map(|(s, d)| (&s[..], &d[..]))
+            .collect();
+        let outputs = oracle.run(&views).unwrap();
+        Expected {
+            outputs: outputs.into_iter().map(|(_, data)| data).collect(),
+            inputs,
+        }
+    }
+
+    /// Largest relative difference of what a graph computes.
+    fn parity(&self, graph: &Graph, execute: Executor) -> f32 {
+        let got = run(graph, execute, &self.inputs).unwrap();
+        assert_eq!(got.len(), self.outputs.len());
+        got.iter()
+            .zip(&self.outputs)
+            .map(|(g, e)| difference(g, e))
+            .fold(0.0, f32::max)
     }
 }
 
-/// After every pass for one exporter, at the end for the others.
+/// After import, after every pass for one exporter, and at the end, there on the runtime too.
 #[test]
-fn optimised_graphs_match_the_oracle() {
-    for path in models(&fixtures().join("models")) {
-        let mut graph = import::onnx(&path).unwrap_or_else(|e| panic!("{e}")).graph;
-        let before = graph.nodes.len();
-        let twin = path.to_string_lossy().contains("-dyn");
-        let mut check = |pass: &str, graph: &Graph| {
-            graph.validate()?;
-            let d = if twin { 0.0 } else { parity(&path, graph) };
-            assert!(d < 1e-4, "{} after {pass}: {d}", path.display());
-            Ok(())
-        };
-        passes::optimise::<GraphError>(&mut graph, Some(&mut check)).unwrap();
-        let d = parity(&path, &graph);
-        assert!(d < 1e-4, "{}: {d}", path.display());
-        let name = path.file_name().unwrap().to_string_lossy();
-        println!("{name:40} {before:4} -> {}", summary(&graph));
-    }
+fn graphs_match_the_oracle_at_every_stage() {
+    models(&fixtures().join("models"))
+        .par_iter()
+        .for_each(|path| {
+            let name = path.file_name().unwrap().to_string_lossy();
+            let mut graph = import::onnx(path).unwrap_or_else(|e| panic!("{e}")).graph;
+            let expected = Expected::new(path, &graph);
+            let before = graph.nodes.len();
+            let twin = name.contains("-dyn");
+            let check = |stage: &str, graph: &Graph, execute: Executor| {
+                let d = expected.parity(graph, execute);
+                assert!(d < 1e-4, "{name} after {stage}: {d}");
+            };
+            graph.validate().unwrap();
+            check("import", &graph, interpret);
+            let mut each = |pass: &str, graph: &Graph| {
+                graph.validate()?;
+                if !twin {
+                    check(pass, graph, interpret);
+                }
+                Ok(())
+            };
+            passes::optimise::<GraphError>(&mut graph, Some(&mut each)).unwrap();
+            check("all passes", &graph, interpret);
+            check("sealing", &graph, sealed);
+            println!("{name:40} {before:4} -> {}", summary(&graph));
+        });
 }
 
 /// What a file's graph becomes.
@@ -141,6 +158,6 @@ fn efficientnet_lite0_keeps_its_convolutions_only() {
         summary(&graph),
         "Conv 7, Conv+Clamp(0.0, 6.0) 33, Conv+r 9, Linear 1, ReduceMean 1, Reshape 1"
     );
-    let d = parity(&path, &graph);
+    let d = Expected::new(&path, &graph).parity(&graph, sealed);
     assert!(d < 1e-4, "{d}");
 }

@@ -3,9 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use ampoule_quantize::graph::{Graph, Op, Port};
+use ampoule_quantize::model::Model;
 
-/// Runs a graph on inputs in its own layout. The interpreter is one; the runtime another.
-pub type Executor = fn(&Graph, &[Vec<f32>]) -> Vec<Vec<f32>>;
+/// Runs a graph on inputs in its own layout. The interpreter is one; [`sealed`] another.
+pub type Executor = fn(&Graph, &[Vec<f32>]) -> Result<Vec<Vec<f32>>, String>;
+
+/// Runs a graph on the runtime: lowered to float steps, planned, sealed and verified.
+pub fn sealed(graph: &Graph, inputs: &[Vec<f32>]) -> Result<Vec<Vec<f32>>, String> {
+    Model::float(graph)
+        .and_then(|mut model| model.run_f32(inputs))
+        .map_err(|e| e.to_string())
+}
 
 /// The repository's fixtures.
 pub fn fixtures() -> PathBuf {
@@ -43,7 +51,7 @@ pub fn source_shape(graph: &Graph, port: &Port) -> Vec<usize> {
 }
 
 /// Runs `graph` on inputs in the source model's layout; gives outputs in that layout.
-pub fn run(graph: &Graph, execute: Executor, inputs: &[Vec<f32>]) -> Vec<Vec<f32>> {
+pub fn run(graph: &Graph, execute: Executor, inputs: &[Vec<f32>]) -> Result<Vec<Vec<f32>>, String> {
     let stored: Vec<Vec<f32>> = graph
         .inputs
         .iter()
@@ -57,13 +65,13 @@ pub fn run(graph: &Graph, execute: Executor, inputs: &[Vec<f32>]) -> Vec<Vec<f32
             permute(data, &source_shape(graph, port), &back)
         })
         .collect();
-    let outputs = execute(graph, &stored);
-    graph
+    let outputs = execute(graph, &stored)?;
+    Ok(graph
         .outputs
         .iter()
         .zip(outputs)
         .map(|(port, data)| permute(&data, graph.shape(port.value), &port.layout))
-        .collect()
+        .collect())
 }
 
 fn permute(data: &[f32], shape: &[usize], perm: &[usize]) -> Vec<f32> {

@@ -11,7 +11,7 @@ use ampoule_runtime::ops::pool::PoolKind;
 use ampoule_runtime::ops::unary::UnaryKind;
 
 /// Runs `graph` on inputs in the graph's own layout; gives its outputs in that layout.
-pub fn interpret(graph: &Graph, inputs: &[Vec<f32>]) -> Vec<Vec<f32>> {
+pub fn interpret(graph: &Graph, inputs: &[Vec<f32>]) -> Result<Vec<Vec<f32>>, String> {
     let mut values: HashMap<ValueId, Vec<f32>> = HashMap::new();
     for (port, data) in graph.inputs.iter().zip(inputs) {
         values.insert(port.value, data.clone());
@@ -26,11 +26,11 @@ pub fn interpret(graph: &Graph, inputs: &[Vec<f32>]) -> Vec<Vec<f32>> {
         );
         values.insert(node.output, result);
     }
-    graph
+    Ok(graph
         .outputs
         .iter()
         .map(|p| read(graph, &values, p.value).to_vec())
-        .collect()
+        .collect())
 }
 
 fn read<'a>(graph: &'a Graph, values: &'a HashMap<ValueId, Vec<f32>>, v: ValueId) -> &'a [f32] {

@@ -1,4 +1,5 @@
-//! The node tests of the ONNX project.
+//! The node tests of the ONNX project, on the interpreter and on the runtime, before and after the
+//! passes.
 //!
 //! Cases that do not pass are listed with the reason in `not-passed.txt` beside the cases; the test fails
 //! when a listed case passes or another one does not. `AMPOULE_BLESS=1` writes the list anew.
@@ -12,7 +13,9 @@ use tract_onnx::data_resolver::MmapDataResolver;
 use tract_onnx::prelude::DatumType;
 use tract_onnx::tensor::{load_tensor, proto_from_reader};
 
-use crate::fixtures::{Executor, difference, fixtures, run, source_shape};
+use rayon::prelude::*;
+
+use crate::fixtures::{Executor, difference, fixtures, run, sealed, source_shape};
 use crate::interpret::interpret;
 use crate::protobuf::field;
 
@@ -32,22 +35,18 @@ struct Input {
     is_float: bool,
 }
 
+/// What runs each case.
+const EXECUTORS: [(&str, Executor); 2] = [("interpreted", interpret), ("sealed", sealed)];
+
 #[test]
 fn node_cases_pass_or_are_listed() {
-    check(interpret);
-}
-
-/// Runs all cases by `execute` and compares the outcome with the list.
-fn check(execute: Executor) {
     let folder = fixtures().join("onnx-node");
     let bytes = std::fs::read(folder.join("cases.bin")).unwrap();
-    let mut failed = BTreeMap::new();
     let cases = cases(&bytes);
-    for case in &cases {
-        if let Err(reason) = attempt(case, execute) {
-            failed.insert(case.name.clone(), reason);
-        }
-    }
+    let failed: BTreeMap<String, String> = cases
+        .par_iter()
+        .filter_map(|case| Some((case.name.clone(), attempt(case).err()?)))
+        .collect();
     println!(
         "{} of {} cases pass",
         cases.len() - failed.len(),
@@ -84,16 +83,16 @@ fn check(execute: Executor) {
 
 /// Imports a case, with float operands as inputs or, if that fails, all but the first as constants, and
 /// compares before and after optimisation.
-fn attempt(case: &Case, execute: Executor) -> Result<(), String> {
-    one(case, execute, usize::MAX).or_else(|first| {
-        match case.inputs.iter().filter(|i| i.is_float).count() {
+fn attempt(case: &Case) -> Result<(), String> {
+    one(case, usize::MAX).or_else(
+        |first| match case.inputs.iter().filter(|i| i.is_float).count() {
             0 | 1 => Err(first),
-            _ => one(case, execute, 1),
-        }
-    })
+            _ => one(case, 1),
+        },
+    )
 }
 
-fn one(case: &Case, execute: Executor, activations: usize) -> Result<(), String> {
+fn one(case: &Case, activations: usize) -> Result<(), String> {
     let floats: Vec<&Input> = case
         .inputs
         .iter()
@@ -124,22 +123,20 @@ fn one(case: &Case, execute: Executor, activations: usize) -> Result<(), String>
         if lengths != data.iter().map(Vec::len).collect::<Vec<_>>() {
             return Err(format!("{stage}: inputs {lengths:?} differ from the data"));
         }
-        let got = run(&graph, execute, &data);
-        if got.len() != case.outputs.len() {
-            return Err(format!(
-                "{stage}: {} outputs, expected {}",
-                got.len(),
-                case.outputs.len()
-            ));
-        }
-        let d = got
-            .iter()
-            .zip(&case.outputs)
-            .map(|(g, e)| difference(g, e))
-            .fold(0.0, f32::max);
-        // Some expected outputs are rounded to four digits; the project itself compares to 1e-3.
-        if d > 1e-3 {
-            return Err(format!("{stage}: differs by {d:.0e}"));
+        for (name, execute) in EXECUTORS {
+            let got = run(&graph, execute, &data).map_err(|e| format!("{stage}, {name}: {e}"))?;
+            let d = got
+                .iter()
+                .zip(&case.outputs)
+                .map(|(g, e)| difference(g, e))
+                .fold(0.0, f32::max);
+            // Some expected outputs are rounded to four digits; the project itself compares to 1e-3.
+            if d > 1e-3 || got.len() != case.outputs.len() {
+                let (got, expected) = (got.len(), case.outputs.len());
+                return Err(format!(
+                    "{stage}, {name}: differs by {d:.0e} ({got} outputs, expected {expected})"
+                ));
+            }
         }
         passes::optimise::<GraphError>(&mut graph, None).map_err(|e| e.to_string())?;
     }

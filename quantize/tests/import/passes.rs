@@ -142,11 +142,11 @@ impl Build {
             .enumerate()
             .map(|(i, s)| noise(s.iter().product(), i as u64))
             .collect();
-        let expected = run(&self.0, interpret, &inputs);
+        let expected = run(&self.0, interpret, &inputs).unwrap();
         f(&mut self.0).unwrap();
         self.0.validate().unwrap();
         assert_eq!(shapes(&self.0), before);
-        let got = run(&self.0, interpret, &inputs);
+        let got = run(&self.0, interpret, &inputs).unwrap();
         let d = got
             .iter()
             .zip(&expected)

@@ -8,7 +8,9 @@ use super::{Artifact, Blob, Step};
 use crate::numerics::MAX_CODE;
 use crate::ops::attention::{self, AttentionI8, Bias, Geometry};
 use crate::ops::binary::{BinaryF32, BinaryI8, BinaryI16, Broadcast};
-use crate::ops::conv::{ConvF32, ConvI8, EpilogueI8, PackedShape, WEIGHT_SLACK, WIDTH, WeightsF32};
+use crate::ops::conv::{
+    ConvF32, ConvI8, EpilogueI8, PackedShape, QUAD, WEIGHT_SLACK, WIDTH, WeightsF32,
+};
 use crate::ops::copy::Strided;
 use crate::ops::depthwise::{DepthwiseF32, DepthwiseI8};
 use crate::ops::matmul::{MatMulI8, shapes_agree};
@@ -26,6 +28,11 @@ const MAX_DEPTH: usize = 1 << 16;
 const MAX_OCTAVES: f32 = 1_099_511_627_776.0; // 2⁴⁰
 /// Largest integer bias.
 const MAX_BIAS: i32 = 1 << 30;
+/// Largest multiplier, 2⁶⁴: whatever is scaled stays finite, so that no difference of two such values
+/// is a NaN, which instruction sets clamp differently.
+const MAX_MULTIPLIER: f32 = 18_446_744_073_709_551_616.0;
+/// Longest side of a resized map: its positions are fractions in 64 bits.
+const MAX_SIDE: usize = 1 << 24;
 
 /// A residual operand's zero point and multiplier; its data come from the arena.
 pub(crate) type ResidualTerm = Option<(i32, f32)>;
@@ -168,7 +175,7 @@ impl<'m> Bound<'m> {
                 };
                 let fits = types
                     && out == [batch, output[0], output[1], c]
-                    && average.multiplier.is_finite();
+                    && is_multiplier(average.multiplier);
                 fits.then_some(Bound::Pool {
                     kind,
                     pool,
@@ -187,7 +194,9 @@ impl<'m> Bound<'m> {
                 let types = match (x.dtype, y.dtype) {
                     (DType::F32, DType::F32) => true,
                     (DType::I8, DType::I8) => {
-                        kind == ReduceKind::Mean && x.shape.elements() < 1 << 23
+                        kind == ReduceKind::Mean
+                            && is_multiplier(x.scale / y.scale)
+                            && x.shape.elements() < 1 << 23
                     }
                     _ => false,
                 };
@@ -283,7 +292,8 @@ impl<'m> Bound<'m> {
                     interpolation,
                     coordinates,
                 };
-                (same && kernel && (b2, c2) == (batch, c)).then_some(Bound::Resize {
+                let small = [h, w, oh, ow].iter().all(|&side| side <= MAX_SIDE);
+                (same && kernel && small && (b2, c2) == (batch, c)).then_some(Bound::Resize {
                     resize,
                     dtype: x.dtype,
                     batch,
@@ -300,7 +310,7 @@ impl<'m> Bound<'m> {
                             multiplier: a.scale * b.scale / y.scale,
                             zero: y.zero_point,
                         };
-                        let small = a.shape.last() <= 1 << 15 && op.multiplier.is_finite();
+                        let small = a.shape.last() <= 1 << 15 && is_multiplier(op.multiplier);
                         Some(small.then_some(op)?)
                     }
                     _ => return None,
@@ -321,7 +331,7 @@ impl<'m> Bound<'m> {
                     && known(x.dtype)
                     && known(y.dtype)
                     && x.shape.elements() == y.shape.elements();
-                (fits && ratio.is_finite() && (1.0 / y.scale).is_finite())
+                (fits && is_multiplier(ratio) && (1.0 / y.scale).is_finite())
                     .then_some(Bound::Convert { x, y })
             }
             Step::Attention(ref a) => bind_attention(artifact, a),
@@ -329,19 +339,20 @@ impl<'m> Bound<'m> {
     }
 
     /// Checks the values of constants that arithmetic relies on: nothing overflows an i32, no
-    /// multiplier is infinite, weight sums are true.
+    /// multiplier is infinite, weight sums are true, weights past the patch are 0.
     pub fn check_constants(&self) -> Option<()> {
         match self {
             Bound::ConvI8 { conv, .. } => {
                 let (channels, depth) = (conv.output[2], conv.depth());
                 let packed = PackedShape::new(channels, depth);
-                let sums = (0..channels).all(|n| {
-                    let sum = (0..depth)
-                        .map(|k| i32::from(conv.weights[packed.index(n, k)]))
-                        .sum::<i32>();
-                    sum == conv.weight_sums[n]
-                });
-                (sums && requantisation_is_sound(conv.bias, conv.multipliers)).then_some(())
+                let weight = |n, k| i32::from(conv.weights[packed.index(n, k)]);
+                let sums = (0..channels)
+                    .all(|n| (0..depth).map(|k| weight(n, k)).sum::<i32>() == conv.weight_sums[n]);
+                // Kernels that shift codes to unsigned multiply these by 128.
+                let padding = (0..channels)
+                    .all(|n| (depth..packed.quads() * QUAD).all(|k| weight(n, k) == 0));
+                (sums && padding && requantisation_is_sound(conv.bias, conv.multipliers))
+                    .then_some(())
             }
             Bound::DepthwiseI8 { op, .. } => {
                 let c = op.input[2];
@@ -374,7 +385,11 @@ fn bias_is_sound(bias: Option<Bias<'_>>, geometry: &Geometry) -> Option<()> {
 
 fn requantisation_is_sound(bias: &[i32], multipliers: &[f32]) -> bool {
     bias.iter().all(|b| (-MAX_BIAS..=MAX_BIAS).contains(b))
-        && multipliers.iter().all(|m| m.is_finite() && *m >= 0.0)
+        && multipliers.iter().all(|&m| is_multiplier(m))
+}
+
+fn is_multiplier(m: f32) -> bool {
+    (0.0..=MAX_MULTIPLIER).contains(&m)
 }
 
 /// Shapes of a (depthwise) convolution.
@@ -443,7 +458,8 @@ fn bind_conv<'m>(artifact: &Artifact<'m>, c: &Conv) -> Option<Bound<'m>> {
                 input_zero: i8::try_from(x.zero_point).ok()?,
                 epilogue,
             };
-            let fits = depth <= MAX_DEPTH && conv.weights.len() >= elements.bytes() + WEIGHT_SLACK;
+            let fits =
+                depth <= MAX_DEPTH && conv.weights.len() >= packed_bytes(elements)? + WEIGHT_SLACK;
             let residual = residual_term(artifact, c, &y)?;
             (fits && c.weight_type == DType::I8).then_some(Bound::ConvI8 {
                 conv,
@@ -451,9 +467,15 @@ fn bind_conv<'m>(artifact: &Artifact<'m>, c: &Conv) -> Option<Bound<'m>> {
                 batch,
             })
         }
-        (DType::I16, DType::I16) => {
-            bind_wide(artifact, c, input, output, batch, elements.bytes(), false)
-        }
+        (DType::I16, DType::I16) => bind_wide(
+            artifact,
+            c,
+            input,
+            output,
+            batch,
+            packed_bytes(elements)?,
+            false,
+        ),
         (DType::F32, DType::F32) => {
             let count = float_weights(channels, depth)?;
             let weights = match c.weight_type {
@@ -593,7 +615,7 @@ fn bind_attention<'m>(artifact: &Artifact<'m>, step: &Attention) -> Option<Bound
                 y_zero: y.zero_point,
             };
             let room = scratch.bytes() >= attention::scratch_bytes(&geometry);
-            (room && op.ratio.is_finite()).then_some(Bound::AttentionI8(op))
+            (room && is_multiplier(op.ratio)).then_some(Bound::AttentionI8(op))
         }
         [DType::F32, DType::F32, DType::F32, DType::F32] => {
             let room = scratch.bytes() >= attention::scratch_bytes_f32(&geometry);
@@ -620,7 +642,7 @@ fn bind_binary<'m>(artifact: &Artifact<'m>, step: &Binary) -> Option<Bound<'m>> 
         b.scale / step.scale,
         a.scale * b.scale / step.scale,
     );
-    let finite = ra.is_finite() && rb.is_finite() && rab.is_finite();
+    let finite = [ra, rb, rab].into_iter().all(is_multiplier);
     match a.dtype {
         DType::I8 => {
             let table = match step.table {
@@ -684,9 +706,19 @@ fn residual_term(artifact: &Artifact<'_>, c: &Conv, y: &Tensor) -> Option<Residu
         return Some(None);
     };
     let r = artifact.tensor(id).ok()?;
-    let fits =
-        r.dtype == y.dtype && r.shape.elements() == y.shape.elements() && multiplier.is_finite();
+    let fits = r.dtype == y.dtype
+        && r.shape.elements() == y.shape.elements()
+        && multiplier.abs() <= MAX_MULTIPLIER;
     fits.then_some(Some((r.zero_point, multiplier)))
+}
+
+/// Bytes of packed integer weights; `None` where a 32-bit `usize` can't count them.
+fn packed_bytes(shape: PackedShape) -> Option<usize> {
+    let bound = shape
+        .padded_channels()
+        .checked_mul(shape.quads().checked_mul(QUAD)?)?;
+    bound.checked_add(WEIGHT_SLACK)?;
+    Some(shape.bytes())
 }
 
 /// Elements of packed float weights.

@@ -47,6 +47,8 @@ pub const TENSOR_RECORD: usize = 44;
 pub const IO_RECORD: usize = 16;
 /// Most tensors, and most steps, of an artifact.
 pub const MAX_TENSORS: usize = 16_384;
+/// Most input and output records of an artifact.
+pub const MAX_IOS: usize = 256;
 
 /// Kinds of section.
 pub mod section {

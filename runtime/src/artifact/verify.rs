@@ -4,8 +4,8 @@ use sha2::{Digest, Sha256};
 
 use super::bind::Bound;
 use super::layout::{
-    ALIGN, HEADER_LEN, IO_RECORD, MAGIC, MAX_SECTIONS, MAX_TENSORS, SECTION_ENTRY, TENSOR_RECORD,
-    VERSION_MAJOR, VERSION_MINOR, field, section, u16_at, u32_at,
+    ALIGN, HEADER_LEN, IO_RECORD, MAGIC, MAX_IOS, MAX_SECTIONS, MAX_TENSORS, SECTION_ENTRY,
+    TENSOR_RECORD, VERSION_MAJOR, VERSION_MINOR, field, section, u16_at, u32_at,
 };
 use super::{Artifact, Direction, Step, table_end};
 use crate::error::Error;
@@ -104,6 +104,7 @@ pub(super) fn structure(artifact: &Artifact<'_>) -> Result<(), Error> {
     }
     if artifact.ios.len() != artifact.io_count() * IO_RECORD
         || count(field::IOS)? != artifact.io_count()
+        || artifact.io_count() > MAX_IOS
     {
         return Err(Error::BadSection(section::IO));
     }
@@ -121,8 +122,10 @@ fn place(artifact: &Artifact<'_>, id: TensorId, t: &Tensor) -> Result<(), Error>
         CONSTANT_BANK => artifact.weights.len(),
         bank => artifact.bank_bytes(usize::from(bank)),
     };
-    let end = (t.offset as usize).checked_add(t.bytes());
-    if t.offset as usize % ALIGN != 0 || end.is_none_or(|end| end > bank) {
+    // In 64 bits: 2³¹ elements of 4 bytes are more than a 32-bit processor's `usize` counts.
+    let bytes = t.shape.elements() as u64 * t.dtype.size() as u64;
+    let end = u64::from(t.offset) + bytes;
+    if t.offset as usize % ALIGN != 0 || end > bank as u64 {
         return Err(Error::BadTensor(id));
     }
     Ok(())
@@ -160,6 +163,9 @@ fn steps(artifact: &Artifact<'_>) -> Result<(), Error> {
     for index in 0..artifact.step_count() as u16 {
         let step = steps.next().ok_or(Error::BadStep(index))?;
         lifetimes(artifact, index, &step)?;
+        if !distinct(&step) {
+            return Err(Error::BadStep(index));
+        }
         Bound::new(artifact, &step)
             .and_then(|b| b.check_constants())
             .ok_or(Error::BadStep(index))?;
@@ -180,15 +186,6 @@ fn lifetimes(artifact: &Artifact<'_>, index: u16, step: &Step) -> Result<(), Err
             return Err(Error::BadLifetime(index));
         }
     }
-    // Memory that is written is read by no one, but for an operand that becomes the result in place.
-    let reads = || step.inputs().into_iter().flatten();
-    let own = |id: TensorId| reads().filter(|&read| read == id).count();
-    let output = step.output();
-    let in_place = step.in_place_operand() == Some(output) && own(output) == 1;
-    let shared = own(output) > 0 && !in_place;
-    if shared || step.scratch().is_some_and(|s| s == output || own(s) > 0) {
-        return Err(Error::BadStep(index));
-    }
     for id in step.inputs().into_iter().flatten() {
         let t = artifact.tensor(id)?;
         if t.bank != CONSTANT_BANK && (index < t.first || index > t.last) {
@@ -196,6 +193,21 @@ fn lifetimes(artifact: &Artifact<'_>, index: u16, step: &Step) -> Result<(), Err
         }
     }
     Ok(())
+}
+
+/// Whether a step writes no tensor twice and reads none that it writes, but for the operand it may
+/// work on in place.
+fn distinct(step: &Step) -> bool {
+    let (y, scratch) = (step.output(), step.scratch());
+    let reads = |id: TensorId| {
+        step.inputs()
+            .into_iter()
+            .flatten()
+            .filter(|&x| x == id)
+            .count()
+    };
+    let in_place = step.in_place_operand() == Some(y) && reads(y) == 1;
+    (reads(y) == 0 || in_place) && scratch.is_none_or(|s| s != y && reads(s) == 0)
 }
 
 /// No two tensors share memory while both are alive, but for the one step that turns an input into

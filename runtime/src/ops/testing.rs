@@ -61,6 +61,10 @@ pub(crate) fn capabilities(test: &str) -> Vec<Capability> {
         found.len(),
         names.len()
     );
+    #[cfg(target_arch = "x86_64")]
+    if crate::arch::x86::amx_is_emulated() && found.iter().any(|(isa, _)| *isa == Isa::Amx) {
+        std::println!("{test}: amx is emulated, this processor has none");
+    }
     found.into_iter().filter_map(|(_, cap)| cap.ok()).collect()
 }
 

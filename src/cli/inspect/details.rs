@@ -9,7 +9,7 @@ use ampoule_runtime::{Artifact, CONSTANT_BANK, DType, Tensor};
 use serde::Serialize;
 
 use crate::cli::error::Failure;
-use crate::cli::quantize::hex;
+use crate::cli::output::hex;
 
 /// An artifact.
 #[derive(Debug, Clone, Serialize)]

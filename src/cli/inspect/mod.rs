@@ -10,16 +10,25 @@ use serde::Serialize;
 use super::args::{ImportArgs, is_onnx};
 use super::error::Failure;
 use super::models::{OnnxModel, read_artifact};
-use super::output::{Table, bytes, count, facts, print, print_json, shape, sparkline};
+use super::output::{
+    Table, bytes, count, facts, plural, print, print_json, shape, shortened, sparkline,
+};
 use super::preprocessing::describe;
-use super::quantize::island_line;
+use super::quantize::summary::{island_line, not_int8};
 use details::{Details, Port};
+
+const EXAMPLES: &str = "\
+Examples:
+  ampoule inspect model.amp
+  ampoule inspect model.onnx --input-shape input:1,3,224,224
+  ampoule inspect model.amp --json | jq .memory";
 
 /// Columns of the memory timeline.
 const TIMELINE: usize = 64;
 
 /// Show what is in an artifact, or what an ONNX file becomes
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Inspect {
     /// An artifact (.amp) or an ONNX file
     model: PathBuf,
@@ -41,6 +50,7 @@ impl Inspect {
                 print(&nodes.render())
             };
         }
+        self.import.refuse_for_artifact()?;
         let details = Details::of(&read_artifact(&self.model)?)?;
         if self.json {
             print_json(&details)
@@ -110,11 +120,11 @@ fn render(d: &Details) -> String {
             .get("source")
             .and_then(|s| s.as_str())
             .unwrap_or("a graph in memory");
-        let how = format!(
-            "{} samples, ranges by {}",
-            meta.calibration_samples, meta.range
-        );
-        rows.push(("made by", format!("{} from {source}, {how}", meta.producer)));
+        let how = match meta.calibration_samples {
+            0 => String::new(),
+            n => format!(", {}, ranges by {}", plural(n, "sample"), meta.range),
+        };
+        rows.push(("made by", format!("{} from {source}{how}", meta.producer)));
     }
     rows.push((
         "arena",
@@ -131,13 +141,8 @@ fn render(d: &Details) -> String {
         .as_ref()
         .map(|m| m.islands.as_slice())
         .unwrap_or_default();
-    if d.meta.is_some() {
-        let number = if islands.is_empty() {
-            "nothing".to_owned()
-        } else {
-            format!("{} steps", islands.len())
-        };
-        rows.push(("not int8", number));
+    if let Some(meta) = &d.meta {
+        rows.push(("not int8", not_int8(meta.calibration_samples, islands)));
     }
     let islands: String = islands.iter().map(|i| island_line(i) + "\n").collect();
     format!("{}\n{}{islands}", table.render(), facts(&rows))
@@ -150,18 +155,6 @@ fn port(p: &Port) -> String {
         _ => format!(", {:.6} · (code − {})", p.scale, p.zero_point),
     };
     format!("{} {} {}{codes}", p.name, p.dtype, shape(&p.shape))
-}
-
-/// The end of a name, which tells it apart from others.
-pub fn shortened(name: &str, most: usize) -> String {
-    let length = name.chars().count();
-    match length <= most {
-        true => name.to_owned(),
-        false => format!(
-            "…{}",
-            name.chars().skip(length - most + 1).collect::<String>()
-        ),
-    }
 }
 
 /// An ONNX file after import and all passes.
@@ -288,14 +281,5 @@ impl OnnxDetails {
                 .map(|p| ("output", format!("{} {}", p.name, shape(&p.shape)))),
         );
         format!("{}\n{}", table.render(), facts(&rows))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn long_names_keep_their_end() {
-        assert_eq!(super::shortened("abcdef", 6), "abcdef");
-        assert_eq!(super::shortened("abcdefg", 4), "…efg");
     }
 }

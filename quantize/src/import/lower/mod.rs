@@ -10,6 +10,7 @@ mod moves;
 mod operand;
 mod reduce;
 mod resize;
+mod resize_axis;
 
 use std::collections::{HashMap, HashSet};
 
@@ -305,11 +306,11 @@ fn fold(node: &TypedNode, inputs: &[Operand]) -> Option<Vec<Operand>> {
         })
         .collect();
     let small = |n: usize| n <= MAX_ELEMENTS;
-    let sizes = node
+    let mut sizes = node
         .outputs
         .iter()
         .map(|o| o.fact.shape.as_concrete().and_then(elements));
-    if !sizes.map(|n| n.is_some_and(small)).all(|fits| fits) {
+    if !sizes.all(|n| n.is_some_and(small)) {
         return None;
     }
     let outputs = node.op.eval_out_of_plan(constants?).ok()??;

@@ -6,4 +6,7 @@ pub(crate) mod depthwise;
 pub(crate) mod elementwise;
 mod token;
 
+#[cfg(test)]
+pub(crate) use conv::amx::emulator::is_on as amx_is_emulated;
+
 pub use token::{Amx, Avx2, Avx512Vnni, AvxVnni};

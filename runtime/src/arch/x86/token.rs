@@ -20,7 +20,7 @@ pub struct Amx(Avx512Vnni);
 impl Avx2 {
     /// Detects the features.
     pub fn detect() -> Option<Self> {
-        #[cfg(feature = "std")]
+        #[cfg(any(test, feature = "std"))]
         if std::is_x86_feature_detected!("avx2")
             && std::is_x86_feature_detected!("fma")
             && std::is_x86_feature_detected!("f16c")
@@ -41,7 +41,7 @@ impl Avx2 {
 impl AvxVnni {
     /// Detects the features.
     pub fn detect() -> Option<Self> {
-        #[cfg(feature = "std")]
+        #[cfg(any(test, feature = "std"))]
         if std::is_x86_feature_detected!("avxvnni") {
             return Avx2::detect().map(AvxVnni);
         }
@@ -60,7 +60,7 @@ impl AvxVnni {
 impl Avx512Vnni {
     /// Detects the features.
     pub fn detect() -> Option<Self> {
-        #[cfg(feature = "std")]
+        #[cfg(any(test, feature = "std"))]
         if std::is_x86_feature_detected!("avx512f")
             && std::is_x86_feature_detected!("avx512bw")
             && std::is_x86_feature_detected!("avx512vl")
@@ -95,7 +95,16 @@ impl Amx {
     /// The permission is per process and stays granted, so asking again is harmless.
     pub fn detect() -> Option<Self> {
         let base = Avx512Vnni::detect()?;
-        (cpuid_has_amx() && permission()).then_some(Amx(base))
+        #[cfg(test)]
+        if super::conv::amx::emulator::is_on() {
+            return Some(Amx(base));
+        }
+        Self::is_real().then_some(Amx(base))
+    }
+
+    /// Whether processor and system have the tile registers; unit tests emulate them otherwise.
+    pub(crate) fn is_real() -> bool {
+        cpuid_has_amx() && permission()
     }
 
     /// The weaker proof.

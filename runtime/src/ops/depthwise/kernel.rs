@@ -88,7 +88,7 @@ fn stays_small(dw: &DepthwiseI8<'_>) -> bool {
     let offset = residual + dw.epilogue.zero.unsigned_abs() as f32;
     let channels = dw.bias.iter().zip(dw.multipliers).take(dw.input[2]);
     channels.fold(true, |small, (bias, multiplier)| {
-        let largest = (bias.unsigned_abs() as f32 + products) * multiplier.abs() + offset;
+        let largest = ((*bias as f32).abs() + products) * multiplier.abs() + offset;
         small & (largest < LIMIT)
     })
 }

@@ -177,6 +177,29 @@ fn int8_equals_the_reference() {
     assert!(cases > 150, "only {cases} cases fit");
 }
 
+/// A map so large that the vector kernels take it in bands of rows.
+#[test]
+fn large_maps_equal_the_reference() {
+    let mut random = Random::new(5);
+    let window = Window {
+        kernel: [3, 3],
+        stride: [2, 2],
+        dilation: [1, 1],
+        pad: [1; 4],
+    };
+    let mut case = Case::new(&mut random, window, [19, 21, 1200], 3e-3).unwrap();
+    let mut expected = std::vec![0; case.output[0] * case.output[1] * 1200];
+    let residual = (random.codes(expected.len()), 3, 0.5);
+    for residual in [None, Some(residual)] {
+        case.residual = residual;
+        depthwise_i8_reference(&case.operator(), &case.x, 0, &mut expected);
+        for cap in capabilities("depthwise int8 in bands") {
+            let got = in_chunks(cap, &case, case.output[0]);
+            assert!(got == expected, "{}", cap.isa().name());
+        }
+    }
+}
+
 /// Values beyond 2²² before the clamp, and sums of zeros and extremes.
 #[test]
 fn int8_extremes_equal_the_reference() {

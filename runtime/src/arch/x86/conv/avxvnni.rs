@@ -4,16 +4,17 @@ use core::arch::x86_64::*;
 use core::ops::Range;
 
 use super::epilogue256::{Epilogue, LANES};
-use super::panel::{Rows, VectorKernel, drive, fits};
-use super::parts;
+use super::panel::Rows;
+use super::panel256::{self, ROWS, Tiles, Values, drive, fits, load_part, tiles};
 use crate::arch::x86::AvxVnni;
 use crate::ops::conv::kernel::CallI8;
 use crate::ops::conv::{ConvI8, PackedShape, QUAD, WIDTH, portable};
 
-/// Most rows of a tile: 12 accumulators, 2 weights and 1 activation fill the registers.
-const ROWS: usize = 6;
-/// Vectors of a block.
-const PAIR: usize = 2;
+/// Most rows of a tile of one vector of channels.
+const TALL: usize = 2 * ROWS;
+
+/// Fewer rows than this do not ask for weights in advance.
+const FEW: usize = 24;
 
 /// Computes the call's pixels.
 pub(crate) fn conv_i8<'a>(_: AvxVnni, mut call: CallI8<'a, 'a>) {
@@ -28,8 +29,17 @@ pub(crate) fn conv_i8<'a>(_: AvxVnni, mut call: CallI8<'a, 'a>) {
             packed: call.packed,
             epilogue,
         },
-        call,
+        &call,
     );
+}
+
+/// What a tile multiplies.
+#[derive(Clone, Copy)]
+struct Part {
+    block: usize,
+    /// Weights of the next block that are asked for with each row: they come while those of this one
+    /// are multiplied.
+    ahead: usize,
 }
 
 struct Kernel<'a> {
@@ -38,61 +48,104 @@ struct Kernel<'a> {
     epilogue: Epilogue<'a>,
 }
 
-impl VectorKernel for Kernel<'_> {
+impl panel256::Kernel for Kernel<'_> {
     const VALUE: usize = 1;
 
-    unsafe fn convert(&self, patch: *const i8, length: usize, row: *mut u8) {
+    unsafe fn convert(&self, from: Values, to: *mut u8, step: usize) {
         // SAFETY: as the caller; a kernel exists only where a token proved the features.
-        unsafe { shift(patch, length, row) };
+        unsafe { shift(from, to, step) };
     }
 
     unsafe fn tiles(&self, rows: Rows, pixels: Range<usize>) {
         for block in 0..self.packed.blocks() {
-            for (row, count) in parts(pixels.len(), ROWS) {
+            let pair = self.packed.block_width(block) > LANES;
+            // A few rows take the weights as fast as they come.
+            let ahead = if pixels.len() < FEW {
+                0
+            } else {
+                self.packed.block_offset(1).div_ceil(pixels.len())
+            };
+            let part = Part { block, ahead };
+            for tiles in tiles(pixels.len(), if pair { ROWS } else { TALL }) {
                 // SAFETY: the rows are among those of the caller, the block is the output's, and a
                 // kernel exists only where a token proved the features.
-                unsafe {
-                    let rows = Rows {
-                        base: rows.base.add(row * rows.stride),
-                        ..rows
-                    };
-                    self.tile(rows, count, pixels.start + row, block);
-                }
+                unsafe { self.tiles(rows, tiles, pixels.start, part, pair) };
             }
         }
     }
 }
 
 impl Kernel<'_> {
-    /// Computes `count` pixels from `pixel` on, in block `block`.
+    /// Computes some tiles of the pixels from `pixel` on, in a block: a `pair` of vectors or one.
     ///
     /// # Safety
     ///
-    /// `rows` are the rows of these pixels; pixels and block lie in the call's output; `count` is 1 to
-    /// [`ROWS`].
+    /// `rows` are the rows of these pixels; pixels and block lie in the call's output; the tiles' height
+    /// is 1 to [`ROWS`], or to [`TALL`] without a pair.
     #[target_feature(enable = "avx2,avxvnni")]
-    unsafe fn tile(&self, rows: Rows, count: usize, pixel: usize, block: usize) {
+    unsafe fn tiles(&self, rows: Rows, tiles: Tiles, pixel: usize, part: Part, pair: bool) {
         // SAFETY: as the caller.
         unsafe {
-            match count {
-                1 => self.tile_of::<1, 6>(rows, pixel, block),
-                2 => self.tile_of::<2, 3>(rows, pixel, block),
-                3 => self.tile_of::<3, 2>(rows, pixel, block),
-                4 => self.tile_of::<4, 1>(rows, pixel, block),
-                5 => self.tile_of::<5, 1>(rows, pixel, block),
-                _ => self.tile_of::<ROWS, 1>(rows, pixel, block),
+            match (tiles.height, pair) {
+                (1, true) => self.tiles_of::<1, 2, 6>(rows, tiles, pixel, part),
+                (2, true) => self.tiles_of::<2, 2, 3>(rows, tiles, pixel, part),
+                (3, true) => self.tiles_of::<3, 2, 2>(rows, tiles, pixel, part),
+                (4, true) => self.tiles_of::<4, 2, 1>(rows, tiles, pixel, part),
+                (5, true) => self.tiles_of::<5, 2, 1>(rows, tiles, pixel, part),
+                (_, true) => self.tiles_of::<ROWS, 2, 1>(rows, tiles, pixel, part),
+                (1, _) => self.tiles_of::<1, 1, 8>(rows, tiles, pixel, part),
+                (2, _) => self.tiles_of::<2, 1, 4>(rows, tiles, pixel, part),
+                (3, _) => self.tiles_of::<3, 1, 4>(rows, tiles, pixel, part),
+                (4, _) => self.tiles_of::<4, 1, 2>(rows, tiles, pixel, part),
+                (5, _) => self.tiles_of::<5, 1, 2>(rows, tiles, pixel, part),
+                (6, _) => self.tiles_of::<6, 1, 2>(rows, tiles, pixel, part),
+                (7, _) => self.tiles_of::<7, 1, 1>(rows, tiles, pixel, part),
+                (8, _) => self.tiles_of::<8, 1, 1>(rows, tiles, pixel, part),
+                (9, _) => self.tiles_of::<9, 1, 1>(rows, tiles, pixel, part),
+                (10, _) => self.tiles_of::<10, 1, 1>(rows, tiles, pixel, part),
+                (11, _) => self.tiles_of::<11, 1, 1>(rows, tiles, pixel, part),
+                _ => self.tiles_of::<TALL, 1, 1>(rows, tiles, pixel, part),
             }
         }
     }
 
-    /// A tile of `R` pixels. Small tiles take `U` quads at a time into sums of their own, so that
-    /// enough products are under way at once.
+    /// Tiles of `R` pixels by `V` vectors. Small tiles take `U` quads at a time into sums of their own,
+    /// so that enough products are under way at once.
     ///
     /// # Safety
     ///
-    /// As for [`Kernel::tile`].
+    /// As for [`Kernel::tiles`].
     #[target_feature(enable = "avx2,avxvnni")]
-    unsafe fn tile_of<const R: usize, const U: usize>(
+    unsafe fn tiles_of<const R: usize, const V: usize, const U: usize>(
+        &self,
+        rows: Rows,
+        tiles: Tiles,
+        pixel: usize,
+        part: Part,
+    ) {
+        let weights = self.conv.weights.as_ptr();
+        let next = weights.wrapping_add(self.packed.block_offset(part.block + 1));
+        for i in 0..tiles.count {
+            let row = tiles.row + i * R;
+            // SAFETY: as the caller; any address may be prefetched.
+            unsafe {
+                for at in (row * part.ahead..(row + R) * part.ahead).step_by(64) {
+                    _mm_prefetch::<_MM_HINT_T1>(next.wrapping_add(at));
+                }
+                let base = rows.base.add(row * rows.stride);
+                self.tile::<R, V, U>(Rows { base, ..rows }, pixel + row, part.block);
+            }
+        }
+    }
+
+    /// One of [`Kernel::tiles_of`].
+    ///
+    /// # Safety
+    ///
+    /// As for [`Kernel::tiles`].
+    #[target_feature(enable = "avx2,avxvnni")]
+    #[inline]
+    unsafe fn tile<const R: usize, const V: usize, const U: usize>(
         &self,
         rows: Rows,
         pixel: usize,
@@ -109,8 +162,8 @@ impl Kernel<'_> {
                 .as_ptr()
                 .add(self.packed.block_offset(block));
             let step = self.packed.block_width(block) * QUAD;
-            let mut sums = [[[_mm256_setzero_si256(); PAIR]; R]; U];
-            sums[0] = [[self.bias(n), self.bias(n + LANES)]; R];
+            let mut sums = [[[_mm256_setzero_si256(); V]; R]; U];
+            sums[0] = [core::array::from_fn(|v| self.bias(n + v * LANES)); R];
             let mut x = rows.base;
             let mut quad = 0;
             while quad + U <= quads {
@@ -129,19 +182,14 @@ impl Kernel<'_> {
             }
             sums
         };
-        for r in 0..R {
-            for half in 0..PAIR {
-                if n + half * LANES >= self.conv.output[2] {
-                    continue;
-                }
-                let mut sum = sums[0][r][half];
-                for more in &sums[1..] {
-                    sum = _mm256_add_epi32(sum, more[r][half]);
-                }
-                // SAFETY: the pixel and this half of the block lie in the call's output.
-                unsafe { self.epilogue.finish(sum, pixel + r, n + half * LANES) };
+        let mut total = sums[0];
+        for sums in &sums[1..] {
+            for (total, sums) in total.as_flattened_mut().iter_mut().zip(sums.as_flattened()) {
+                *total = _mm256_add_epi32(*total, *sums);
             }
         }
+        // SAFETY: the pixels and the block lie in the call's output.
+        unsafe { self.epilogue.finish_tile(total, pixel, n) };
     }
 
     /// Bias of 8 channels from `n` on, less what the shift of the activations adds.
@@ -160,27 +208,28 @@ impl Kernel<'_> {
     }
 }
 
-/// Multiplies one quad of `R` rows with a block.
+/// Multiplies one quad of `R` rows with `V` vectors of weights.
 ///
 /// # Safety
 ///
-/// A quad is readable in each row, and 64 bytes of weights.
+/// A quad is readable in each row, and 32 bytes of weights per vector.
 #[target_feature(enable = "avx2,avxvnni")]
 #[inline]
-unsafe fn multiply<const R: usize>(
-    sums: &mut [[__m256i; PAIR]; R],
+unsafe fn multiply<const R: usize, const V: usize>(
+    sums: &mut [[__m256i; V]; R],
     x: *const u8,
     stride: usize,
     weights: *const i8,
 ) {
     // SAFETY: as the caller.
     unsafe {
-        let low = _mm256_loadu_si256(weights.cast());
-        let high = _mm256_loadu_si256(weights.add(32).cast());
+        let weights: [__m256i; V] =
+            core::array::from_fn(|v| _mm256_loadu_si256(weights.add(v * 32).cast()));
         for r in 0..R {
             let x = _mm256_set1_epi32(x.add(r * stride).cast::<i32>().read_unaligned());
-            sums[r][0] = _mm256_dpbusd_avx_epi32(sums[r][0], x, low);
-            sums[r][1] = _mm256_dpbusd_avx_epi32(sums[r][1], x, high);
+            for v in 0..V {
+                sums[r][v] = _mm256_dpbusd_avx_epi32(sums[r][v], x, weights[v]);
+            }
         }
     }
 }
@@ -189,20 +238,32 @@ unsafe fn multiply<const R: usize>(
 ///
 /// # Safety
 ///
-/// As for [`VectorKernel::convert`].
+/// As for [`panel256::Kernel::convert`].
 #[target_feature(enable = "avx2,avxvnni")]
-unsafe fn shift(patch: *const i8, length: usize, row: *mut u8) {
+unsafe fn shift(from: Values, to: *mut u8, step: usize) {
     let sign = _mm256_set1_epi8(i8::MIN);
-    let whole = length - length % 32;
-    for at in (0..whole).step_by(32) {
-        // SAFETY: the vector lies in the patch and in the row, and is read before it is written.
+    let half_sign = _mm_set1_epi8(i8::MIN);
+    for r in 0..from.rows {
+        let (values, readable) = from.row(r);
+        let to = to.wrapping_add(r * step);
+        let mut at = 0;
+        // SAFETY: the vectors lie in what is readable and writable, and are read before they are
+        // written. Less than a vector is readable only at the end of the last row.
         unsafe {
-            let values = _mm256_loadu_si256(patch.add(at).cast());
-            _mm256_storeu_si256(row.add(at).cast(), _mm256_xor_si256(values, sign));
+            while at + 32 <= readable {
+                let v = _mm256_loadu_si256(values.add(at).cast());
+                _mm256_storeu_si256(to.add(at).cast(), _mm256_xor_si256(v, sign));
+                at += 32;
+            }
+            if at + 16 <= readable {
+                let v = _mm_loadu_si128(values.add(at).cast());
+                _mm_storeu_si128(to.add(at).cast(), _mm_xor_si128(v, half_sign));
+                at += 16;
+            }
+            if at < readable {
+                let v = load_part(values.add(at), readable - at);
+                _mm_storeu_si128(to.add(at).cast(), _mm_xor_si128(v, half_sign));
+            }
         }
-    }
-    for at in whole..length {
-        // SAFETY: the value lies in the patch and in the row.
-        unsafe { row.add(at).write(*patch.add(at) as u8 ^ 0x80) };
     }
 }

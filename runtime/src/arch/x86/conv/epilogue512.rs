@@ -21,8 +21,10 @@ struct Extra {
 pub(super) struct Epilogue {
     multipliers: *const f32,
     base: __m512,
-    lo: __m512,
-    hi: __m512,
+    /// Bounds of the sums with [`MAGIC`], as bits: those of floats above 0 are ordered like integers,
+    /// and sums below 0 have the sign bit. (Integer units are idler than those for floats.)
+    lo: __m512i,
+    hi: __m512i,
     /// Byte `i` of each 16 is byte `4 · i` of the source: the low byte of lane `i`.
     low_bytes: __m512i,
     y: *mut i8,
@@ -39,8 +41,8 @@ impl Epilogue {
         Epilogue {
             multipliers: call.conv.multipliers.as_ptr(),
             base: _mm512_set1_ps(MAGIC + e.zero as f32),
-            lo: _mm512_set1_ps(MAGIC + f32::from(e.lo)),
-            hi: _mm512_set1_ps(MAGIC + f32::from(e.hi)),
+            lo: _mm512_set1_epi32((MAGIC + f32::from(e.lo)).to_bits() as i32),
+            hi: _mm512_set1_epi32((MAGIC + f32::from(e.hi)).to_bits() as i32),
             low_bytes: _mm512_broadcast_i32x4(low),
             y: core::mem::take(&mut call.y).as_mut_ptr(),
             channels: call.conv.output[2],
@@ -76,6 +78,29 @@ impl Epilogue {
         self.channels
     }
 
+    /// [`Epilogue::finish`] for neighbouring pixels, whatever is asked for. Rarer and longer than the
+    /// plain epilogue, so it is compiled once for all numbers of rows.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Epilogue::finish`], for each of the rows.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi")]
+    #[inline(never)]
+    pub(super) unsafe fn finish_rows<const B: usize>(
+        &self,
+        rows: &[[__m512i; B]],
+        multipliers: [__m512; B],
+        at: usize,
+        count: usize,
+    ) {
+        for (r, &sums) in rows.iter().enumerate() {
+            // SAFETY: as the caller.
+            unsafe {
+                self.finish::<B, false>(sums, multipliers, at + r * self.channels, count);
+            }
+        }
+    }
+
     /// Finishes the sums of `B` neighbouring blocks of one pixel, of which `count` channels from
     /// position `at` on exist, and stores the codes. `PLAIN` must be [`Epilogue::is_plain`].
     ///
@@ -100,7 +125,8 @@ impl Epilogue {
                 t = unsafe { extra.add_residual(t, at, count) };
             }
             let sum = _mm512_add_ps(t, self.base);
-            let bits = _mm512_castps_si512(_mm512_min_ps(_mm512_max_ps(sum, self.lo), self.hi));
+            let bits = _mm512_max_epi32(_mm512_castps_si512(sum), self.lo);
+            let bits = _mm512_min_epi32(bits, self.hi);
             let mut codes = _mm512_permutexvar_epi8(self.low_bytes, bits);
             if !PLAIN
                 && let Some(Extra {

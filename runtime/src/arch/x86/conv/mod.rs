@@ -2,8 +2,8 @@
 //!
 //! The integer kernels differ in how they multiply and agree on the rest: a *panel* holds the
 //! patches of some output pixels as rows, and *tiles* of a few rows by a few blocks of 16 channels
-//! are computed from it with the weights read in place. AMX also reads the rows of a point window
-//! straight from the input.
+//! are computed from it with the weights read in place, or by AVX2 from a widened copy of a block at a
+//! time. AMX also reads the rows of a point window straight from the input.
 
 pub(crate) mod amx;
 pub(crate) mod avx2;
@@ -15,6 +15,7 @@ pub(crate) mod f32_avx2;
 pub(crate) mod f32_avx512;
 mod f32_panel;
 mod panel;
+mod panel256;
 
 /// Splits `total` into the fewest parts of at most `most`, as equal as can be: `(start, length)`.
 fn parts(total: usize, most: usize) -> impl Iterator<Item = (usize, usize)> + Clone {

@@ -27,7 +27,7 @@ impl Engine for Avx2 {
     const BYTES: usize = 32;
     const TAPS: usize = 2;
     const SUMS: usize = 8;
-    const PAIRS: bool = false;
+    const PAIRS: bool = true;
 
     ymm_methods!();
 

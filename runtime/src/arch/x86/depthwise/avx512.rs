@@ -128,6 +128,12 @@ impl Engine for Avx512Vnni {
     }
 
     #[inline(always)]
+    fn prefetch(self, at: *const i8) {
+        // SAFETY: a prefetch has no effect but on time, at any address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at) };
+    }
+
+    #[inline(always)]
     fn load_line(self, line: &Line) -> __m512i {
         // SAFETY: `self` proves AVX-512; a line has 64 aligned bytes.
         unsafe { _mm512_load_si512(line.0.as_ptr().cast()) }

@@ -27,7 +27,7 @@ impl Engine for AvxVnni {
     const BYTES: usize = 32;
     const TAPS: usize = 4;
     const SUMS: usize = 8;
-    const PAIRS: bool = false;
+    const PAIRS: bool = true;
 
     ymm_methods!();
 

@@ -5,6 +5,7 @@
 //! each output pixel is then a few dot products per column. Output rows that lie below each other
 //! share the interleaved columns: they differ in the weights, which are shifted down by the stride.
 
+use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 use core::mem::MaybeUninit;
 
 use super::column::{PADDING, RING, ROWS, Ring, Rows};
@@ -121,7 +122,7 @@ impl<'a, 'b, E: Engine, const Q: usize, const W: usize> Block<'a, 'b, E, Q, W> {
         for kx in 0..width {
             for ky in 0..height {
                 let at = (ky * width + kx) * dw.input[2] + first;
-                column[(ROWS + ky) % (3 * ROWS)] =
+                column[(ROWS + ky).min(3 * ROWS - 1)] =
                     self.repeat(dw.weights.get(at..).unwrap_or_default());
             }
             let mut weights = [[[engine.zero(); 4]; W]; Q];
@@ -134,6 +135,21 @@ impl<'a, 'b, E: Engine, const Q: usize, const W: usize> Block<'a, 'b, E, Q, W> {
                 }
             }
             self.pixels.weights[kx % WIDTH].write(weights);
+        }
+        self.prefetch(first + count);
+    }
+
+    /// Asks for the weights from channel `first` on: a block's lie far apart, and each is a wait.
+    #[inline(always)]
+    fn prefetch(&self, first: usize) {
+        for tap in 0..self.dw.window.taps() {
+            let at = self
+                .dw
+                .weights
+                .as_ptr()
+                .wrapping_add(tap * self.dw.input[2] + first);
+            // SAFETY: every x86-64 processor has the instruction, which may be given any address.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(at) };
         }
     }
 

@@ -12,6 +12,9 @@ use super::column::{RING, ROWS};
 use super::engine::Engine;
 use super::pixels::{Line, WIDTH};
 
+/// Input bytes that all blocks of channels read while they stay in the second-level cache.
+const BAND: usize = 384 << 10;
+
 /// Runs a job; `false` when its window is beyond the kernels.
 #[inline(always)]
 pub(super) fn run<E: Engine>(engine: E, job: Job<'_, '_>) -> bool {
@@ -23,18 +26,40 @@ pub(super) fn run<E: Engine>(engine: E, job: Job<'_, '_>) -> bool {
     }
     if E::TAPS == 4 {
         match height {
-            ..=4 => blocks::<E, 1, 2>(engine, job),
-            _ => blocks::<E, 2, 4>(engine, job),
+            ..=4 => bands::<E, 1, 2>(engine, job),
+            _ => bands::<E, 2, 4>(engine, job),
         }
     } else {
         // One more row than the kernel has lets two output rows share the columns.
         match height {
-            ..=3 => blocks::<E, 2, 2>(engine, job),
-            4..=5 => blocks::<E, 3, 2>(engine, job),
-            _ => blocks::<E, 4, 2>(engine, job),
+            ..=3 => bands::<E, 2, 2>(engine, job),
+            4..=5 => bands::<E, 3, 2>(engine, job),
+            _ => bands::<E, 4, 2>(engine, job),
         }
     }
     true
+}
+
+/// The job in bands of output rows, each for all channels.
+#[inline(always)]
+fn bands<E: Engine, const Q: usize, const W: usize>(engine: E, job: Job<'_, '_>) {
+    let Job { dw, x, y, .. } = job;
+    let [_, in_w, channels] = dw.input;
+    let per_row = in_w * channels * usize::from(dw.window.stride[0]).max(1);
+    let rows = (BAND / per_row).max(8).next_multiple_of(8);
+    let row = dw.output[1] * channels;
+    for (i, y) in y.chunks_mut(rows * row).enumerate() {
+        let first_row = job.first_row + i * rows;
+        blocks::<E, Q, W>(
+            engine,
+            Job {
+                dw,
+                x,
+                first_row,
+                y,
+            },
+        );
+    }
 }
 
 /// All blocks, with `Q` groups of interleaved rows and at most `W` output rows that share them.
@@ -58,8 +83,13 @@ fn blocks<E: Engine, const Q: usize, const W: usize>(engine: E, job: Job<'_, '_>
         let lanes = lanes(E::BYTES, rest);
         let count = rest.min(E::BYTES / lanes);
         block.set_channels(first, count, lanes);
-        block.run(&mut buffers, y);
         first += count;
+        // The next block's weights are one line per tap, too far apart for the processor to guess.
+        for tap in 0..dw.window.taps() {
+            let at = tap * channels + first;
+            engine.prefetch(dw.weights.as_ptr().wrapping_add(at));
+        }
+        block.run(&mut buffers, y);
     }
 }
 

@@ -50,6 +50,10 @@ pub(super) trait Engine: Copy {
     ///
     /// Each of these addresses must have that many readable bytes.
     unsafe fn load<const G: usize>(self, at: impl Fn(usize) -> *const i8) -> Self::Int;
+    /// Has the cache line at an address fetched, if it can be.
+    fn prefetch(self, at: *const i8) {
+        let _ = at;
+    }
     /// Reads a vector of bytes.
     fn load_line(self, line: &Line) -> Self::Int;
     /// Writes a vector of bytes.

@@ -5,6 +5,8 @@ use super::pipeline::Pipeline;
 use super::tiles::{self, GROUP, TILE};
 use crate::arch::x86::Amx;
 use crate::arch::x86::conv::epilogue512::Epilogue;
+#[cfg(test)]
+use crate::ops::conv::WEIGHT_SLACK;
 use crate::ops::conv::kernel::CallI8;
 use crate::ops::conv::{ConvI8, PackedShape};
 
@@ -43,6 +45,8 @@ impl<'a, 'c> Kernel<'a, 'c> {
         let height = pixels.div_ceil(tiles);
         // SAFETY: the token proves AMX; a tile has 1 to 16 rows and up to 16 quads.
         unsafe { tiles::configure(height, depth.tile) };
+        #[cfg(test)]
+        super::emulator::lend(&call.conv.weights[..call.packed.bytes() + WEIGHT_SLACK]);
         Kernel {
             conv: call.conv,
             packed: call.packed,

@@ -3,6 +3,8 @@
 //! Rows of patches are read from the input where a point window allows it, else from a panel that
 //! they are gathered into.
 
+#[cfg(test)]
+pub(crate) mod emulator;
 mod kernel;
 mod pipeline;
 mod tiles;
@@ -40,6 +42,8 @@ pub(crate) fn conv_i8<'a>(token: Amx, mut call: CallI8<'a, 'a>) {
             first: 0,
             count: call.pixels,
         };
+        #[cfg(test)]
+        emulator::lend(call.x);
         let mut kernel = Kernel::new(token, &mut call, depth, rows.count);
         // SAFETY: the rows of a point window are the input's pixels.
         return unsafe { kernel.run(rows) };
@@ -61,6 +65,8 @@ pub(crate) fn conv_i8<'a>(token: Amx, mut call: CallI8<'a, 'a>) {
         panel
             .chunks_exact_mut(row)
             .for_each(|row| depth.spread(row));
+        #[cfg(test)]
+        emulator::lend(&memory[..count * row]);
         // SAFETY: a row was written for each of these pixels.
         unsafe {
             kernel.run(Rows {

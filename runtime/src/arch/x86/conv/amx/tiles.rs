@@ -3,9 +3,13 @@
 //! The compiler knows nothing of tile registers, so their contents survive from one `asm!` block to
 //! the next, and blocks are not reordered. Registers 0 to 3 hold the sums of a group of 4 tiles, 4
 //! and 5 rows of patches, 6 and 7 weights.
+//!
+//! Tests on a processor without these instructions run the same functions on an emulator.
 
 use core::arch::asm;
 
+#[cfg(test)]
+use super::emulator;
 use crate::ops::conv::{QUAD, WIDTH};
 
 /// Most rows of a tile.
@@ -20,12 +24,22 @@ pub(super) struct Sums(pub(super) [[[i32; WIDTH]; TILE]; GROUP]);
 
 /// Operand of `ldtilecfg`.
 #[repr(C, align(64))]
-struct TileConfig {
-    palette: u8,
-    start_row: u8,
+pub(super) struct TileConfig {
+    pub(super) palette: u8,
+    pub(super) start_row: u8,
     reserved: [u8; 14],
-    row_bytes: [u16; 16],
-    rows: [u8; 16],
+    pub(super) row_bytes: [u16; 16],
+    pub(super) rows: [u8; 16],
+}
+
+impl TileConfig {
+    pub(super) const EMPTY: TileConfig = TileConfig {
+        palette: 1,
+        start_row: 0,
+        reserved: [0; 14],
+        row_bytes: [0; 16],
+        rows: [0; 16],
+    };
 }
 
 /// Shapes the tile registers for pixel tiles of `height` rows and patch tiles of `quads` quads.
@@ -34,13 +48,7 @@ struct TileConfig {
 ///
 /// The processor has AMX; `height` and `quads` are 1 to 16.
 pub(super) unsafe fn configure(height: usize, quads: usize) {
-    let mut config = TileConfig {
-        palette: 1,
-        start_row: 0,
-        reserved: [0; 14],
-        row_bytes: [0; 16],
-        rows: [0; 16],
-    };
+    let mut config = TileConfig::EMPTY;
     for i in 0..6 {
         config.rows[i] = height as u8;
     }
@@ -53,6 +61,10 @@ pub(super) unsafe fn configure(height: usize, quads: usize) {
     for i in [6, 7] {
         config.rows[i] = quads as u8;
     }
+    #[cfg(test)]
+    if emulator::is_on() {
+        return emulator::ldtilecfg(&config);
+    }
     // SAFETY: the processor has the instruction, and the shapes are in its bounds.
     unsafe { asm!("ldtilecfg [{}]", in(reg) &config, options(nostack, readonly, preserves_flags)) };
 }
@@ -63,6 +75,10 @@ pub(super) unsafe fn configure(height: usize, quads: usize) {
 ///
 /// The processor has AMX.
 pub(super) unsafe fn release() {
+    #[cfg(test)]
+    if emulator::is_on() {
+        return emulator::tilerelease();
+    }
     // SAFETY: as the caller.
     unsafe { asm!("tilerelease", options(nostack, nomem, preserves_flags)) };
 }
@@ -75,6 +91,10 @@ pub(super) unsafe fn release() {
 /// The tile registers are configured.
 #[inline(always)]
 pub(super) unsafe fn clear<const I: usize>() {
+    #[cfg(test)]
+    if emulator::is_on() {
+        return emulator::tilezero(I);
+    }
     // SAFETY: as the caller.
     unsafe {
         match I {
@@ -93,6 +113,10 @@ pub(super) unsafe fn clear<const I: usize>() {
 /// The tile registers are configured.
 #[inline(always)]
 pub(super) unsafe fn store<const I: usize>(sums: &mut Sums) {
+    #[cfg(test)]
+    if emulator::is_on() {
+        return emulator::tilestored(I, &mut sums.0[I]);
+    }
     let at = sums.0[I].as_mut_ptr();
     let stride = size_of::<[i32; WIDTH]>();
     // SAFETY: as the caller; a tile is no larger than its place.
@@ -164,11 +188,21 @@ impl Operands {
     }
 }
 
-/// One block of tile instructions, which read memory only.
+/// One block of instructions: loads of tiles, then a product.
 macro_rules! tiles {
-    ($($line:literal)* $(, $operand:expr)*) => {
-        asm!($($line,)* $(in(reg) $operand,)* options(nostack, readonly, preserves_flags))
-    };
+    ($(load $tile:literal, $base:expr, $stride:expr;)* dot $sums:literal, $a:literal, $b:literal) => {{
+        #[cfg(test)]
+        if emulator::is_on() {
+            $(emulator::tileloadd($tile, $base, $stride);)*
+            return emulator::tdpbssd($sums, $a, $b);
+        }
+        asm!(
+            $(concat!("tileloadd tmm", $tile, ", [{} + {}]"),)*
+            concat!("tdpbssd tmm", $sums, ", tmm", $a, ", tmm", $b),
+            $(in(reg) $base, in(reg) $stride,)*
+            options(nostack, readonly, preserves_flags)
+        )
+    }};
 }
 
 /// Multiplies rows and weights of one step along the patch into the sums of tile `I`, after loading
@@ -181,68 +215,35 @@ macro_rules! tiles {
 /// The tile registers are configured; the operands are readable.
 #[inline(always)]
 pub(super) unsafe fn multiply<const B: usize, const I: usize>(o: &Operands) {
+    let (rows, row_stride) = (o.rows, o.row_stride);
+    let (weights, full, last) = (o.weights, o.full_stride, o.last_stride);
     // SAFETY: as the caller.
     unsafe {
         match (B, I) {
             (1, 0) => tiles!(
-                "tileloadd tmm4, [{} + {}]"
-                "tileloadd tmm6, [{} + {}]"
-                "tdpbssd tmm0, tmm4, tmm6",
-                o.rows[0], o.row_stride, o.weights[0], o.last_stride
+                load 4, rows[0], row_stride;
+                load 6, weights[0], last;
+                dot 0, 4, 6
             ),
-            (1, 1) => tiles!(
-                "tileloadd tmm5, [{} + {}]"
-                "tdpbssd tmm1, tmm5, tmm6",
-                o.rows[1], o.row_stride
-            ),
-            (1, 2) => tiles!(
-                "tileloadd tmm4, [{} + {}]"
-                "tdpbssd tmm2, tmm4, tmm6",
-                o.rows[2], o.row_stride
-            ),
-            (1, _) => tiles!(
-                "tileloadd tmm5, [{} + {}]"
-                "tdpbssd tmm3, tmm5, tmm6",
-                o.rows[3], o.row_stride
-            ),
+            (1, 1) => tiles!(load 5, rows[1], row_stride; dot 1, 5, 6),
+            (1, 2) => tiles!(load 4, rows[2], row_stride; dot 2, 4, 6),
+            (1, _) => tiles!(load 5, rows[3], row_stride; dot 3, 5, 6),
             (2, 0) => tiles!(
-                "tileloadd tmm4, [{} + {}]"
-                "tileloadd tmm6, [{} + {}]"
-                "tdpbssd tmm0, tmm4, tmm6",
-                o.rows[0], o.row_stride, o.weights[0], o.full_stride
+                load 4, rows[0], row_stride;
+                load 6, weights[0], full;
+                dot 0, 4, 6
             ),
-            (2, 1) => tiles!(
-                "tileloadd tmm7, [{} + {}]"
-                "tdpbssd tmm1, tmm4, tmm7",
-                o.weights[1], o.last_stride
-            ),
-            (2, 2) => tiles!(
-                "tileloadd tmm5, [{} + {}]"
-                "tdpbssd tmm2, tmm5, tmm6",
-                o.rows[1], o.row_stride
-            ),
-            (2, _) => tiles!("tdpbssd tmm3, tmm5, tmm7"),
+            (2, 1) => tiles!(load 7, weights[1], last; dot 1, 4, 7),
+            (2, 2) => tiles!(load 5, rows[1], row_stride; dot 2, 5, 6),
+            (2, _) => tiles!(dot 3, 5, 7),
             (_, 0) => tiles!(
-                "tileloadd tmm4, [{} + {}]"
-                "tileloadd tmm6, [{} + {}]"
-                "tdpbssd tmm0, tmm4, tmm6",
-                o.rows[0], o.row_stride, o.weights[0], o.full_stride
+                load 4, rows[0], row_stride;
+                load 6, weights[0], full;
+                dot 0, 4, 6
             ),
-            (_, 1) => tiles!(
-                "tileloadd tmm7, [{} + {}]"
-                "tdpbssd tmm1, tmm4, tmm7",
-                o.weights[1], o.full_stride
-            ),
-            (_, 2) => tiles!(
-                "tileloadd tmm6, [{} + {}]"
-                "tdpbssd tmm2, tmm4, tmm6",
-                o.weights[2], o.full_stride
-            ),
-            (_, _) => tiles!(
-                "tileloadd tmm7, [{} + {}]"
-                "tdpbssd tmm3, tmm4, tmm7",
-                o.weights[3], o.last_stride
-            ),
+            (_, 1) => tiles!(load 7, weights[1], full; dot 1, 4, 7),
+            (_, 2) => tiles!(load 6, weights[2], full; dot 2, 4, 6),
+            (_, _) => tiles!(load 7, weights[3], last; dot 3, 4, 7),
         }
     }
 }

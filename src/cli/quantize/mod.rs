@@ -1,32 +1,42 @@
 //! `ampoule quantize`: from an ONNX file to a sealed artifact.
 
+pub mod summary;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use ampoule_quantize::calibrate::{RangeMethod, WeightMethod, clipped_share};
+use ampoule_quantize::calibrate::{RangeMethod, WeightMethod};
 use ampoule_quantize::data::ImageSet;
+use ampoule_quantize::graph::Graph;
 use ampoule_quantize::lower::{FloatWeights, LowerOptions};
 use ampoule_quantize::metrics::Difference;
 use ampoule_quantize::model::{Compiled, Model};
 use ampoule_quantize::observe::Samples;
-use ampoule_quantize::pipeline::{self, QuantizeOptions, Quantized, SensitivityReport};
-use ampoule_quantize::program::{Island, Stage};
-use ampoule_quantize::seal::write_atomically;
+use ampoule_quantize::pipeline::{self, QuantizeOptions, Quantized};
 use ampoule_runtime::preprocess::Preprocess;
 use clap::{Args, ValueEnum};
-use serde::Serialize;
 
 use super::args::{ImportArgs, is_npy};
 use super::error::Failure;
+use super::files::{check_output, save};
 use super::inspect::details::Details;
 use super::models::OnnxModel;
-use super::output::{bytes, count, facts, print, print_json};
-use super::preprocessing::{ImageArgs, describe};
+use super::output::{hex, print, print_json};
+use super::preprocessing::ImageArgs;
 use super::progress::Bars;
 use super::samples::Loaded;
 use super::{labels, memory};
 use crate::report;
+use summary::{Summary, clipped, island_line, render};
+
+const EXAMPLES: &str = "\
+Examples:
+  ampoule quantize model.onnx --calibration photos/ -o model.amp
+  ampoule quantize model.onnx --calibration photos/ --preset imagenet --labels labels.txt -o model.amp
+  ampoule quantize model.onnx --calibration labelled/ --labels labels.txt --max-drop 0.5 -o model.amp
+  ampoule quantize sensor.onnx --calibration samples.npy -o sensor.amp --report report.html
+  ampoule quantize model.onnx --float -o float.amp";
 
 /// Least agreement of the optimised graph with the ONNX file, in decibels: float rounding alone leaves
 /// more than 90.
@@ -34,10 +44,11 @@ const PARITY_DB: f64 = 60.0;
 
 /// Quantise an ONNX model to int8 and seal it
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Quantize {
     /// The float model
     pub model: PathBuf,
-    /// Folder of pictures like those the model will see, or samples as .npy
+    /// Folder of pictures like those the model will see (or one picture), or samples as .npy
     #[arg(long, value_name = "FOLDER", required_unless_present = "float")]
     pub calibration: Option<PathBuf>,
     /// The artifact to write
@@ -46,11 +57,11 @@ pub struct Quantize {
     /// Most calibration samples used, spread evenly over the folder
     #[arg(long, default_value_t = 128, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub samples: u32,
-    /// How activation ranges are chosen: mse, min-max, percentile:P or entropy
-    #[arg(long, default_value = "mse", value_parser = range)]
+    /// How activation ranges are chosen: mse, min-max, percentile:P (as percentile:99.99) or entropy
+    #[arg(long, value_name = "METHOD", default_value = "mse", value_parser = range)]
     pub range: RangeMethod,
     /// How weight scales are chosen: mse or min-max
-    #[arg(long, default_value_t)]
+    #[arg(long, value_name = "METHOD", default_value_t)]
     pub weight_range: WeightMethod,
     /// Leave the biases as they are
     #[arg(long)]
@@ -60,7 +71,7 @@ pub struct Quantize {
     pub equalise: bool,
     /// Widen the most sensitive layers until at most so many points of accuracy are lost on the
     /// calibration pictures (with --labels), or of agreement with the float model
-    #[arg(long, value_name = "POINTS", value_parser = points)]
+    #[arg(long, value_name = "POINTS", value_parser = points, conflicts_with = "float")]
     pub max_drop: Option<f64>,
     /// Class labels: .txt with one a line, or .csv with columns `class` and `label`
     #[arg(long, value_name = "FILE")]
@@ -101,41 +112,6 @@ pub enum StoredWeights {
     F16,
 }
 
-/// What a quantisation gave.
-#[derive(Debug, Clone, Serialize)]
-pub struct Summary {
-    pub artifact: PathBuf,
-    pub digest: String,
-    pub opset: i64,
-    pub nodes: usize,
-    pub steps: usize,
-    pub macs: u64,
-    pub float_bytes: u64,
-    pub artifact_bytes: usize,
-    pub arena_bytes: usize,
-    pub arena_lower_bound: usize,
-    pub samples: usize,
-    pub range: String,
-    /// Share of activation values seen in calibration that the codes can't express; of all and of the
-    /// worst tensor.
-    pub clipped: Option<Clipped>,
-    pub islands: Vec<Island>,
-    pub sensitivity: Option<SensitivityReport>,
-    pub preprocess: Option<Preprocess>,
-    pub preprocess_assumed: bool,
-    pub parity_db: Option<f64>,
-    pub seconds: f64,
-    pub peak_memory_bytes: Option<u64>,
-}
-
-/// Clipping seen in calibration.
-#[derive(Debug, Clone, Serialize)]
-pub struct Clipped {
-    pub mean: f64,
-    pub worst: f64,
-    pub worst_tensor: String,
-}
-
 impl Quantize {
     /// Runs the command.
     pub fn execute(&self) -> Result<(), Failure> {
@@ -148,12 +124,7 @@ impl Quantize {
 
     fn run(&self) -> Result<Summary, Failure> {
         let started = Instant::now();
-        for path in [Some(&self.output), self.report.as_ref()]
-            .into_iter()
-            .flatten()
-        {
-            check_writable(path)?;
-        }
+        self.check_outputs()?;
         let labels = self
             .labels
             .as_deref()
@@ -161,8 +132,14 @@ impl Quantize {
             .transpose()?
             .unwrap_or_default();
         let source = OnnxModel::open(&self.model, &self.import, self.image.size(), self.verify)?;
+        self.check_labels(&source.graph, &labels)?;
         let shape = source.graph.shape(source.input()?.value).to_vec();
         let rows = self.calibration.as_deref().is_some_and(is_npy);
+        if rows && self.image.is_given() {
+            return Err(Failure::Usage(
+                "preprocessing is for pictures; samples in .npy are taken as they are".to_owned(),
+            ));
+        }
         let preprocess =
             match rows || (self.float && self.calibration.is_none() && shape.len() != 4) {
                 true => None,
@@ -191,12 +168,41 @@ impl Quantize {
             parity_db,
             started,
         )?;
+        save(&self.output, &compiled.bytes)?;
         if let Some(path) = &self.report {
-            let details = Details::of(&Model::from_bytes(compiled.bytes.clone())?)?;
+            let details = Details::of(&Model::from_bytes(compiled.bytes)?)?;
             save(path, report::quantize::page(&summary, &details).as_bytes())?;
         }
-        save(&self.output, &compiled.bytes)?;
         Ok(summary)
+    }
+
+    fn check_outputs(&self) -> Result<(), Failure> {
+        let read = [
+            Some(&self.model),
+            self.labels.as_ref(),
+            self.calibration.as_ref(),
+        ];
+        let mut taken: Vec<&Path> = read.into_iter().flatten().map(PathBuf::as_path).collect();
+        check_output(&self.output, &taken)?;
+        let Some(report) = &self.report else {
+            return Ok(());
+        };
+        if *report == self.output {
+            return Err(Failure::Usage(
+                "--report and --output name one file".to_owned(),
+            ));
+        }
+        taken.push(&self.output);
+        check_output(report, &taken)
+    }
+
+    /// Labels that are too many or too few would name the wrong classes.
+    fn check_labels(&self, graph: &Graph, labels: &[String]) -> Result<(), Failure> {
+        let (Some(path), Some(output)) = (&self.labels, graph.outputs.first()) else {
+            return Ok(());
+        };
+        let classes = graph.shape(output.value).iter().product();
+        labels::check_count(path, labels.len(), classes)
     }
 
     fn load(
@@ -333,162 +339,6 @@ impl Quantize {
             peak_memory_bytes: memory::peak(),
         })
     }
-}
-
-/// One line about a step that is not int8.
-pub fn island_line(island: &Island) -> String {
-    format!(
-        "  {} ({}) in {}: {}",
-        island.node, island.op, island.dtype, island.reason
-    )
-}
-
-/// Fails early when a file could not be written in the end.
-pub fn check_writable(path: &Path) -> Result<(), Failure> {
-    let folder = path
-        .parent()
-        .filter(|p| !p.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    let fail = |source| Failure::Write {
-        path: path.to_owned(),
-        source,
-    };
-    if path.is_dir() {
-        return Err(fail(std::io::ErrorKind::IsADirectory.into()));
-    }
-    match std::fs::metadata(folder).map_err(fail)?.is_dir() {
-        true => Ok(()),
-        false => Err(fail(std::io::ErrorKind::NotADirectory.into())),
-    }
-}
-
-/// Writes a file whole or not at all.
-pub fn save(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    write_atomically(path, bytes).map_err(|source| Failure::Write {
-        path: path.to_owned(),
-        source,
-    })
-}
-
-/// Lower-case hexadecimal.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
-}
-
-/// How much of what calibration saw the codes can't express.
-fn clipped(q: &Quantized) -> Option<Clipped> {
-    let seen = q
-        .statistics
-        .histograms
-        .iter()
-        .filter(|((_, stage), _)| *stage == Stage::Post);
-    let (mut outside, mut all) = (0.0, 0.0);
-    let (mut worst, mut name) = (-1.0, "");
-    for (key, histogram) in seen {
-        let Some(params) = q.scheme.values.get(key) else {
-            continue;
-        };
-        let share = clipped_share(histogram, params);
-        let count = histogram.finite() as f64;
-        outside += share * count;
-        all += count;
-        if share > worst {
-            (worst, name) = (share, q.graph.value(key.0).name.as_str());
-        }
-    }
-    if all == 0.0 {
-        return None;
-    }
-    let mean = outside / all;
-    Some(Clipped {
-        mean,
-        worst,
-        worst_tensor: name.to_owned(),
-    })
-}
-
-fn render(s: &Summary) -> String {
-    let ratio = s.float_bytes as f64 / s.artifact_bytes.max(1) as f64;
-    let mut rows = vec![
-        (
-            "artifact",
-            format!("{}  ({})", s.artifact.display(), &s.digest[..12]),
-        ),
-        (
-            "operators",
-            format!(
-                "{} nodes, {} steps, {} MACs",
-                s.nodes,
-                s.steps,
-                count(s.macs)
-            ),
-        ),
-        (
-            "size",
-            format!(
-                "{} of float weights → {} ({ratio:.2}× smaller)",
-                bytes(s.float_bytes as usize),
-                bytes(s.artifact_bytes)
-            ),
-        ),
-        (
-            "arena",
-            format!(
-                "{} (lower bound {})",
-                bytes(s.arena_bytes),
-                bytes(s.arena_lower_bound)
-            ),
-        ),
-    ];
-    if let Some(p) = &s.preprocess {
-        let assumed = if s.preprocess_assumed {
-            "  (assumed: no --preset given)"
-        } else {
-            ""
-        };
-        rows.push(("input", format!("{}{assumed}", describe(p))));
-    }
-    if s.samples > 0 {
-        rows.push((
-            "calibration",
-            format!("{} samples, ranges by {}", s.samples, s.range),
-        ));
-    }
-    if let Some(c) = &s.clipped {
-        let worst = format!("{:.3} % in {}", 100.0 * c.worst, c.worst_tensor);
-        rows.push((
-            "clipped",
-            format!("{:.4} % of activations, at most {worst}", 100.0 * c.mean),
-        ));
-    }
-    if let Some(q) = &s.sensitivity {
-        let loss = format!(
-            "{:.2} points lost in int8, {:.2} with wider layers",
-            q.before.loss(),
-            q.after.loss()
-        );
-        rows.push(("accuracy", loss));
-    }
-    if let Some(db) = s.parity_db {
-        rows.push((
-            "parity",
-            format!("{db:.1} dB between the optimised graph and the ONNX file"),
-        ));
-    }
-    let memory = s
-        .peak_memory_bytes
-        .map(|n| format!(", {} of memory", bytes(n as usize)))
-        .unwrap_or_default();
-    rows.push(("effort", format!("{:.1} s{memory}", s.seconds)));
-    rows.push((
-        "not int8",
-        match s.islands.len() {
-            0 => "nothing".to_owned(),
-            n => format!("{n} steps"),
-        },
-    ));
-    let islands: String = s.islands.iter().map(|i| island_line(i) + "\n").collect();
-    facts(&rows) + &islands
 }
 
 fn range(text: &str) -> Result<RangeMethod, String> {

@@ -1,0 +1,177 @@
+//! What a quantisation gave: for the table, JSON and the report.
+
+use std::path::PathBuf;
+
+use ampoule_quantize::calibrate::clipped_share;
+use ampoule_quantize::pipeline::{Quantized, SensitivityReport};
+use ampoule_quantize::program::{Island, Stage};
+use ampoule_runtime::preprocess::Preprocess;
+use serde::Serialize;
+
+use crate::cli::output::{bytes, count, facts, plural, shortened};
+use crate::cli::preprocessing::describe;
+
+/// What a quantisation gave.
+#[derive(Debug, Clone, Serialize)]
+pub struct Summary {
+    #[serde(serialize_with = "crate::cli::output::path")]
+    pub artifact: PathBuf,
+    pub digest: String,
+    pub opset: i64,
+    pub nodes: usize,
+    pub steps: usize,
+    pub macs: u64,
+    pub float_bytes: u64,
+    pub artifact_bytes: usize,
+    pub arena_bytes: usize,
+    pub arena_lower_bound: usize,
+    pub samples: usize,
+    pub range: String,
+    /// Share of activation values seen in calibration that the codes can't express; of all and of the
+    /// worst tensor.
+    pub clipped: Option<Clipped>,
+    pub islands: Vec<Island>,
+    pub sensitivity: Option<SensitivityReport>,
+    pub preprocess: Option<Preprocess>,
+    pub preprocess_assumed: bool,
+    pub parity_db: Option<f64>,
+    pub seconds: f64,
+    pub peak_memory_bytes: Option<u64>,
+}
+
+/// Clipping seen in calibration.
+#[derive(Debug, Clone, Serialize)]
+pub struct Clipped {
+    pub mean: f64,
+    pub worst: f64,
+    pub worst_tensor: String,
+}
+
+/// How much of what calibration saw the codes can't express.
+pub fn clipped(q: &Quantized) -> Option<Clipped> {
+    let seen = q
+        .statistics
+        .histograms
+        .iter()
+        .filter(|((_, stage), _)| *stage == Stage::Post);
+    let (mut outside, mut all) = (0.0, 0.0);
+    let (mut worst, mut name) = (-1.0, "");
+    for (key, histogram) in seen {
+        let Some(params) = q.scheme.values.get(key) else {
+            continue;
+        };
+        let share = clipped_share(histogram, params);
+        let count = histogram.finite() as f64;
+        outside += share * count;
+        all += count;
+        if share > worst {
+            (worst, name) = (share, q.graph.value(key.0).name.as_str());
+        }
+    }
+    if all == 0.0 {
+        return None;
+    }
+    let mean = outside / all;
+    Some(Clipped {
+        mean,
+        worst,
+        worst_tensor: name.to_owned(),
+    })
+}
+
+/// The summary as a table.
+pub fn render(s: &Summary) -> String {
+    let ratio = s.float_bytes as f64 / s.artifact_bytes.max(1) as f64;
+    let mut rows = vec![
+        (
+            "artifact",
+            format!("{}  ({})", s.artifact.display(), &s.digest[..12]),
+        ),
+        (
+            "operators",
+            format!(
+                "{} nodes, {} steps, {} MACs",
+                s.nodes,
+                s.steps,
+                count(s.macs)
+            ),
+        ),
+        (
+            "size",
+            format!(
+                "{} of float weights → {} ({ratio:.2}× smaller)",
+                bytes(s.float_bytes as usize),
+                bytes(s.artifact_bytes)
+            ),
+        ),
+        (
+            "arena",
+            format!(
+                "{} (lower bound {})",
+                bytes(s.arena_bytes),
+                bytes(s.arena_lower_bound)
+            ),
+        ),
+    ];
+    if let Some(p) = &s.preprocess {
+        let assumed = if s.preprocess_assumed {
+            "  (assumed: no --preset given)"
+        } else {
+            ""
+        };
+        rows.push(("input", format!("{}{assumed}", describe(p))));
+    }
+    if s.samples > 0 {
+        rows.push((
+            "calibration",
+            format!("{}, ranges by {}", plural(s.samples, "sample"), s.range),
+        ));
+    }
+    if let Some(c) = &s.clipped {
+        let tensor = shortened(&c.worst_tensor, 48);
+        let worst = format!("{:.3} % in {tensor}", 100.0 * c.worst);
+        rows.push((
+            "clipped",
+            format!("{:.4} % of activations, at most {worst}", 100.0 * c.mean),
+        ));
+    }
+    if let Some(q) = &s.sensitivity {
+        let loss = format!(
+            "{:.2} points lost in int8, {:.2} with wider layers",
+            q.before.loss(),
+            q.after.loss()
+        );
+        rows.push(("accuracy", loss));
+    }
+    if let Some(db) = s.parity_db {
+        rows.push((
+            "parity",
+            format!("{db:.1} dB between the optimised graph and the ONNX file"),
+        ));
+    }
+    let memory = s
+        .peak_memory_bytes
+        .map(|n| format!(", {} of memory", bytes(n as usize)))
+        .unwrap_or_default();
+    rows.push(("effort", format!("{:.1} s{memory}", s.seconds)));
+    rows.push(("not int8", not_int8(s.samples, &s.islands)));
+    let islands: String = s.islands.iter().map(|i| island_line(i) + "\n").collect();
+    facts(&rows) + &islands
+}
+
+/// How many steps are not int8. Without calibration samples none is.
+pub fn not_int8(samples: usize, islands: &[Island]) -> String {
+    match (samples, islands.len()) {
+        (0, _) => "everything: sealed in float".to_owned(),
+        (_, 0) => "nothing".to_owned(),
+        (_, n) => plural(n, "step"),
+    }
+}
+
+/// One line about a step that is not int8.
+pub fn island_line(island: &Island) -> String {
+    format!(
+        "  {} ({}) in {}: {}",
+        island.node, island.op, island.dtype, island.reason
+    )
+}
