@@ -321,7 +321,7 @@ impl<'m> Bound<'m> {
                             multiplier: a.scale * b.scale / y.scale,
                             zero: y.zero_point,
                         };
-                        let small = a.shape.last() <= 1 << 15 && op.multiplier.is_finite();
+                        let small = a.shape.last() <= 1 << 15 && is_multiplier(op.multiplier);
                         Some(small.then_some(op)?)
                     }
                     _ => return None,
@@ -655,7 +655,7 @@ fn bind_attention<'m>(artifact: &Artifact<'m>, step: &Attention) -> Option<Bound
                 y_zero: y.zero_point,
             };
             let room = scratch.bytes() >= attention::scratch_bytes(&geometry);
-            (room && op.ratio.is_finite()).then_some(Bound::AttentionI8(op))
+            (room && is_multiplier(op.ratio)).then_some(Bound::AttentionI8(op))
         }
         [DType::F32, DType::F32, DType::F32, DType::F32] => {
             let room = scratch.bytes() >= attention::scratch_bytes_f32(&geometry);

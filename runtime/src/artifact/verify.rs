@@ -186,15 +186,6 @@ fn lifetimes(artifact: &Artifact<'_>, index: u16, step: &Step) -> Result<(), Err
             return Err(Error::BadLifetime(index));
         }
     }
-    // Memory that is written is read by no one, but for an operand that becomes the result in place.
-    let reads = || step.inputs().into_iter().flatten();
-    let own = |id: TensorId| reads().filter(|&read| read == id).count();
-    let output = step.output();
-    let in_place = step.in_place_operand() == Some(output) && own(output) == 1;
-    let shared = own(output) > 0 && !in_place;
-    if shared || step.scratch().is_some_and(|s| s == output || own(s) > 0) {
-        return Err(Error::BadStep(index));
-    }
     for id in step.inputs().into_iter().flatten() {
         let t = artifact.tensor(id)?;
         if t.bank != CONSTANT_BANK && (index < t.first || index > t.last) {
@@ -207,13 +198,16 @@ fn lifetimes(artifact: &Artifact<'_>, index: u16, step: &Step) -> Result<(), Err
 /// Whether a step writes no tensor twice and reads none that it writes, but for the operand it may
 /// work on in place.
 fn distinct(step: &Step) -> bool {
-    let (y, scratch) = (Some(step.output()), step.scratch());
-    let [a, b] = step.inputs();
-    let in_place = a == y && step.in_place_operand() == y;
-    (a != y || in_place)
-        && b != y
-        && scratch != y
-        && (scratch.is_none() || scratch != a && scratch != b)
+    let (y, scratch) = (step.output(), step.scratch());
+    let reads = |id: TensorId| {
+        step.inputs()
+            .into_iter()
+            .flatten()
+            .filter(|&x| x == id)
+            .count()
+    };
+    let in_place = step.in_place_operand() == Some(y) && reads(y) == 1;
+    (reads(y) == 0 || in_place) && scratch.is_none_or(|s| s != y && reads(s) == 0)
 }
 
 /// No two tensors share memory while both are alive, but for the one step that turns an input into
