@@ -63,13 +63,16 @@ fn run(artifact: Artifact<'_>, sizes: &[usize], isa: Isa) -> Vec<Vec<u8>> {
     let mut session =
         Session::with_isa(artifact, banks, isa).expect("sizes and alignment are right");
     for i in 0..artifact.inputs().count() {
+        let dtype = session.input(i).expect("there are as many").tensor.dtype;
         let bytes = session.input_bytes(i).expect("inputs are in the arena");
-        ampoule_runtime::artifact::golden_input(i as u32, false, bytes);
+        ampoule_runtime::artifact::golden_input(i as u32, dtype, bytes);
     }
     let mut results = Vec::new();
-    session
-        .run_observed(|o| results.push(o.bytes.to_vec()))
-        .expect("verified artifacts run");
+    match session.run_observed(|o| results.push(o.bytes.to_vec())) {
+        // Indices are data, which no verification can know.
+        Ok(()) | Err(ampoule_runtime::Error::IndexOutOfRange(_)) => {}
+        Err(e) => panic!("a verified artifact fails: {e}"),
+    }
     results
 }
 
