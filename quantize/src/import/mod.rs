@@ -1,6 +1,6 @@
 //! Import of ONNX models, and a float oracle for them.
 //!
-//! tract parses the file, infers shapes and folds constants; [`lower`] turns what is left into our graph.
+//! tract parses the file, infers shapes and folds constants; `lower` turns what is left into our graph.
 //! Convolutions and pooling come out in channels-last form between two transposes each, which
 //! [`crate::passes::optimise`] cancels.
 
