@@ -96,6 +96,10 @@ pub fn scratch_bytes(window: &Window, input_channels: usize, rows: usize) -> usi
 /// * The packed weights are followed by [`WEIGHT_SLACK`] bytes; `bias`, `weight_sums` and
 ///   `multipliers` are padded to whole blocks; the residual covers the pixels of `y`.
 /// * `pixels` and `channels` are not 0. A point window's output has the size of its input.
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    expect(dead_code, reason = "portable kernels derive some of it again")
+)]
 pub(crate) struct CallI8<'a, 'c> {
     pub(crate) conv: &'a ConvI8<'c>,
     pub(crate) x: &'a [i8],
@@ -150,6 +154,10 @@ impl<'a, 'c> CallI8<'a, 'c> {
 }
 
 /// Like [`CallI8`], for floats: the weights' slack is counted in elements.
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    expect(dead_code, reason = "portable kernels derive some of it again")
+)]
 pub(crate) struct CallF32<'a, 'c> {
     pub(crate) conv: &'a ConvF32<'c>,
     pub(crate) x: &'a [f32],
