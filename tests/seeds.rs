@@ -15,7 +15,7 @@ use ampoule_quantize::pipeline::QuantizeOptions;
 use ampoule_quantize::plan::PlanOptions;
 use ampoule_quantize::scheme::{Precision, Scheme};
 use ampoule_quantize::seal::{AlignedBytes, Extras};
-use ampoule_runtime::artifact::Step;
+use ampoule_runtime::artifact::{Step, golden_input};
 use ampoule_runtime::ops::Window;
 use ampoule_runtime::ops::binary::BinaryKind;
 use ampoule_runtime::ops::pool::PoolKind;
@@ -29,7 +29,20 @@ fn seeds() -> Vec<(&'static str, AlignedBytes)> {
     let mut out = vec![
         ("float", float(FloatWeights::F32)),
         ("half", float(FloatWeights::F16)),
+        (
+            "tokens",
+            sealed(&token_net().graph, None, FloatWeights::F32),
+        ),
+        (
+            "attention-float",
+            sealed(&attention_net().graph, None, FloatWeights::F32),
+        ),
     ];
+    let q = quantized(attention_net(), &QuantizeOptions::default());
+    out.push((
+        "attention",
+        sealed(&q.graph, Some(&q.scheme), FloatWeights::F32),
+    ));
     // Mixtures change type both ways.
     let precisions: [(&str, &[Precision]); 4] = [
         ("int8", &[Precision::I8]),
@@ -133,6 +146,43 @@ fn image_net() -> Builder {
     b
 }
 
+/// Normalisation, attention with a bias, and a product of two activations.
+fn attention_net() -> Builder {
+    let mut b = Builder::new(7);
+    let x = b.graph.input("image", &[1, 4, 5, 3]);
+    let x = b.conv(x, 8, window(3, 1, [1; 4]), 1, None);
+    let a = b.attention(x, 2);
+    let tokens = b.push("tokens", Op::Reshape(vec![20, 8]), &[a]);
+    let turned = b.push("turned", Op::Transpose(vec![1, 0]), &[tokens]);
+    let gram = b.push("gram", Op::MatMul, &[turned, tokens]);
+    let f = b.push("flat", Op::Reshape(vec![1, 64]), &[gram]);
+    let l = b.linear(f, 10);
+    b.graph.output("scores", l);
+    b
+}
+
+/// A table that ids select from, and the row of the largest id.
+fn token_net() -> Builder {
+    let mut b = Builder::new(8);
+    let ids = b.graph.index_input("ids", &[1, 5]);
+    let table = (0..9 * 6).map(|i| (i % 7) as f32 / 4.0).collect();
+    let table = b.graph.constant_value("table", &[9, 6], table);
+    let rows = b.push("embed", Op::Gather { axis: 0 }, &[table, ids]);
+    let last = b.push(
+        "last",
+        Op::ArgMax {
+            axis: 1,
+            last: false,
+        },
+        &[ids],
+    );
+    let row = b.push("row", Op::Gather { axis: 1 }, &[rows, last]);
+    let flat = b.push("flat", Op::Reshape(vec![1, 6]), &[row]);
+    let l = b.linear(flat, 10);
+    b.graph.output("scores", l);
+    b
+}
+
 fn pool(kind: PoolKind) -> Op {
     Op::Pool {
         kind,
@@ -218,7 +268,12 @@ fn seeds_verify_run_and_hold_every_kind_of_step() {
         }
         let mut model = Model::from_bytes(bytes).unwrap();
         for isa in Isa::ALL.into_iter().filter(|i| i.is_available()) {
-            model.session(isa).unwrap().run().unwrap();
+            let mut session = model.session(isa).unwrap();
+            for i in 0..session.artifact().inputs().count() {
+                let dtype = session.input(i).unwrap().tensor.dtype;
+                golden_input(i as u32, dtype, session.input_bytes(i).unwrap());
+            }
+            session.run().unwrap();
         }
     }
     println!("{kinds:#?}");
@@ -254,6 +309,12 @@ fn seeds_verify_run_and_hold_every_kind_of_step() {
         "Convert i16  i8",
         "Convert i8  f32",
         "Convert f32  i8",
+        "LayerNorm i8  i8",
+        "MatMul i8  i8",
+        "Attention i8  i8",
+        "Attention f32  f32",
+        "Gather f32  f32",
+        "ArgMax i32  i32",
     ] {
         assert!(kinds.contains(wanted), "no seed has `{wanted}`");
     }

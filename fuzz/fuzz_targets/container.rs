@@ -3,7 +3,7 @@
 use ampoule_runtime::artifact::layout::{
     ALIGN, HEADER_LEN, IO_RECORD, SECTION_ENTRY, TENSOR_RECORD, field, section, u32_at,
 };
-use ampoule_runtime::artifact::{Blob, Conv, Step};
+use ampoule_runtime::artifact::{Attention, Blob, Conv, Step};
 use ampoule_runtime::ops::Window;
 use sha2::{Digest, Sha256};
 
@@ -289,6 +289,24 @@ impl Container {
                 1 => *b = id,
                 _ => *y = id,
             },
+            Step::Attention(a) => attention(a, id, random),
+            Step::Gather {
+                x,
+                indices,
+                y,
+                axis,
+            } => match random.below(4) {
+                0 => *x = id,
+                1 => *indices = id,
+                2 => *y = id,
+                _ => *axis = random.below(8) as u8,
+            },
+            Step::ArgMax { x, y, axis, last } => match random.below(4) {
+                0 => *x = id,
+                1 => *y = id,
+                2 => *axis = random.below(8) as u8,
+                _ => *last ^= true,
+            },
             _ => (),
         }
         // Variants that a seed has none of come from the encoding.
@@ -301,6 +319,46 @@ impl Container {
             bytes[at] = random.below(128) as u8;
             if let Ok(step) = postcard::from_bytes(&bytes) {
                 self.steps[i] = step;
+            }
+        }
+    }
+}
+
+fn attention(a: &mut Attention, id: u16, random: &mut Random) {
+    let size = match random.below(4) {
+        0 => random.edge() as u32,
+        _ => random.below(16) as u32,
+    };
+    let g = &mut a.geometry;
+    match random.below(12) {
+        0 => a.q = id,
+        1 => a.k = id,
+        2 => a.v = id,
+        3 => a.y = id,
+        4 => a.scratch = id,
+        5 => a.multiplier = random.float(),
+        6 => g.outer[random.below(4)] = size,
+        7 if random.below(2) == 0 => g.queries[random.below(2)] = size,
+        7 => g.keys[random.below(2)] = size,
+        8 if random.below(2) == 0 => g.depth = size,
+        8 => g.width = size,
+        9 => {
+            a.bias = match a.bias {
+                Some((blob, layout)) if random.below(2) == 0 => Some((random.blob(blob), layout)),
+                _ => None,
+            }
+        }
+        _ => {
+            let view = match random.below(4) {
+                0 => &mut g.q,
+                1 => &mut g.k,
+                2 => &mut g.v,
+                _ => &mut g.y,
+            };
+            match random.below(3) {
+                0 => view.start = size,
+                1 => view.outer[random.below(4)] = size,
+                _ => view.token[random.below(2)] = size,
             }
         }
     }
