@@ -20,6 +20,7 @@ const ROWS: [usize; BLOCKS] = [16, 12, 8];
 const LINE: usize = 64;
 /// Bytes that are fetched ahead at the end of a layer, if it has not more in a column.
 const BEYOND: usize = 24 << 10;
+
 /// Computes the call's pixels.
 pub(crate) fn conv_i8(_: Avx512Vnni, mut call: CallI8<'_, '_>) {
     if !panel::fits_shifted(&call) {
