@@ -7,12 +7,14 @@ mod common;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use ampoule_quantize::model::Model;
+use ampoule_quantize::lower::LowerOptions;
+use ampoule_quantize::model::{Model, compile};
 use ampoule_quantize::pipeline::QuantizeOptions;
-use ampoule_quantize::seal::AlignedBytes;
+use ampoule_quantize::plan::PlanOptions;
+use ampoule_quantize::seal::{AlignedBytes, Extras};
 use ampoule_runtime::artifact::layout::{HEADER_LEN, field};
 use ampoule_runtime::{Artifact, Error, Isa, Pool, Session, arena_bytes};
-use common::{Lcg, quantized, zoo_net};
+use common::{Lcg, inverted_residual, quantized, zoo_net};
 
 /// Counts this thread's allocations.
 struct Counting;
@@ -128,6 +130,47 @@ fn the_arena_is_exactly_as_large_as_announced() {
     let mut shifted = AlignedBytes::zeroed(promise + 1);
     let refused = Session::new(artifact, [&mut shifted[1..]]).map(|_| ());
     assert_eq!(refused, Err(Error::ArenaMisaligned(0)));
+}
+
+#[test]
+fn a_depthwise_layer_at_the_peak_runs_in_place() {
+    let net = || quantized(inverted_residual(), &QuantizeOptions::default());
+    let done = net();
+    let options = PlanOptions {
+        in_place: false,
+        ..PlanOptions::default()
+    };
+    let apart = compile(
+        &done.graph,
+        Some(&done.scheme),
+        &LowerOptions::default(),
+        &options,
+        &Extras::default(),
+    )
+    .unwrap();
+    let (map, all) = (2 * 24 * 20 * 64, done.compiled.plan.total());
+    assert!(all < 2 * map && 2 * map < apart.plan.total(), "{all}");
+    let mut apart = Model::from_bytes(apart.bytes).unwrap();
+    let expected = run(&mut apart.session(Isa::Portable).unwrap(), 3);
+    let mut model = Model::from_bytes(done.compiled.bytes).unwrap();
+    for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
+        for threads in 1..=4 {
+            let pool = Pool::new(threads);
+            let mut session = model.session_with_pool(isa, &pool).unwrap();
+            let got = run(&mut session, 3);
+            assert!(got == expected, "{} × {threads}", isa.name());
+        }
+    }
+    // Float too.
+    let float = |options: &PlanOptions| {
+        let lowering = LowerOptions::default();
+        let compiled = compile(&done.graph, None, &lowering, options, &Extras::default());
+        Model::from_bytes(compiled.unwrap().bytes).unwrap()
+    };
+    let x = inverted_residual().samples(1).swap_remove(0);
+    let (mut a, mut b) = (float(&PlanOptions::default()), float(&options));
+    assert!(a.artifact().unwrap().bank_bytes(0) < 8 * map);
+    assert_eq!(a.run_f32(&x).unwrap(), b.run_f32(&x).unwrap());
 }
 
 #[test]

@@ -22,7 +22,7 @@ use ampoule_runtime::ops::pool::PoolKind;
 use ampoule_runtime::ops::unary::UnaryKind;
 use ampoule_runtime::preprocess::{Channels, Filter, Preprocess, Resize};
 use ampoule_runtime::{Artifact, Isa};
-use common::{Builder, quantized, window};
+use common::{Builder, inverted_residual, quantized, window};
 
 /// All seeds by name.
 fn seeds() -> Vec<(&'static str, AlignedBytes)> {
@@ -43,6 +43,10 @@ fn seeds() -> Vec<(&'static str, AlignedBytes)> {
         "attention",
         sealed(&q.graph, Some(&q.scheme), FloatWeights::F32),
     ));
+    let q = quantized(inverted_residual(), &QuantizeOptions::default());
+    for (name, scheme) in [("in-place", Some(&q.scheme)), ("in-place-float", None)] {
+        out.push((name, sealed(&q.graph, scheme, FloatWeights::F32)));
+    }
     // Mixtures change type both ways.
     let precisions: [(&str, &[Precision]); 4] = [
         ("int8", &[Precision::I8]),

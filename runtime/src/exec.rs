@@ -2,7 +2,14 @@
 
 use crate::error::Error;
 #[cfg(feature = "std")]
-use crate::pool::{MAX_THREADS, Pool};
+use crate::pool::Pool;
+
+/// Most parts that a step is split into.
+#[cfg(feature = "std")]
+pub(crate) const MAX_PARTS: usize = crate::pool::MAX_THREADS;
+/// Most parts that a step is split into.
+#[cfg(not(feature = "std"))]
+pub(crate) const MAX_PARTS: usize = 1;
 
 /// Where a step runs.
 #[derive(Debug, Clone, Copy, Default)]
@@ -41,9 +48,32 @@ impl Exec<'_> {
         let _ = (row, grain, cost);
         f(0, y, scratch)
     }
+
+    /// Threads that are worth using for that many multiply-accumulates.
+    pub fn threads(&self, cost: usize) -> usize {
+        #[cfg(feature = "std")]
+        if let Some(pool) = self.pool.filter(|_| cost >= WORTH_SPLITTING) {
+            return pool.threads().clamp(1, MAX_PARTS);
+        }
+        let _ = cost;
+        1
+    }
+
+    /// Calls `f` with every part, each taken by one thread.
+    pub fn each<P: Send>(
+        &self,
+        parts: &mut [Option<P>; MAX_PARTS],
+        f: &(impl Fn(P) -> Result<(), Error> + Sync),
+    ) -> Result<(), Error> {
+        #[cfg(feature = "std")]
+        if let Some(pool) = self.pool.filter(|_| parts.iter().flatten().count() > 1) {
+            return share(pool, parts, f);
+        }
+        parts.iter_mut().filter_map(Option::take).try_for_each(f)
+    }
 }
 
-/// Runs that the threads take one after another, each its own first.
+/// Splits rows into parts and shares them out.
 #[cfg(feature = "std")]
 fn split<T: Send>(
     pool: &Pool,
@@ -53,20 +83,17 @@ fn split<T: Send>(
     scratch: &mut [u8],
     f: &(impl Fn(usize, &mut [T], &mut [u8]) -> Result<(), Error> + Sync),
 ) -> Result<(), Error> {
-    use std::sync::Mutex;
     let grains = (y.len() / row).div_ceil(grain);
     let threads = pool.threads().min(grains).max(1);
     // Where there is much to do, a thread that comes late leaves some of it to the others.
     let runs = if grains >= 32 * threads {
-        (2 * threads).min(MAX_THREADS)
+        (2 * threads).min(MAX_PARTS)
     } else {
         threads
     };
     // Scratch runs keep the arena's alignment.
-    let share = scratch.len() / runs / crate::ARENA_ALIGN * crate::ARENA_ALIGN;
-    type Part<'s, T> = (usize, &'s mut [T], &'s mut [u8]);
-    let mut parts: [Mutex<Option<Part<'_, T>>>; MAX_THREADS] =
-        [const { Mutex::new(None) }; MAX_THREADS];
+    let work_bytes = scratch.len() / runs / crate::ARENA_ALIGN * crate::ARENA_ALIGN;
+    let mut parts = [const { None }; MAX_PARTS];
     let (mut rest, mut scratch, mut first) = (y, scratch, 0);
     for (i, part) in parts.iter_mut().take(runs).enumerate() {
         let end = (grains * (i + 1) / runs * grain * row)
@@ -77,18 +104,33 @@ fn split<T: Send>(
         } else {
             rest.split_at_mut(end)
         };
-        let (work, other) = scratch.split_at_mut(share.min(scratch.len()));
+        let (work, other) = scratch.split_at_mut(work_bytes.min(scratch.len()));
         let rows = mine.len() / row;
-        *part = Mutex::new(Some((first, mine, work)));
+        *part = Some((first, mine, work));
         (rest, scratch, first) = (tail, other, first + rows);
     }
+    share(pool, &mut parts, &|(first, y, scratch)| {
+        f(first, y, scratch)
+    })
+}
+
+/// Threads take parts one after another, each its own first.
+#[cfg(feature = "std")]
+fn share<P: Send>(
+    pool: &Pool,
+    parts: &mut [Option<P>; MAX_PARTS],
+    f: &(impl Fn(P) -> Result<(), Error> + Sync),
+) -> Result<(), Error> {
+    use std::sync::Mutex;
+    let count = parts.iter().flatten().count();
+    let parts = parts.each_mut().map(Mutex::new);
     let failure = Mutex::new(None);
     pool.run(&|worker| {
-        for i in 0..runs {
-            let slot = &parts[(worker + i) % runs];
+        for i in 0..count {
+            let slot = &parts[(worker + i) % count];
             let part = slot.try_lock().ok().and_then(|mut p| p.take());
-            if let Some((first, y, scratch)) = part
-                && let Err(e) = f(first, y, scratch)
+            if let Some(part) = part
+                && let Err(e) = f(part)
                 && let Ok(mut failure) = failure.lock()
             {
                 *failure = Some(e);

@@ -298,6 +298,23 @@ pub fn zoo_net(seed: u32) -> Builder {
     b
 }
 
+/// The block that sets the arena of most hybrids: expansion, depthwise convolution, projection, residual.
+pub fn inverted_residual() -> Builder {
+    let mut b = Builder::new(7);
+    let x = b.graph.input("image", &[2, 24, 20, 8]);
+    let e = b.conv(x, 64, Window::POINT, 1, Some(UnaryKind::HardSwish));
+    let d = b.conv(
+        e,
+        64,
+        window(5, 1, [2, 2, 2, 2]),
+        64,
+        Some(UnaryKind::GeluErf),
+    );
+    let y = b.conv_with(d, 8, Window::POINT, 1, None, Some(x));
+    b.graph.output("y", y);
+    b
+}
+
 pub fn quantized(mut b: Builder, options: &QuantizeOptions) -> Quantized {
     let samples = b.samples(8);
     quantize(b.graph, &samples, options, &Silent).unwrap()

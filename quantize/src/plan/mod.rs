@@ -4,12 +4,14 @@
 //! The result is deterministic. Several greedy orders are tried and the smallest arena wins; the
 //! bound that no plan can beat (the most bytes alive at one step) is reported beside it.
 
+mod in_place;
 mod lifetimes;
 mod offsets;
 
 use ampoule_runtime::TensorId;
 
 use crate::program::Program;
+pub use in_place::plan_in_place;
 pub use lifetimes::{Lifetime, lifetimes};
 
 /// How tensors may be placed.
@@ -43,6 +45,13 @@ pub struct Plan {
     pub peak_step: usize,
     /// Bytes alive at every step.
     pub live_bytes: Vec<usize>,
+}
+
+impl Plan {
+    /// Bytes of all banks together.
+    pub fn total(&self) -> usize {
+        self.bank_bytes.iter().sum()
+    }
 }
 
 /// Where a tensor is, and when its memory is its own.

@@ -12,6 +12,7 @@ use crate::ops::conv::{
     ConvF32, ConvI8, EpilogueI8, PackedShape, QUAD, WEIGHT_SLACK, WIDTH, WeightsF32,
 };
 use crate::ops::copy::Strided;
+use crate::ops::depthwise::in_place::InPlace;
 use crate::ops::depthwise::{DepthwiseF32, DepthwiseI8};
 use crate::ops::matmul::{MatMulI8, shapes_agree};
 use crate::ops::norm::{self, MAX_CHANNELS};
@@ -56,11 +57,13 @@ pub(crate) enum Bound<'m> {
         op: DepthwiseI8<'m>,
         residual: ResidualTerm,
         batch: usize,
+        in_place: Option<InPlace>,
     },
     DepthwiseF32 {
         op: DepthwiseF32<'m>,
         residual: bool,
         batch: usize,
+        in_place: Option<InPlace>,
     },
     Table(&'m [i8; 256]),
     Unary(UnaryKind),
@@ -553,6 +556,11 @@ fn bind_depthwise<'m>(artifact: &Artifact<'m>, c: &Conv) -> Option<Bound<'m>> {
     let taps = c.window.taps();
     let count = taps.checked_mul(channels)?;
     (output[2] == channels && taps <= MAX_DEPTH).then_some(())?;
+    let in_place = if (x.bank, x.offset) == (y.bank, y.offset) {
+        Some(in_place(artifact, c, input, x.dtype)?)
+    } else {
+        None
+    };
     match (x.dtype, y.dtype) {
         (DType::I8, DType::I8) => {
             let op = DepthwiseI8 {
@@ -572,9 +580,12 @@ fn bind_depthwise<'m>(artifact: &Artifact<'m>, c: &Conv) -> Option<Bound<'m>> {
                 op,
                 residual,
                 batch,
+                in_place,
             })
         }
-        (DType::I16, DType::I16) => bind_wide(artifact, c, input, output, batch, count, true),
+        (DType::I16, DType::I16) if in_place.is_none() => {
+            bind_wide(artifact, c, input, output, batch, count, true)
+        }
         (DType::F32, DType::F32) if c.weight_type == DType::F32 => {
             let weights: &[f32] = slice(artifact, c.weights)?;
             let residual = residual_term(artifact, c, &y)?.is_some();
@@ -591,10 +602,20 @@ fn bind_depthwise<'m>(artifact: &Artifact<'m>, c: &Conv) -> Option<Bound<'m>> {
                 op,
                 residual,
                 batch,
+                in_place,
             })
         }
         _ => None,
     }
+}
+
+/// How a depthwise convolution whose output is in its input's memory runs; `None` when it can't, or has
+/// too little working memory.
+fn in_place(artifact: &Artifact<'_>, c: &Conv, input: [usize; 3], dtype: DType) -> Option<InPlace> {
+    let map = InPlace::new(&c.window, input)?;
+    let need = map.least()?.checked_mul(dtype.size())?;
+    let bytes = artifact.tensor(c.scratch?).ok()?.bytes();
+    (bytes >= need && bytes % dtype.size() == 0).then_some(map)
 }
 
 fn bind_wide<'m>(

@@ -219,7 +219,8 @@ pub struct Conv {
     pub table: Option<Blob>,
     /// Addend of the output's shape, with its multiplier (unused for float).
     pub residual: Option<(TensorId, f32)>,
-    /// Working memory, a tensor that lives only during this step.
+    /// Working memory, a tensor that lives only during this step. With it a depthwise convolution may
+    /// write into its input's memory: see [`crate::ops::depthwise::in_place_bytes`].
     pub scratch: Option<TensorId>,
 }
 
@@ -336,6 +337,7 @@ impl Step {
                 x, table: Some(_), ..
             } => Some(x),
             Step::Binary(Binary { a, .. }) => Some(a),
+            Step::Depthwise(Conv { x, scratch, .. }) => scratch.map(|_| x),
             Step::Copy { x, map, .. } => map.is_identity().then_some(x),
             _ => None,
         }

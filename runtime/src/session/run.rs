@@ -51,7 +51,7 @@ pub(super) fn run(
             typed(x)?,
             typed_mut(y)?,
             |_, x: &[i16], y: &mut [i16]| {
-                let cost = y.len() * conv.window.taps() * conv.input[2];
+                let cost = cost(y.len(), conv.window.taps().saturating_mul(conv.input[2]));
                 exec.rows(y, conv.output[2], 1, cost, &mut [], |first, y, _| {
                     wide::conv_i16(conv, x, first, y)
                 })
@@ -65,7 +65,7 @@ pub(super) fn run(
             let task = |i: usize, x: &[f32], y: &mut [f32]| {
                 let residual = data.map(|d| part(d, i, y.len())).transpose()?;
                 let conv = ConvF32 { residual, ..*conv };
-                let cost = y.len() * conv.window.taps() * conv.input[2];
+                let cost = cost(y.len(), conv.depth());
                 exec.rows(
                     y,
                     conv.output[2],
@@ -81,26 +81,34 @@ pub(super) fn run(
             op,
             residual,
             batch,
+            in_place,
         } => {
             let data = residual.map(|_| typed::<i8>(second)).transpose()?;
+            let image = |i: usize, len: usize| -> Result<DepthwiseI8<'_>, Error> {
+                Ok(DepthwiseI8 {
+                    epilogue: with_residual(op.epilogue, *residual, data, i, len)?,
+                    ..*op
+                })
+            };
+            let (row, taps) = (op.output[1] * op.input[2], op.window.taps());
+            if let (Some(map), Read::InPlace) = (in_place, x) {
+                let scratch = typed_mut(scratch)?;
+                return images(*batch, typed_mut(y)?, |i, y: &mut [i8]| {
+                    let op = image(i, y.len())?;
+                    map.run(exec, cost(y.len(), taps), y, scratch, |band, x, y| {
+                        depthwise::depthwise_i8(cap, &op.band(&band, y.len())?, x, 0, y)
+                    })
+                });
+            }
             batches(
                 *batch,
                 typed(x)?,
                 typed_mut(y)?,
                 |i, x: &[i8], y: &mut [i8]| {
-                    let op = DepthwiseI8 {
-                        epilogue: with_residual(op.epilogue, *residual, data, i, y.len())?,
-                        ..*op
-                    };
-                    let cost = y.len() * op.window.taps();
-                    exec.rows(
-                        y,
-                        op.output[1] * op.input[2],
-                        1,
-                        cost,
-                        &mut [],
-                        |first, y, _| depthwise::depthwise_i8(cap, &op, x, first, y),
-                    )
+                    let op = image(i, y.len())?;
+                    exec.rows(y, row, 1, cost(y.len(), taps), &mut [], |first, y, _| {
+                        depthwise::depthwise_i8(cap, &op, x, first, y)
+                    })
                 },
             )
         }
@@ -108,19 +116,28 @@ pub(super) fn run(
             op,
             residual,
             batch,
+            in_place,
         } => {
-            let row = op.output[1] * op.input[2];
-            batches(
-                *batch,
-                typed(x)?,
-                typed_mut(y)?,
-                |_, x: &[f32], y: &mut [f32]| {
-                    let cost = y.len() * op.window.taps();
-                    exec.rows(y, row, 1, cost, &mut [], |first, y, _| {
-                        depthwise::depthwise_f32(cap, op, x, first, y)
+            let (row, taps) = (op.output[1] * op.input[2], op.window.taps());
+            if let (Some(map), Read::InPlace) = (in_place, x) {
+                let scratch = typed_mut(scratch)?;
+                images(*batch, typed_mut(y)?, |_, y: &mut [f32]| {
+                    map.run(exec, cost(y.len(), taps), y, scratch, |band, x, y| {
+                        depthwise::depthwise_f32(cap, &op.band(&band), x, 0, y)
                     })
-                },
-            )?;
+                })?;
+            } else {
+                batches(
+                    *batch,
+                    typed(x)?,
+                    typed_mut(y)?,
+                    |_, x: &[f32], y: &mut [f32]| {
+                        exec.rows(y, row, 1, cost(y.len(), taps), &mut [], |first, y, _| {
+                            depthwise::depthwise_f32(cap, op, x, first, y)
+                        })
+                    },
+                )?;
+            }
             if *residual {
                 add_residual(op.lo, op.hi, typed(second)?, typed_mut(y)?)
             } else {
@@ -167,7 +184,7 @@ pub(super) fn run(
                     typed(x)?,
                     typed_mut(y)?,
                     |_, x: &[i8], y: &mut [i8]| {
-                        let cost = y.len() * pool.window.taps();
+                        let cost = cost(y.len(), pool.window.taps());
                         exec.rows(y, row, 1, cost, &mut [], |first, y, _| match kind {
                             PoolKind::Max => pool::max_pool_i8(cap, pool, x, first, y),
                             PoolKind::Average => pool::average_pool_i8(cap, average, x, first, y),
@@ -309,7 +326,7 @@ fn conv_i8(
     y: &mut [i8],
     scratch: &mut [u8],
 ) -> Result<(), Error> {
-    let cost = y.len() * conv.depth();
+    let cost = cost(y.len(), conv.depth());
     exec.rows(
         y,
         conv.output[2],
@@ -318,6 +335,11 @@ fn conv_i8(
         scratch,
         |first, y, scratch| conv::conv_i8(cap, conv, x, first, y, scratch),
     )
+}
+
+/// Work of a step whose outputs take `each`, or as much as a 32-bit `usize` counts: it decides on threads only.
+fn cost(outputs: usize, each: usize) -> usize {
+    outputs.saturating_mul(each)
 }
 
 /// Image `i`'s residual put into the epilogue.
@@ -433,6 +455,20 @@ fn batches<T, U>(
         .zip(y.chunks_exact_mut(ny))
         .enumerate()
         .try_for_each(|(i, (x, y))| f(i, x, y))
+}
+
+/// Calls `f(image, y)` for each image of a batch that is worked on in place.
+fn images<T>(
+    batch: usize,
+    y: &mut [T],
+    mut f: impl FnMut(usize, &mut [T]) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let n = y.len() / batch.max(1);
+    if n == 0 {
+        return Err(fault());
+    }
+    let mut images = y.chunks_exact_mut(n).enumerate();
+    images.try_for_each(|(i, y)| f(i, y))
 }
 
 fn part<T>(data: &[T], i: usize, len: usize) -> Result<&[T], Error> {

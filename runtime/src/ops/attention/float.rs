@@ -12,9 +12,12 @@ use crate::ops::vectorize::{Loop, run};
 const CHUNK: usize = 32;
 
 /// Bytes that [`attention_f32`] needs: transposed keys, a row of scores, a row of the bias.
+///
+/// `usize::MAX`, which nobody has, where a 32-bit `usize` can't count them.
 pub fn scratch_bytes(g: &Geometry) -> usize {
-    let keys = g.key_count().next_multiple_of(LANES);
-    (keys * (g.depth as usize + 2) + LANES) * 4
+    let keys = g.key_count().next_multiple_of(LANES) as u64;
+    let bytes = (keys * (u64::from(g.depth) + 2) + LANES as u64) * 4;
+    usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
 /// Computes the whole result; multiplier and bias are in octaves.

@@ -41,7 +41,9 @@ pub fn attention_i8(
             got: y.len(),
         });
     }
-    at_least(scratch_bytes(g), scratch.len())?;
+    // The parts of the working memory are words.
+    let padding = scratch.as_ptr().align_offset(4);
+    at_least(scratch_bytes(g).saturating_add(padding), scratch.len())?;
     let call = Call {
         op,
         q,

@@ -198,6 +198,17 @@ fn what_does_not_fit_is_refused() {
     ] {
         assert!(!broken.fits(x, x, x, y), "{broken:?}");
     }
+    // Where a `usize` can't count what such an attention needs, nothing is enough.
+    let huge = Geometry {
+        queries: [1, 1],
+        keys: [1, 32768],
+        depth: 32766,
+        ..g
+    };
+    assert_eq!(
+        scratch_bytes_f32(&huge) as u64,
+        (usize::MAX as u64).min((1 << 32) + 64)
+    );
     let bias = |len: usize, layout| Bias {
         values: [0.0; 4096][..len].to_vec().leak(),
         layout,

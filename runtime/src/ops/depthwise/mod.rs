@@ -5,6 +5,7 @@
 //! zero point, whose contribution is folded into `bias`.
 
 mod float;
+pub(crate) mod in_place;
 mod kernel;
 mod portable;
 mod reference;
@@ -13,6 +14,7 @@ mod reference_f32;
 mod tests;
 
 pub use float::{DepthwiseF32, depthwise_f32};
+pub use in_place::in_place_bytes;
 pub use kernel::depthwise_i8;
 pub use reference::depthwise_i8 as depthwise_i8_reference;
 pub use reference_f32::depthwise_f32 as depthwise_f32_reference;

@@ -200,6 +200,53 @@ fn large_maps_equal_the_reference() {
     }
 }
 
+/// Into the input's own memory: any number of threads, bands of any height.
+#[cfg(feature = "std")]
+#[test]
+fn in_place_equals_the_reference() {
+    let caps = capabilities("depthwise in place");
+    use crate::exec::Exec;
+    let pools = [1, 2, 3].map(crate::pool::Pool::new);
+    let (mut cases, mut refused) = (0, 0);
+    for_each_case(3e-3, |case, name| {
+        let dw = case.operator();
+        let [height, width, c] = case.input;
+        let Some(map) = in_place::InPlace::new(&case.window, case.input) else {
+            assert!(case.output != [height, width] || case.window.stride != [1, 1]);
+            assert_eq!(in_place_bytes(&case.window, case.input, 1, 1), None);
+            refused += 1;
+            return;
+        };
+        let mut expected = std::vec![0; case.x.len()];
+        depthwise_i8_reference(&dw, &case.x, 0, &mut expected);
+        let least = map.least().unwrap();
+        let enough = in_place_bytes(&case.window, case.input, 1, 3).unwrap();
+        assert!(least <= in_place_bytes(&case.window, case.input, 1, 1).unwrap());
+        for (i, pool) in pools.iter().enumerate() {
+            let exec = Exec { pool: Some(pool) };
+            let cap = caps[(cases + i) % caps.len()];
+            for len in [least, least + width * c + 5, enough] {
+                let mut scratch = Guarded::new(len, 77);
+                let mut y = Guarded::new(case.x.len(), 0);
+                y.get().copy_from_slice(&case.x);
+                map.run(exec, usize::MAX, y.get(), scratch.get(), |band, x, y| {
+                    depthwise_i8(cap, &dw.band(&band, y.len())?, x, 0, y)
+                })
+                .unwrap();
+                let isa = cap.isa().name();
+                assert!(y.check() == expected, "{name} with {isa}, {len} bytes");
+                scratch.check();
+            }
+            let mut y = case.x.clone();
+            let short = &mut std::vec![0; least - 1];
+            let run = map.run(exec, usize::MAX, &mut y, short, |_, _, _| Ok(()));
+            assert!(run.is_err());
+        }
+        cases += 1;
+    });
+    assert!(cases > 100 && refused > 50, "{cases} cases, {refused} not");
+}
+
 /// Values beyond 2²² before the clamp, and sums of zeros and extremes.
 #[test]
 fn int8_extremes_equal_the_reference() {
