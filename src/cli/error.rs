@@ -124,7 +124,7 @@ impl Failure {
             }
             Failure::Unfit { hint, .. } => Some(hint),
             Failure::Npy { .. } => {
-                Some("save it with numpy.save, as float32, one sample along the first axis")
+                Some("save it with numpy.save, as float32 (token ids as int64), one sample along the first axis")
             }
             Failure::Picture {
                 error: PreprocessError::CropTooLarge,

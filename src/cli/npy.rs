@@ -1,4 +1,5 @@
-//! Reads NumPy's array files: little-endian f32, f64 or u8 in C order.
+//! Reads NumPy's array files: little-endian f32, f64, u8, i32 or i64 in C order. Integers are token ids and
+//! indices, so they must be exact as f32.
 
 use std::path::Path;
 
@@ -75,11 +76,12 @@ fn parse(bytes: &[u8]) -> Result<Array, String> {
         .unwrap_or("?");
     let size = match kind {
         "<f4" => 4,
-        "<f8" => 8,
+        "<f8" | "<i8" => 8,
+        "<i4" => 4,
         "|u1" => 1,
         other => {
             return Err(format!(
-                "expected elements of type <f4, <f8 or |u1, got {other}"
+                "expected elements of type <f4, <f8, |u1, <i4 or <i8, got {other}"
             ));
         }
     };
@@ -93,19 +95,16 @@ fn parse(bytes: &[u8]) -> Result<Array, String> {
             data.len()
         ));
     }
-    let values: Vec<f32> = match size {
-        4 => data
-            .as_chunks()
-            .0
-            .iter()
-            .map(|b| f32::from_le_bytes(*b))
-            .collect(),
-        8 => data
-            .as_chunks()
-            .0
-            .iter()
-            .map(|b| f64::from_le_bytes(*b) as f32)
-            .collect(),
+    let (words, pairs) = (data.as_chunks().0.iter(), data.as_chunks().0.iter());
+    let values: Vec<f32> = match kind {
+        "<f4" => words.map(|b| f32::from_le_bytes(*b)).collect(),
+        "<f8" => pairs.map(|b| f64::from_le_bytes(*b) as f32).collect(),
+        "<i4" => words
+            .map(|b| exact(i32::from_le_bytes(*b).into()))
+            .collect::<Result<_, _>>()?,
+        "<i8" => pairs
+            .map(|b| exact(i64::from_le_bytes(*b)))
+            .collect::<Result<_, _>>()?,
         _ => data.iter().map(|&b| f32::from(b)).collect(),
     };
     if let Some(at) = values.iter().position(|v| !v.is_finite()) {
@@ -115,6 +114,15 @@ fn parse(bytes: &[u8]) -> Result<Array, String> {
         ));
     }
     Ok(Array { shape, values })
+}
+
+/// An integer that f32 holds.
+fn exact(n: i64) -> Result<f32, String> {
+    if n.unsigned_abs() <= 1 << 24 {
+        Ok(n as f32)
+    } else {
+        Err(format!("expected integers of at most 2²⁴, got {n}"))
+    }
 }
 
 /// Header text and data.
@@ -185,6 +193,20 @@ mod tests {
             parse(&file("|u1", "False", "()", &[7])).unwrap().shape,
             [0usize; 0]
         );
+    }
+
+    #[test]
+    fn integers_are_exact() {
+        let ids: Vec<u8> = [49407i64, -1].iter().flat_map(|v| v.to_le_bytes()).collect();
+        let array = parse(&file("<i8", "False", "(1, 2)", &ids)).unwrap();
+        assert_eq!(array.values, [49407.0, -1.0]);
+        let large = (1i32 << 24).to_le_bytes();
+        let array = parse(&file("<i4", "False", "(1,)", &large)).unwrap();
+        assert_eq!(array.values, [16_777_216.0]);
+        for bad in [(1i64 << 24) + 1, i64::MIN, i64::MAX] {
+            let refused = parse(&file("<i8", "False", "(1,)", &bad.to_le_bytes()));
+            assert!(refused.unwrap_err().contains(&bad.to_string()));
+        }
     }
 
     #[test]
