@@ -213,6 +213,14 @@ impl Config {
         }
     }
 
+    /// Number of classes.
+    pub fn classes(&self) -> usize {
+        match self {
+            Config::TinyVit(c) => c.classes,
+            Config::Moat(c) => c.classes,
+        }
+    }
+
     /// The same network with another number of classes.
     pub fn with_classes(mut self, classes: usize) -> Self {
         match &mut self {
@@ -244,11 +252,11 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// [`ZooError::Windows`] for TinyViT, whose windows follow from the input size, and for side 0.
+    /// [`ZooError::Windows`] for TinyViT, whose windows follow from the input size, and for sides of 0.
     pub fn with_windows(mut self, windows: [usize; 2]) -> Result<Self, ZooError> {
         match &mut self {
-            Config::Moat(c) => c.windows = Some(windows),
-            Config::TinyVit(_) => return Err(ZooError::Windows),
+            Config::Moat(c) if windows.iter().all(|&w| w > 0) => c.windows = Some(windows),
+            _ => return Err(ZooError::Windows),
         }
         Ok(self)
     }

@@ -349,11 +349,9 @@ impl Network {
         x.then(value, vec![x.elements()])
     }
 
-    /// Average over 2×2 pixels, without the padding of odd maps.
+    /// Average over 2×2 pixels of a map of even sides.
     pub(super) fn halve(&mut self, x: &Tensor, name: &str) -> Tensor {
         let [c, height, width] = x.map();
-        let (h, w) = (height.div_ceil(2), width.div_ceil(2));
-        let pads = [0, 0, (2 * h - height) as i64, (2 * w - width) as i64];
         let value = self.node(
             "AveragePool",
             name,
@@ -361,10 +359,9 @@ impl Network {
             &[
                 ("kernel_shape", Attribute::Ints(&[2, 2])),
                 ("strides", Attribute::Ints(&[2, 2])),
-                ("pads", Attribute::Ints(&pads)),
             ],
         );
-        x.then(value, vec![c, h, w])
+        x.then(value, vec![c, height / 2, width / 2])
     }
 
     /// `[C, H, W]` to `[H, W, C]`.
