@@ -121,7 +121,6 @@ fn every_network_imports() {
                 c.depths[2..].iter().sum(),
                 c.depths[2..].iter().sum::<usize>() + 1,
             ),
-            _ => unreachable!(),
         };
         assert_eq!(
             (count("Attention"), count("LayerNorm")),

@@ -138,20 +138,15 @@ impl Network {
 
 impl Parameter {
     /// Number of elements.
-    pub fn len(&self) -> usize {
+    pub fn elements(&self) -> usize {
         self.shape.iter().product()
-    }
-
-    /// Whether it has no elements, which no parameter of a network has.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// Elements that training changes by gradients.
     fn trained(&self) -> u64 {
         match self.role {
             Role::Mean | Role::Variance => 0,
-            _ => self.len() as u64,
+            _ => self.elements() as u64,
         }
     }
 }

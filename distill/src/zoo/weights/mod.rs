@@ -63,7 +63,7 @@ impl Weights {
 
     /// Values in the order of the network's parameters.
     pub(super) fn values(&self, network: &Network) -> impl Iterator<Item = &[f32]> {
-        let sizes = network.parameters().iter().map(Parameter::len);
+        let sizes = network.parameters().iter().map(Parameter::elements);
         assert!(
             sizes.eq(self.values.iter().map(Vec::len)),
             "weights of another network"

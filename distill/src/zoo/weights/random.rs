@@ -25,7 +25,7 @@ impl Random {
             Role::Gain | Role::Variance => 0.5 + self.uniform(),
             Role::Offset | Role::Mean => self.normal() * 0.1,
         };
-        (0..parameter.len()).map(|_| draw() as f32).collect()
+        (0..parameter.elements()).map(|_| draw() as f32).collect()
     }
 
     /// Of deviation 1, by Box and Muller.
