@@ -6,8 +6,6 @@
 use ampoule_quantize::export::{Attribute, Dim, OnnxGraph};
 use serde::Serialize;
 
-use super::weights::Weights;
-
 /// A network without weights.
 #[derive(Debug, Clone)]
 pub struct Network {
@@ -118,21 +116,13 @@ impl Network {
         self.macs
     }
 
-    /// An ONNX file whose initialisers have the parameters' names; `architecture` goes into its metadata.
-    /// Input `input[batch, 3, H, W]`, output `logits[batch, classes]`.
-    ///
-    /// # Panics
-    ///
-    /// When the weights are another network's.
-    pub fn to_onnx(&self, weights: &Weights, architecture: &str) -> Vec<u8> {
+    /// The ONNX graph, with values for all parameters in their order.
+    pub(super) fn onnx<'v>(&self, values: impl Iterator<Item = &'v [f32]>) -> OnnxGraph {
         let mut graph = self.graph.clone();
-        for (parameter, values) in self.parameters.iter().zip(weights.values(self)) {
+        for (parameter, values) in self.parameters.iter().zip(values) {
             graph.floats(&parameter.name, &parameter.shape, values);
         }
-        graph.into_model(&[
-            ("architecture", architecture),
-            ("weights", weights.source()),
-        ])
+        graph
     }
 }
 
