@@ -1,7 +1,8 @@
 //! Ampoule shrinks trained vision models and seals them to run on the edge.
 //!
-//! This crate joins the two halves and adds what an application on a host wants:
+//! This crate joins its parts and adds what an application on a host wants:
 //!
+//! * [`distill`]: student networks;
 //! * [`quantize`]: from an ONNX file and a folder of pictures to a sealed int8 artifact;
 //! * [`runtime`]: runs the artifact, without `std` and without an allocator;
 //! * [`Classifier`]: a file and pictures in, labels out;
@@ -22,6 +23,7 @@
 mod classifier;
 pub mod mapped;
 
+pub use ampoule_distill as distill;
 pub use ampoule_quantize as quantize;
 pub use ampoule_runtime as runtime;
 pub use classifier::{Classifier, ClassifyError, Guess, Scores};

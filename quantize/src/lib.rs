@@ -5,6 +5,7 @@
 pub mod calibrate;
 pub mod compare;
 pub mod data;
+pub mod export;
 pub mod graph;
 pub mod import;
 pub mod lower;

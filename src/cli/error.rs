@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use ampoule::ClassifyError;
+use ampoule::distill::zoo::ZooError;
 use ampoule_quantize::compare::CompareError;
 use ampoule_quantize::data::DataError;
 use ampoule_quantize::graph::GraphError;
@@ -71,6 +72,9 @@ pub enum Failure {
     /// Two models can't be compared.
     #[error(transparent)]
     Compare(#[from] CompareError),
+    /// A network of the zoo that can't be built, or weights that are not its own.
+    #[error(transparent)]
+    Zoo(#[from] ZooError),
     /// Steps that are not int8, with `--deny-fallback`.
     #[error("{} of the steps would not run in int8:\n{}", .0.len(), .0.join("\n"))]
     Fallback(Vec<String>),
@@ -135,6 +139,7 @@ impl Failure {
             Failure::Compare(CompareError::NothingInCommon) => {
                 Some("give the ONNX file that the artifact was made from")
             }
+            Failure::Zoo(error) => zoo_hint(error),
             Failure::Fallback(_) => Some("leave --deny-fallback out to accept them"),
             Failure::Quantize(QuantizeError::Scheme(_)) => {
                 Some("check the weights, the calibration data and the preprocessing")
@@ -171,6 +176,22 @@ fn import_hint(problem: &Problem) -> Option<&'static str> {
     match problem {
         Problem::Read(_) => Some("check the path"),
         Problem::NotOnnx(_) => Some("give an .onnx file, and check that it was copied whole"),
+        _ => None,
+    }
+}
+
+fn zoo_hint(error: &ZooError) -> Option<&'static str> {
+    match error {
+        ZooError::Read { .. } => Some("check the path"),
+        ZooError::Safetensors { .. } => {
+            Some("give a .safetensors file, or an .onnx file whose initialisers are the weights")
+        }
+        ZooError::Onnx(error) => import_hint(&error.problem),
+        ZooError::Type { .. } => Some("save the weights as float32"),
+        ZooError::Shape { .. } => Some("check the network's name, --classes and --size"),
+        ZooError::Missing { .. } | ZooError::Extra { .. } => Some(
+            "the state of just this network in training form, with the names that `ampoule zoo export` writes",
+        ),
         _ => None,
     }
 }

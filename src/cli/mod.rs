@@ -24,6 +24,7 @@ mod run;
 mod samples;
 pub mod selftest;
 mod timing;
+mod zoo;
 
 use std::io::ErrorKind;
 use std::process::ExitCode;
@@ -50,6 +51,7 @@ enum Command {
     Bench(bench::Bench),
     Selftest(selftest::Selftest),
     Demo(demo::Demo),
+    Zoo(zoo::Zoo),
 }
 
 /// Parses the arguments, runs the command and gives the exit code.
@@ -64,6 +66,7 @@ pub fn main() -> ExitCode {
         Command::Bench(c) => c.execute(),
         Command::Selftest(c) => c.execute(),
         Command::Demo(c) => c.execute(),
+        Command::Zoo(c) => c.execute(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,8 +2,8 @@
 
 use crate::program::ampoule;
 
-const COMMANDS: [&str; 8] = [
-    "quantize", "inspect", "run", "eval", "compare", "bench", "selftest", "demo",
+const COMMANDS: [&str; 9] = [
+    "quantize", "inspect", "run", "eval", "compare", "bench", "selftest", "demo", "zoo",
 ];
 
 #[test]
@@ -65,7 +65,9 @@ fn check_flags(text: &str, place: &str) -> usize {
         let mut words = line.split_whitespace();
         let command = words.next().unwrap();
         assert!(COMMANDS.contains(&command), "{place}: ampoule {line}");
-        let help = ampoule([command, "--help"]).text();
+        let subcommand = (command == "zoo").then(|| words.next().unwrap());
+        let path = std::iter::once(command).chain(subcommand);
+        let help = ampoule(path.chain(["--help"])).text();
         for flag in words
             .take_while(|w| !w.starts_with(['#', '|']))
             .filter(|w| w.starts_with("--"))

@@ -47,21 +47,8 @@ impl Source {
         folder: Option<&Path>,
         shapes: &HashMap<String, Vec<usize>>,
     ) -> Result<Source, Problem> {
-        if bytes.is_empty() {
-            return Err(Problem::NotOnnx("the file is empty".into()));
-        }
-        let mut proto = guarded("parsing", || {
-            onnx()
-                .proto_model_for_read(&mut &*bytes)
-                .map_err(|e| Problem::NotOnnx(e.to_string()))
-        })?;
-        let folder = folder.map(|f| {
-            if f.as_os_str().is_empty() {
-                PathBuf::from(".")
-            } else {
-                f.to_path_buf()
-            }
-        });
+        let mut proto = read(bytes)?;
+        let folder = folder.map(named);
         let opset = check::check(&proto, folder.as_deref())?;
         let Some(graph) = &mut proto.graph else {
             return Err(Problem::NotOnnx("it has no graph".into()));
@@ -122,7 +109,27 @@ impl Source {
     }
 }
 
-fn invalid(stage: &'static str) -> impl Fn(TractError) -> Problem {
+/// The file's message, not yet checked.
+pub(super) fn read(bytes: &[u8]) -> Result<ModelProto, Problem> {
+    if bytes.is_empty() {
+        return Err(Problem::NotOnnx("the file is empty".into()));
+    }
+    guarded("parsing", || {
+        onnx()
+            .proto_model_for_read(&mut &*bytes)
+            .map_err(|e| Problem::NotOnnx(e.to_string()))
+    })
+}
+
+/// A folder with a name, even where it is the current one.
+pub(super) fn named(folder: &Path) -> PathBuf {
+    match folder.as_os_str().is_empty() {
+        true => PathBuf::from("."),
+        false => folder.to_path_buf(),
+    }
+}
+
+pub(super) fn invalid(stage: &'static str) -> impl Fn(TractError) -> Problem {
     move |error| Problem::Invalid {
         stage,
         what: format!("{error:#}"),

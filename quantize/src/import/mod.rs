@@ -7,6 +7,7 @@
 mod check;
 mod error;
 mod guard;
+mod initializers;
 mod inputs;
 mod load;
 mod lower;
@@ -17,6 +18,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 pub use error::{ImportError, OPSETS, Problem};
+pub use initializers::{Initializer, initializers};
 pub use oracle::Oracle;
 
 use crate::graph::Graph;

@@ -103,7 +103,7 @@ impl Oracle {
     }
 }
 
-fn tensor(t: &Tensor) -> TractResult<OracleTensor> {
+pub(super) fn tensor(t: &Tensor) -> TractResult<OracleTensor> {
     let floats = t.cast_to::<f32>()?;
     Ok((
         t.shape().to_vec(),

@@ -1,0 +1,5 @@
+//! Writing models as ONNX files, for other tools and for import.
+
+mod onnx;
+
+pub use onnx::{Attribute, Dim, IR_VERSION, OPSET, OnnxGraph};
