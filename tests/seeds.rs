@@ -22,7 +22,7 @@ use ampoule_runtime::ops::pool::PoolKind;
 use ampoule_runtime::ops::unary::UnaryKind;
 use ampoule_runtime::preprocess::{Channels, Filter, Preprocess, Resize};
 use ampoule_runtime::{Artifact, Isa};
-use common::{Builder, inverted_residual, quantized, window};
+use common::{Builder, inverted_residual, quantized, vit, window};
 
 /// All seeds by name.
 fn seeds() -> Vec<(&'static str, AlignedBytes)> {
@@ -46,6 +46,23 @@ fn seeds() -> Vec<(&'static str, AlignedBytes)> {
     let q = quantized(inverted_residual(), &QuantizeOptions::default());
     for (name, scheme) in [("in-place", Some(&q.scheme)), ("in-place-float", None)] {
         out.push((name, sealed(&q.graph, scheme, FloatWeights::F32)));
+    }
+    for (name, precision) in [("merging", Precision::I8), ("merging-wide", Precision::I16)] {
+        let options = QuantizeOptions {
+            merge: 2,
+            ..QuantizeOptions::default()
+        };
+        let mut q = quantized(merging_net(), &options);
+        let merges = |op: &Op| matches!(op, Op::Merge { .. });
+        for (node, wanted) in q.graph.nodes.iter().zip(&mut q.scheme.precision) {
+            if merges(&node.op) {
+                *wanted = precision;
+            }
+        }
+        out.push((name, sealed(&q.graph, Some(&q.scheme), FloatWeights::F32)));
+        if precision == Precision::I8 {
+            out.push(("merging-float", sealed(&q.graph, None, FloatWeights::F32)));
+        }
     }
     // Mixtures change type both ways.
     let precisions: [(&str, &[Precision]); 4] = [
@@ -161,6 +178,15 @@ fn attention_net() -> Builder {
     let gram = b.push("gram", Op::MatMul, &[turned, tokens]);
     let f = b.push("flat", Op::Reshape(vec![1, 64]), &[gram]);
     let l = b.linear(f, 10);
+    b.graph.output("scores", l);
+    b
+}
+
+/// Tokens that merge.
+fn merging_net() -> Builder {
+    let mut b = vit(9, 32, 8, 2);
+    let embedding = b.graph.outputs.remove(0).value;
+    let l = b.linear(embedding, 10);
     b.graph.output("scores", l);
     b
 }
@@ -319,6 +345,14 @@ fn seeds_verify_run_and_hold_every_kind_of_step() {
         "Attention f32  f32",
         "Gather f32  f32",
         "ArgMax i32  i32",
+        "Match i8  i32",
+        "Match f32  i32",
+        "Merge i8  i8",
+        "Merge i16  i16",
+        "Merge i32  i32",
+        "Merge f32  f32",
+        "WeightedAttention i8  i8",
+        "WeightedAttention f32  f32",
     ] {
         assert!(kinds.contains(wanted), "no seed has `{wanted}`");
     }

@@ -307,6 +307,33 @@ impl Container {
                 2 => *axis = random.below(8) as u8,
                 _ => *last ^= true,
             },
+            Step::Match { k, y, matching, .. } => match random.below(6) {
+                0 => *k = id,
+                1 => *y = id,
+                2 => matching.merged = random.edge() as u32,
+                3 => matching.protected = random.edge() as u32,
+                4 => matching.tokens = random.edge() as u32,
+                _ => matching.token = random.edge() as u32,
+            },
+            Step::Merge {
+                x,
+                places,
+                sizes,
+                y,
+            } => match random.below(5) {
+                0 => *x = id,
+                1 => *places = id,
+                2 => *sizes = Some(id),
+                3 => *sizes = None,
+                _ => *y = id,
+            },
+            Step::WeightedAttention {
+                attention: a,
+                sizes,
+            } => match random.below(4) {
+                0 => *sizes = id,
+                _ => attention(a, id, random),
+            },
             _ => (),
         }
         // Variants that a seed has none of come from the encoding.

@@ -45,7 +45,7 @@ pub(crate) struct Memory<'a> {
 pub(crate) struct Views<'v> {
     pub y: &'v mut [u8],
     pub scratch: &'v mut [u8],
-    pub reads: [Read<'v>; 3],
+    pub reads: [Read<'v>; 4],
 }
 
 /// An operand of a step.
@@ -104,18 +104,18 @@ impl<'a> Memory<'a> {
         artifact: &Artifact<'v>,
         y: TensorId,
         scratch: Option<TensorId>,
-        reads: [Option<TensorId>; 3],
+        reads: [Option<TensorId>; 4],
     ) -> Option<Views<'v>> {
         let region = |id: TensorId| artifact.tensor(id).ok().map(|t| Region::of(&t));
         let y_region = region(y)?;
         // Slot 0 is the output, 1 the working memory, the others the operands.
-        let mut wanted = [Some(y_region), None, None, None, None];
+        let mut wanted = [Some(y_region), None, None, None, None, None];
         if let Some(id) = scratch {
             wanted[1] = Some(region(id)?);
         }
-        let mut found = [Read::None; 3];
+        let mut found = [Read::None; 4];
         // Of operands that are one tensor the first has the slot.
-        let mut slots = [0, 1, 2];
+        let mut slots = [0, 1, 2, 3];
         for (i, id) in reads.into_iter().enumerate() {
             let Some(id) = id else { continue };
             let tensor = artifact.tensor(id).ok()?;
@@ -130,7 +130,7 @@ impl<'a> Memory<'a> {
             }
         }
         let [y, scratch, operands @ ..] = self.split(wanted)?;
-        let operands: [Option<&[u8]>; 3] = operands.map(|o| o.map(|bytes| &*bytes));
+        let operands: [Option<&[u8]>; 4] = operands.map(|o| o.map(|bytes| &*bytes));
         for ((read, slot), id) in found.iter_mut().zip(slots).zip(reads) {
             if let (Read::None, Some(bytes), Some(_)) = (*read, operands[slot], id) {
                 *read = Read::Bytes(bytes);

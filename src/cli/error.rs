@@ -144,6 +144,9 @@ impl Failure {
             Failure::Quantize(QuantizeError::Scheme(_)) => {
                 Some("check the weights, the calibration data and the preprocessing")
             }
+            Failure::Quantize(QuantizeError::Merge(_)) => {
+                Some("leave --merge out; it is for plain vision transformers")
+            }
             Failure::Quantize(QuantizeError::MaxDrop { .. }) => Some(
                 "a larger --max-drop, more or other calibration pictures, or check the preprocessing",
             ),

@@ -162,6 +162,7 @@ impl Builder {
             geometry,
             scale: (width as f32).sqrt().recip(),
             bias: true,
+            sizes: false,
             shape: vec![1, h, w, c],
         };
         let y = self.push(
@@ -318,4 +319,96 @@ pub fn inverted_residual() -> Builder {
 pub fn quantized(mut b: Builder, options: &QuantizeOptions) -> Quantized {
     let samples = b.samples(8);
     quantize(b.graph, &samples, options, &Silent).unwrap()
+}
+
+/// A plain vision transformer: patches of 8×8 of a square picture, a class token, blocks with heads of 8.
+pub fn vit(seed: u32, side: usize, channels: usize, blocks: usize) -> Builder {
+    let mut b = Builder::new(seed);
+    let image = b.graph.input("image", &[1, side, side, 3]);
+    let patches = Window {
+        kernel: [8; 2],
+        stride: [8; 2],
+        dilation: [1; 2],
+        pad: [0; 4],
+    };
+    let x = b.conv(image, channels, patches, 1, None);
+    let n = (side / 8) * (side / 8);
+    let x = b.push("rows", Op::Reshape(vec![1, n, channels]), &[x]);
+    let class = b.rng.values(channels, 0.5);
+    let class = b.graph.constant_value("class", &[1, 1, channels], class);
+    let x = b.push("tokens", Op::Concat { axis: 1 }, &[class, x]);
+    let places = b.rng.values((n + 1) * channels, 0.02);
+    let places = b
+        .graph
+        .constant_value("places", &[1, n + 1, channels], places);
+    let add = Op::Binary {
+        kind: BinaryKind::Add,
+        activation: None,
+    };
+    let mut x = b.push("placed", add.clone(), &[x, places]);
+    for _ in 0..blocks {
+        let y = b.norm(x);
+        let y = b.global_attention(y, channels / 8);
+        let y = b.linear(y, channels);
+        x = b.push("sum", add.clone(), &[x, y]);
+        let y = b.norm(x);
+        let y = b.linear(y, 4 * channels);
+        let y = b.push("gelu", Op::Unary(UnaryKind::GeluErf), &[y]);
+        let y = b.linear(y, channels);
+        x = b.push("sum", add.clone(), &[x, y]);
+    }
+    let x = b.norm(x);
+    let first = Op::Slice {
+        axis: 1,
+        start: 0,
+        len: 1,
+        step: 1,
+    };
+    let x = b.push("first", first, &[x]);
+    let x = b.push("embedding", Op::Reshape(vec![1, channels]), &[x]);
+    b.graph.output("embedding", x);
+    b
+}
+
+impl Builder {
+    fn norm(&mut self, x: ValueId) -> ValueId {
+        let c = *self.graph.shape(x).last().unwrap();
+        let gain: Vec<f32> = self.rng.values(c, 0.2).iter().map(|v| v + 1.0).collect();
+        let offset = self.rng.values(c, 0.1);
+        let gain = self.graph.constant_value("gain", &[c], gain);
+        let offset = self.graph.constant_value("offset", &[c], offset);
+        self.push("norm", Op::LayerNorm { epsilon: 1e-5 }, &[x, gain, offset])
+    }
+
+    /// Attention of all tokens, queries, keys and values from one layer.
+    fn global_attention(&mut self, x: ValueId, heads: usize) -> ValueId {
+        let shape = self.graph.shape(x).to_vec();
+        let (n, c) = (shape[1] as u32, shape[2] as u32);
+        let width = c / heads as u32;
+        let qkv = self.linear(x, 3 * shape[2]);
+        let view = |start: u32, row: u32| View {
+            start,
+            outer: [0, 0, 0, width],
+            token: [0, row],
+        };
+        let geometry = Geometry {
+            outer: [1, 1, 1, heads as u32],
+            queries: [1, n],
+            keys: [1, n],
+            depth: width,
+            width,
+            q: view(0, 3 * c),
+            k: view(c, 3 * c),
+            v: view(2 * c, 3 * c),
+            y: view(0, c),
+        };
+        let op = Attention {
+            geometry,
+            scale: (width as f32).sqrt().recip(),
+            bias: false,
+            sizes: false,
+            shape,
+        };
+        self.push("attention", Op::Attention(Box::new(op)), &[qkv; 3])
+    }
 }

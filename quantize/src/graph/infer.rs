@@ -38,6 +38,8 @@ pub fn infer_shape(
         let wanted = match op {
             Op::Gather { .. } => i == 1,
             Op::ArgMax { .. } => continue,
+            Op::Attention(a) => a.sizes && i + 1 == inputs.len(),
+            Op::Merge { .. } => i > 0 || inputs.len() == 2,
             _ if op.moves() => graph.value(inputs[0]).is_index,
             _ => false,
         };
@@ -248,7 +250,7 @@ pub fn infer_shape(
             Ok(vec![x[0], size[0], size[1], x[3]])
         }
         Op::Attention(a) => {
-            arity(3 + usize::from(a.bias))?;
+            arity(3 + usize::from(a.bias) + usize::from(a.sizes))?;
             let len = |s: &[usize]| s.iter().product::<usize>();
             let g = &a.geometry;
             check(
@@ -267,7 +269,34 @@ pub fn infer_shape(
                     "the bias does not match the scores",
                 )?;
             }
+            if a.sizes {
+                check(
+                    !a.bias && shape(3) == [g.key_count()],
+                    "needs one size per key and no bias",
+                )?;
+            }
             Ok(a.shape.clone())
+        }
+        Op::Match(matching) => {
+            arity(1)?;
+            let len = shape(0).iter().product();
+            check(matching.fits(len), "the keys do not fit")?;
+            Ok(vec![matching.tokens as usize])
+        }
+        Op::Merge { left } => {
+            let sized = inputs.len() == 3;
+            arity(2 + usize::from(sized))?;
+            let (x, places) = (shape(0), shape(1));
+            let rows = &x[..x.len() - usize::from(sized).min(x.len())];
+            let count = rows.iter().product::<usize>();
+            let axis = rows.iter().position(|&n| n == count);
+            let one_each = places == [count] && (!sized || shape(2) == [count]);
+            let Some(axis) = axis.filter(|_| one_each && (1..=count).contains(left)) else {
+                return Err(fail("needs a place per token".to_owned()));
+            };
+            let mut out = x.to_vec();
+            out[axis] = *left;
+            Ok(out)
         }
     }
 }

@@ -172,8 +172,8 @@ impl Graph {
     pub fn push(&mut self, name: &str, op: Op, inputs: &[ValueId]) -> Result<ValueId, GraphError> {
         let shape = infer_shape(self, name, &op, inputs)?;
         let output = self.add_value(name, &shape, None);
-        self.value_mut(output).is_index =
-            matches!(op, Op::ArgMax { .. }) || (op.moves() && self.value(inputs[0]).is_index);
+        self.value_mut(output).is_index = matches!(op, Op::ArgMax { .. } | Op::Match(_))
+            || ((op.moves() || matches!(op, Op::Merge { .. })) && self.value(inputs[0]).is_index);
         self.nodes.push(Node {
             name: name.to_owned(),
             op,
@@ -221,6 +221,7 @@ impl Graph {
                 let pairs = (g.outer_count() * g.query_count() * g.key_count()) as u64;
                 pairs * u64::from(g.depth + g.width)
             }
+            Op::Match(ref m) => m.pairs() as u64 * u64::from(m.depth),
             Op::MatMul => out * self.shape(node.inputs[0]).last().map_or(1, |&k| k as u64),
             _ => 0,
         }

@@ -3,6 +3,7 @@
 use ampoule_runtime::ops::Window;
 use ampoule_runtime::ops::attention::Geometry;
 use ampoule_runtime::ops::binary::BinaryKind;
+use ampoule_runtime::ops::merge::Matching;
 use ampoule_runtime::ops::pool::PoolKind;
 use ampoule_runtime::ops::unary::UnaryKind;
 
@@ -125,8 +126,19 @@ pub enum Op {
     },
     /// `softmax(scale · q·kᵀ + bias) · v` for each outer index. Inputs: the tensors that the views of
     /// queries, keys and values address, and, when `bias` is set, a constant `[outer.., queries, keys]`
-    /// of rank 6 whose outer dimensions may be 1.
+    /// of rank 6 whose outer dimensions may be 1, or, when `sizes` is set, the number of tokens `[keys]`
+    /// that each key stands for: `ln(size)` is added to its scores.
     Attention(Box<Attention>),
+    /// The place of each token after similar ones have merged. Input: the tensor that holds the keys. The
+    /// result `[tokens]` holds indices.
+    Match(Matching),
+    /// Means of the tokens that share a place, weighted by size. Inputs: `x` of any shape with one
+    /// dimension of all tokens in front of the channels and else 1, places and sizes, one per token.
+    /// Without sizes the sums of `x[tokens]`, which are sizes themselves.
+    Merge {
+        /// Tokens that are left.
+        left: usize,
+    },
 }
 
 /// Attributes of [`Op::Attention`].
@@ -138,6 +150,8 @@ pub struct Attention {
     pub scale: f32,
     /// Whether a fourth input is added to the scaled scores.
     pub bias: bool,
+    /// Whether the last input is the number of tokens per key.
+    pub sizes: bool,
     /// Shape of the result.
     pub shape: Vec<usize>,
 }
@@ -220,6 +234,8 @@ impl Op {
             Op::ArgMax { .. } => "ArgMax",
             Op::Resize { .. } => "Resize",
             Op::Attention(_) => "Attention",
+            Op::Match(_) => "Match",
+            Op::Merge { .. } => "Merge",
         }
     }
 

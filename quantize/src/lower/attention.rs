@@ -2,15 +2,15 @@
 
 use std::f64::consts::LOG2_E;
 
+use ampoule_runtime::DType;
 use ampoule_runtime::artifact::{Attention as Operands, Step};
 use ampoule_runtime::ops::attention::{
     BARRED, BiasLayout, Geometry, MAX_BIAS, View, scratch_bytes, scratch_bytes_f32,
 };
-use ampoule_runtime::{DType, Shape};
 
 use super::{LowerError, Lowering};
 use crate::graph::{Attention, Node};
-use crate::program::{Stage, VirtualTensor};
+use crate::program::Stage;
 
 /// Keys that a row of a full bias is padded to a multiple of.
 const LANES: usize = 16;
@@ -27,7 +27,8 @@ impl Lowering<'_> {
         let v = self.operand(node.inputs[2], dtype)?;
         let y = self.result(node.output, Stage::Post, dtype)?;
         let mut geometry = attention.geometry;
-        let bias = match node.inputs.get(3).and_then(|&b| self.graph.constant(b)) {
+        let bias = node.inputs.get(3).filter(|_| attention.bias);
+        let bias = match bias.and_then(|&b| self.graph.constant(b)) {
             Some(data) => {
                 let bias = Bias {
                     shape: self.graph.shape(node.inputs[3]),
@@ -50,18 +51,7 @@ impl Lowering<'_> {
             DType::F32 => scratch_bytes_f32(&geometry),
             _ => scratch_bytes(&geometry),
         };
-        let scratch = self.program.add_tensor(VirtualTensor {
-            name: format!("{}:scratch", node.name),
-            dtype: DType::I8,
-            shape: Shape::new(&[bytes]).ok_or_else(|| LowerError::Shape {
-                name: node.name.clone(),
-                shape: vec![bytes],
-            })?,
-            scale: 1.0,
-            zero_point: 0,
-            constant: None,
-            origin: None,
-        });
+        let scratch = self.working_memory(node, bytes)?;
         let step = Operands {
             q,
             k,
@@ -72,11 +62,15 @@ impl Lowering<'_> {
             bias,
             scratch,
         };
-        self.program.push(
-            &node.name,
-            self.graph.node_macs(node),
-            Step::Attention(step),
-        );
+        let step = match node.inputs.get(3).filter(|_| attention.sizes) {
+            Some(&sizes) => Step::WeightedAttention {
+                attention: step,
+                sizes: self.operand(sizes, DType::I32)?,
+            },
+            None => Step::Attention(step),
+        };
+        self.program
+            .push(&node.name, self.graph.node_macs(node), step);
         Ok(())
     }
 }

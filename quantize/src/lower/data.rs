@@ -142,7 +142,7 @@ impl Lowering<'_> {
     }
 
     /// The operand in the result's own scale and zero point, so that moving codes is exact.
-    fn same_parameters(
+    pub(super) fn same_parameters(
         &mut self,
         node: &Node,
         input: crate::graph::ValueId,

@@ -9,6 +9,7 @@ mod constants;
 mod conv;
 mod data;
 mod elementwise;
+mod merge;
 
 use std::collections::HashMap;
 
@@ -214,6 +215,8 @@ impl Lowering<'_> {
             Op::Gather { axis } => self.gather(node, *axis, dtype),
             Op::ArgMax { axis, last } => self.arg_max(node, *axis, *last),
             Op::Resize { .. } => self.resize(node, dtype),
+            Op::Match(matching) => self.match_tokens(node, matching),
+            Op::Merge { .. } => self.merge(node, dtype),
         }
     }
 
@@ -309,6 +312,23 @@ impl Lowering<'_> {
         }
     }
 
+    /// Working memory of a step.
+    fn working_memory(&mut self, node: &Node, bytes: usize) -> Result<TensorId, LowerError> {
+        let shape = Shape::new(&[bytes]).ok_or_else(|| LowerError::Shape {
+            name: node.name.clone(),
+            shape: vec![bytes],
+        })?;
+        Ok(self.program.add_tensor(VirtualTensor {
+            name: format!("{}:scratch", node.name),
+            dtype: DType::I8,
+            shape,
+            scale: 1.0,
+            zero_point: 0,
+            constant: None,
+            origin: None,
+        }))
+    }
+
     fn find(&self, value: ValueId, stage: Stage, dtype: DType) -> Option<TensorId> {
         self.tensors.get(&(value, stage, dtype)).copied()
     }
@@ -375,7 +395,8 @@ pub(crate) fn has_i16_kernel(op: &Op) -> bool {
         | Op::Transpose(_)
         | Op::Slice { .. }
         | Op::Concat { .. }
-        | Op::Broadcast(_) => true,
+        | Op::Broadcast(_)
+        | Op::Merge { .. } => true,
         _ => false,
     }
 }

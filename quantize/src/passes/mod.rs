@@ -14,6 +14,7 @@ pub mod equalise;
 pub mod fold;
 pub mod layout;
 pub mod linear;
+pub mod merge;
 pub mod migrate;
 pub mod multiplier;
 mod operands;

@@ -16,7 +16,7 @@ use crate::graph::{Graph, GraphError};
 use crate::lower::LowerOptions;
 use crate::model::{Compiled, ModelError, compile};
 use crate::observe::{ObserveError, Samples, Statistics, observe};
-use crate::passes;
+use crate::passes::{self, merge::MergedLayer};
 use crate::plan::PlanOptions;
 use crate::program::Island;
 use crate::scheme::{Scheme, SchemeError, SchemeOptions, build};
@@ -35,6 +35,8 @@ pub struct QuantizeOptions {
     pub bias_correction: bool,
     /// Equalise channel ranges of neighbouring layers first.
     pub equalise: bool,
+    /// Tokens that merge in each block of a plain vision transformer; 0 for none.
+    pub merge: usize,
     /// Largest loss of accuracy in points (or, without labels, of agreement with the float model).
     /// When int8 loses more, the most sensitive layers are widened until it does not.
     pub max_drop: Option<f64>,
@@ -57,6 +59,7 @@ impl Default for QuantizeOptions {
             weights: WeightMethod::default(),
             bias_correction: true,
             equalise: false,
+            merge: 0,
             max_drop: None,
             preprocess: None,
             labels: Vec::new(),
@@ -102,6 +105,9 @@ pub enum QuantizeError {
         /// Largest difference over the largest magnitude.
         difference: f64,
     },
+    /// Tokens could not be merged.
+    #[error(transparent)]
+    Merge(#[from] passes::merge::MergeError),
     /// Calibration could not run.
     #[error(transparent)]
     Observe(#[from] ObserveError),
@@ -136,6 +142,8 @@ pub struct Quantized {
     pub statistics: Statistics,
     /// Sensitivity of layers, when it was measured.
     pub sensitivity: Option<SensitivityReport>,
+    /// Tokens that are left behind each attention, when they were merged.
+    pub merged: Vec<MergedLayer>,
 }
 
 /// What the artifact's meta section says about its making.
@@ -173,6 +181,7 @@ pub fn quantize(
     progress: &dyn Progress,
 ) -> Result<Quantized, QuantizeError> {
     prepare(&mut graph, options.equalise)?;
+    let merged = passes::merge::run(&mut graph, options.merge)?;
     progress.begin("calibrate", samples.len());
     let mut statistics = observe(&graph, samples, &|done| progress.advance(done))?;
     progress.end();
@@ -200,6 +209,7 @@ pub fn quantize(
         scheme,
         statistics,
         sensitivity,
+        merged,
     })
 }
 

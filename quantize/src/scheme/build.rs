@@ -261,13 +261,18 @@ impl Groups {
                     | Op::Pad { .. }
                     | Op::Broadcast(_)
                     | Op::Resize { .. }
+                    | Op::Merge { .. }
                     | Op::Pool {
                         kind: PoolKind::Max,
                         ..
                     }
             );
             if moves {
-                for &input in node.inputs.iter().filter(|&&v| graph.constant(v).is_none()) {
+                let held = match node.op {
+                    Op::Merge { .. } => &node.inputs[..1],
+                    _ => &node.inputs,
+                };
+                for &input in held.iter().filter(|&&v| graph.constant(v).is_none()) {
                     groups.union(input, node.output);
                 }
             }

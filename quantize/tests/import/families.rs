@@ -94,6 +94,35 @@ fn outputs_are_those_of_onnx_runtime() {
     });
 }
 
+/// Merged tokens: the runtime's kernels against the interpreter, wherever tokens can merge.
+#[test]
+fn merged_tokens_are_those_of_the_interpreter() {
+    let merged = AtomicUsize::new(0);
+    for_each(&models(&fixtures().join("models/families")), |path| {
+        let mut graph = import::onnx(path).unwrap_or_else(|e| panic!("{e}")).graph;
+        passes::optimise::<GraphError>(&mut graph, None).unwrap();
+        let name = path.file_name().unwrap().to_string_lossy();
+        let layers = match passes::merge::run(&mut graph, 8) {
+            Ok(layers) => layers,
+            Err(passes::merge::MergeError::NoTokens) => return,
+            Err(e) => return println!("{name:40} {e}"),
+        };
+        graph.validate().unwrap();
+        merged.fetch_add(1, Ordering::Relaxed);
+        for (inputs, _) in samples(path) {
+            let (expected, got) = (
+                run(&graph, interpret, &inputs).unwrap(),
+                run(&graph, sealed, &inputs).unwrap(),
+            );
+            let pairs = expected.iter().zip(&got);
+            let worst = pairs.map(|(e, g)| difference(g, e)).fold(0.0, f32::max);
+            println!("{name:40} {worst:.0e} {} blocks", layers.len());
+            assert!(worst < 5e-5, "{name}: {worst}");
+        }
+    });
+    assert!(merged.into_inner() >= 8);
+}
+
 /// Every pass by itself keeps the outputs, on exports that between them make every pass work.
 #[test]
 fn each_pass_keeps_the_outputs() {

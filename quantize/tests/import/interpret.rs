@@ -7,6 +7,7 @@ use ampoule_quantize::graph::{
 };
 use ampoule_runtime::ops::Window;
 use ampoule_runtime::ops::binary::BinaryKind;
+use ampoule_runtime::ops::merge;
 use ampoule_runtime::ops::pool::PoolKind;
 use ampoule_runtime::ops::unary::UnaryKind;
 
@@ -141,8 +142,41 @@ fn run<'a>(graph: &Graph, node: &Node, input: &dyn Fn(usize) -> &'a [f32]) -> Ve
             mode, coordinates, ..
         } => resize(input(0), shape(0), *mode, *coordinates, out),
         Op::Attention(a) => {
-            let bias = a.bias.then(|| spread_bias(input(3), shape(3), a));
+            let bias = match (a.bias, a.sizes) {
+                (true, _) => Some(spread_bias(input(3), shape(3), a)),
+                (_, true) => {
+                    let row: Vec<f32> = input(3).iter().map(|size| size.ln()).collect();
+                    let rows = a.geometry.outer_count() * a.geometry.query_count();
+                    Some(row.repeat(rows))
+                }
+                _ => None,
+            };
             attention(a, input(0), input(1), input(2), bias.as_deref(), out)
+        }
+        Op::Match(matching) => {
+            let tokens = matching.tokens as usize;
+            let (mut best, mut places) = (vec![(0, 0.0); tokens], vec![0; tokens]);
+            let key = |at: usize| f64::from(input(0)[at]);
+            merge::match_tokens_reference(matching, key, &mut best, &mut places);
+            places.iter().map(|&p| p as f32).collect()
+        }
+        Op::Merge { left } => {
+            let count = input(1).len();
+            let channels = input(0).len() / count;
+            let sized = node.inputs.len() == 3;
+            let (mut sums, mut total) = (vec![0.0; left * channels], vec![0.0; *left]);
+            for (i, &place) in input(1).iter().enumerate() {
+                let size = if sized { input(2)[i] } else { 1.0 };
+                total[place as usize] += size;
+                for c in 0..channels {
+                    sums[place as usize * channels + c] += size * input(0)[i * channels + c];
+                }
+            }
+            if sized {
+                let mean = |(i, sum): (usize, &f32)| sum / total[i / channels];
+                sums = sums.iter().enumerate().map(mean).collect();
+            }
+            sums
         }
     };
     if matches!(

@@ -15,6 +15,7 @@ use crate::ops::copy::Strided;
 use crate::ops::depthwise::in_place::InPlace;
 use crate::ops::depthwise::{DepthwiseF32, DepthwiseI8};
 use crate::ops::matmul::{MatMulI8, shapes_agree};
+use crate::ops::merge::{MAX_TOKENS, Matching};
 use crate::ops::norm::{self, MAX_CHANNELS};
 use crate::ops::pool::{AveragePoolI8, Pool, PoolKind};
 use crate::ops::reduce::ReduceKind;
@@ -125,6 +126,16 @@ pub(crate) enum Bound<'m> {
     Gather {
         axis: usize,
         inner: usize,
+    },
+    Match {
+        matching: Matching,
+        zero: i32,
+        dtype: DType,
+    },
+    Merge {
+        channels: usize,
+        zero: i32,
+        dtype: DType,
     },
     ArgMax {
         axis: usize,
@@ -349,6 +360,72 @@ impl<'m> Bound<'m> {
                     .then_some(Bound::Convert { x, y })
             }
             Step::Attention(ref a) => bind_attention(artifact, a),
+            Step::WeightedAttention {
+                ref attention,
+                sizes,
+            } => {
+                let sizes = get(sizes)?;
+                let fits = attention.bias.is_none()
+                    && sizes.dtype == DType::I32
+                    && sizes.shape.elements() == attention.geometry.key_count();
+                fits.then(|| bind_attention(artifact, attention))?
+            }
+            Step::Match {
+                k,
+                y,
+                matching,
+                scratch,
+            } => {
+                let (k, y, scratch) = (get(k)?, get(y)?, get(scratch)?);
+                let fits = matching.fits(k.shape.elements())
+                    && y.dtype == DType::I32
+                    && y.shape.elements() == matching.tokens as usize;
+                fits.then_some(())?;
+                let need = match k.dtype {
+                    DType::I8 => matching.scratch_bytes::<i8>(),
+                    DType::F32 => matching.scratch_bytes::<f32>(),
+                    _ => return None,
+                };
+                let arena = scratch.dtype == DType::I8 && scratch.bank != CONSTANT_BANK;
+                (arena && scratch.bytes() >= need).then_some(Bound::Match {
+                    matching,
+                    zero: k.zero_point,
+                    dtype: k.dtype,
+                })
+            }
+            Step::Merge {
+                x,
+                places,
+                sizes,
+                y,
+            } => {
+                let (x, places, y) = (get(x)?, get(places)?, get(y)?);
+                let sized = match sizes {
+                    Some(sizes) => Some(get(sizes)?),
+                    None => None,
+                };
+                let (rows, channels) = match sized {
+                    Some(_) => (x.shape.elements() / x.shape.last(), x.shape.last()),
+                    None => (x.shape.elements(), 1),
+                };
+                let types = match x.dtype {
+                    DType::I8 | DType::I16 | DType::F32 => sized.is_some(),
+                    DType::I32 => sized.is_none(),
+                    _ => false,
+                };
+                let same = x.dtype == y.dtype && x.scale == y.scale && x.zero_point == y.zero_point;
+                let index = |t: &Tensor| t.dtype == DType::I32 && t.shape.elements() == rows;
+                let fits = y.shape.elements() % channels == 0
+                    && y.shape.elements() <= x.shape.elements()
+                    && rows <= MAX_TOKENS
+                    && index(&places)
+                    && sized.as_ref().is_none_or(index);
+                (types && same && fits).then_some(Bound::Merge {
+                    channels,
+                    zero: x.zero_point,
+                    dtype: x.dtype,
+                })
+            }
             Step::Gather {
                 x,
                 indices,
@@ -670,6 +747,7 @@ fn bind_attention<'m>(artifact: &Artifact<'m>, step: &Attention) -> Option<Bound
                 geometry,
                 multiplier,
                 bias,
+                sizes: None,
                 q_zero: i8::try_from(q.zero_point).ok()?,
                 v_zero: i8::try_from(v.zero_point).ok()?,
                 ratio: v.scale / y.scale,

@@ -9,6 +9,7 @@ use crate::ops::Window;
 use crate::ops::attention::{BiasLayout, Geometry};
 use crate::ops::binary::BinaryKind;
 use crate::ops::copy::Strided;
+use crate::ops::merge::Matching;
 use crate::ops::pool::PoolKind;
 use crate::ops::reduce::ReduceKind;
 use crate::ops::resize::{Coordinates, Interpolation};
@@ -167,6 +168,35 @@ pub enum Step {
         /// Of equal elements the last instead of the first.
         last: bool,
     },
+    /// Place of each token after the merging of similar ones.
+    Match {
+        /// Tensor that holds the keys, i8 or f32.
+        k: TensorId,
+        /// Output: i32, one per token.
+        y: TensorId,
+        /// Sizes and where keys are.
+        matching: Matching,
+        /// Working memory.
+        scratch: TensorId,
+    },
+    /// Means of the tokens that share a place, or sums of their sizes.
+    Merge {
+        /// Input: rows of i8, i16 or f32 along the last axis; without `sizes` i32 sizes.
+        x: TensorId,
+        /// i32 place of each row.
+        places: TensorId,
+        /// i32 weight of each row.
+        sizes: Option<TensorId>,
+        /// Output; same type and quantisation as the input.
+        y: TensorId,
+    },
+    /// Attention whose keys stand for several tokens each.
+    WeightedAttention {
+        /// The attention, without a bias.
+        attention: Attention,
+        /// i32 number of tokens per key.
+        sizes: TensorId,
+    },
 }
 
 /// Operands of an attention.
@@ -268,6 +298,9 @@ impl Step {
             Step::Attention(_) => "Attention",
             Step::Gather { .. } => "Gather",
             Step::ArgMax { .. } => "ArgMax",
+            Step::Match { .. } => "Match",
+            Step::Merge { .. } => "Merge",
+            Step::WeightedAttention { .. } => "WeightedAttention",
         }
     }
 
@@ -277,7 +310,11 @@ impl Step {
             Step::Conv(Conv { y, .. })
             | Step::Depthwise(Conv { y, .. })
             | Step::Binary(Binary { y, .. })
-            | Step::Attention(Attention { y, .. }) => y,
+            | Step::Attention(Attention { y, .. })
+            | Step::WeightedAttention {
+                attention: Attention { y, .. },
+                ..
+            } => y,
             Step::Table { y, .. }
             | Step::Unary { y, .. }
             | Step::Pool { y, .. }
@@ -290,20 +327,32 @@ impl Step {
             | Step::MatMul { y, .. }
             | Step::Convert { y, .. }
             | Step::Gather { y, .. }
-            | Step::ArgMax { y, .. } => y,
+            | Step::ArgMax { y, .. }
+            | Step::Match { y, .. }
+            | Step::Merge { y, .. } => y,
         }
     }
 
-    /// The tensors read: up to three, scratch excluded.
-    pub fn inputs(&self) -> [Option<TensorId>; 3] {
+    /// The tensors read: up to four, scratch excluded.
+    pub fn inputs(&self) -> [Option<TensorId>; 4] {
         match *self {
-            Step::Conv(c) | Step::Depthwise(c) => [Some(c.x), c.residual.map(|(t, _)| t), None],
-            Step::Binary(Binary { a, b, .. }) | Step::MatMul { a, b, .. } => {
-                [Some(a), Some(b), None]
+            Step::Conv(c) | Step::Depthwise(c) => {
+                [Some(c.x), c.residual.map(|(t, _)| t), None, None]
             }
-            Step::Attention(Attention { q, k, v, .. }) => [Some(q), Some(k), Some(v)],
-            Step::Gather { x, indices, .. } => [Some(x), Some(indices), None],
-            Step::Fill { .. } => [None; 3],
+            Step::Binary(Binary { a, b, .. }) | Step::MatMul { a, b, .. } => {
+                [Some(a), Some(b), None, None]
+            }
+            Step::Attention(Attention { q, k, v, .. }) => [Some(q), Some(k), Some(v), None],
+            Step::WeightedAttention {
+                attention: Attention { q, k, v, .. },
+                sizes,
+            } => [Some(q), Some(k), Some(v), Some(sizes)],
+            Step::Gather { x, indices, .. } => [Some(x), Some(indices), None, None],
+            Step::Match { k, .. } => [Some(k), None, None, None],
+            Step::Merge {
+                x, places, sizes, ..
+            } => [Some(x), Some(places), sizes, None],
+            Step::Fill { .. } => [None; 4],
             Step::Table { x, .. }
             | Step::Unary { x, .. }
             | Step::Pool { x, .. }
@@ -313,7 +362,7 @@ impl Step {
             | Step::Copy { x, .. }
             | Step::Resize { x, .. }
             | Step::ArgMax { x, .. }
-            | Step::Convert { x, .. } => [Some(x), None, None],
+            | Step::Convert { x, .. } => [Some(x), None, None, None],
         }
     }
 
@@ -321,7 +370,8 @@ impl Step {
     pub fn scratch(&self) -> Option<TensorId> {
         match self {
             Step::Conv(c) | Step::Depthwise(c) => c.scratch,
-            Step::Attention(a) => Some(a.scratch),
+            Step::Attention(a) | Step::WeightedAttention { attention: a, .. } => Some(a.scratch),
+            Step::Match { scratch, .. } => Some(*scratch),
             _ => None,
         }
     }

@@ -10,6 +10,7 @@ pub mod depthwise;
 pub mod gather;
 mod length;
 pub mod matmul;
+pub mod merge;
 pub mod norm;
 pub mod pool;
 pub mod reduce;

@@ -7,14 +7,15 @@ use crate::error::Error;
 use crate::exec::Exec;
 use crate::isa::Capability;
 use crate::memory::{Read, Views};
+use crate::ops::attention::AttentionI8;
 use crate::ops::conv::{ConvF32, ConvI8, EpilogueI8, Residual};
 use crate::ops::convert::Rescale;
 use crate::ops::depthwise::DepthwiseI8;
 use crate::ops::pool::PoolKind;
 use crate::ops::reduce::{MeanI8, Reduce, ReduceKind};
 use crate::ops::{
-    arg_max, attention, binary, conv, convert, copy, depthwise, gather, matmul, norm, pool, reduce,
-    resize, softmax, unary, wide,
+    arg_max, attention, binary, conv, convert, copy, depthwise, gather, matmul, merge, norm, pool,
+    reduce, resize, softmax, unary, wide,
 };
 use crate::tensor::{DType, Tensor};
 
@@ -29,7 +30,7 @@ pub(super) fn run(
     views: Views<'_>,
 ) -> Result<(), Error> {
     let Views { y, scratch, reads } = views;
-    let [x, second, third] = reads;
+    let [x, second, third, fourth] = reads;
     match bound {
         Bound::ConvI8 {
             conv,
@@ -277,7 +278,11 @@ pub(super) fn run(
         ),
         Bound::AttentionI8(op) => {
             let (q, k, v) = (typed(x)?, typed(second)?, typed(third)?);
-            attention::attention_i8(cap, op, q, k, v, typed_mut(y)?, scratch)
+            let op = AttentionI8 {
+                sizes: optional(fourth)?,
+                ..*op
+            };
+            attention::attention_i8(cap, &op, q, k, v, typed_mut(y)?, scratch)
         }
         Bound::AttentionF32 {
             geometry,
@@ -290,12 +295,43 @@ pub(super) fn run(
                 geometry,
                 *multiplier,
                 *bias,
+                optional(fourth)?,
                 q,
                 k,
                 v,
                 typed_mut(y)?,
                 scratch,
             )
+        }
+        Bound::Match {
+            matching,
+            zero,
+            dtype,
+        } => {
+            let y = typed_mut(y)?;
+            match dtype {
+                DType::I8 => merge::match_tokens::<i8>(cap, matching, *zero, typed(x)?, y, scratch),
+                _ => merge::match_tokens::<f32>(cap, matching, 0, typed(x)?, y, scratch),
+            }
+        }
+        Bound::Merge {
+            channels,
+            zero,
+            dtype,
+        } => {
+            let (n, places, sizes) = (*channels, typed(second)?, optional(third)?);
+            match (dtype, sizes) {
+                (_, None) => merge::merge_sizes(typed(x)?, places, typed_mut(y)?),
+                (DType::I8, Some(sizes)) => {
+                    merge::merge::<i8>(cap, n, *zero, typed(x)?, places, sizes, typed_mut(y)?)
+                }
+                (DType::I16, Some(sizes)) => {
+                    merge::merge::<i16>(cap, n, 0, typed(x)?, places, sizes, typed_mut(y)?)
+                }
+                (_, Some(sizes)) => {
+                    merge::merge::<f32>(cap, n, 0, typed(x)?, places, sizes, typed_mut(y)?)
+                }
+            }
         }
         Bound::Gather { axis, inner } => match x {
             Read::Bytes(x) => gather::gather(x, *axis, *inner, typed(second)?, y),
@@ -473,6 +509,14 @@ fn images<T>(
 
 fn part<T>(data: &[T], i: usize, len: usize) -> Result<&[T], Error> {
     data.get(i * len..(i + 1) * len).ok_or(fault())
+}
+
+/// An operand that a step may lack.
+fn optional<T: AnyBitPattern>(read: Read<'_>) -> Result<Option<&[T]>, Error> {
+    match read {
+        Read::None => Ok(None),
+        read => typed(read).map(Some),
+    }
 }
 
 fn typed<T: AnyBitPattern>(read: Read<'_>) -> Result<&[T], Error> {

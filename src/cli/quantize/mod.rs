@@ -69,6 +69,9 @@ pub struct Quantize {
     /// Equalise channel ranges of neighbouring layers first
     #[arg(long)]
     pub equalise: bool,
+    /// Merge the N most alike tokens in every block of a plain vision transformer, as r=13
+    #[arg(long, value_name = "r=N", default_value = "r=0", value_parser = tokens, conflicts_with = "float")]
+    pub merge: usize,
     /// Widen the most sensitive layers until at most so many points of accuracy are lost on the
     /// calibration pictures (with --labels), or of agreement with the float model
     #[arg(long, value_name = "POINTS", value_parser = points, conflicts_with = "float")]
@@ -282,6 +285,7 @@ impl Quantize {
             weights: self.weight_range,
             bias_correction: !self.no_bias_correction,
             equalise: self.equalise,
+            merge: self.merge,
             max_drop: self.max_drop,
             preprocess,
             labels,
@@ -316,13 +320,14 @@ impl Quantize {
     ) -> Result<Summary, Failure> {
         let model = Model::from_bytes(compiled.bytes.clone())?;
         let artifact = model.artifact()?;
+        let graph = quantized.map_or(&source.graph, |q| &q.graph);
         Ok(Summary {
             artifact: self.output.clone(),
             digest: hex(artifact.digest()),
             opset: source.imported.opset,
-            nodes: source.graph.nodes.len(),
+            nodes: graph.nodes.len(),
             steps: artifact.step_count(),
-            macs: source.graph.macs(),
+            macs: graph.macs(),
             float_bytes: source.graph.parameters() * 4,
             artifact_bytes: compiled.bytes.len(),
             arena_bytes: compiled.plan.bank_bytes.iter().sum(),
@@ -331,6 +336,7 @@ impl Quantize {
             range: self.range.to_string(),
             clipped: quantized.and_then(clipped),
             islands: compiled.program.islands.clone(),
+            merged: quantized.map_or_else(Vec::new, |q| q.merged.clone()),
             sensitivity: quantized.and_then(|q| q.sensitivity.clone()),
             preprocess,
             preprocess_assumed: preprocess.is_some() && self.image.is_assumed(),
@@ -346,6 +352,12 @@ fn range(text: &str) -> Result<RangeMethod, String> {
     text.replace("minmax", "min-max")
         .parse()
         .map_err(|e: ampoule_quantize::calibrate::CalibrateError| e.to_string())
+}
+
+fn tokens(text: &str) -> Result<usize, String> {
+    let number = text.strip_prefix("r=").unwrap_or(text);
+    let parsed = number.parse();
+    parsed.map_err(|_| "expected a number of tokens, for example r=13".to_owned())
 }
 
 fn points(text: &str) -> Result<f64, String> {

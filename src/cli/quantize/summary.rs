@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use ampoule_quantize::calibrate::clipped_share;
+use ampoule_quantize::passes::merge::MergedLayer;
 use ampoule_quantize::pipeline::{Quantized, SensitivityReport};
 use ampoule_quantize::program::{Island, Stage};
 use ampoule_runtime::preprocess::Preprocess;
@@ -31,6 +32,8 @@ pub struct Summary {
     /// worst tensor.
     pub clipped: Option<Clipped>,
     pub islands: Vec<Island>,
+    /// Tokens that are left in each block, where they merge.
+    pub merged: Vec<MergedLayer>,
     pub sensitivity: Option<SensitivityReport>,
     pub preprocess: Option<Preprocess>,
     pub preprocess_assumed: bool,
@@ -113,6 +116,13 @@ pub fn render(s: &Summary) -> String {
             ),
         ),
     ];
+    if let Some(first) = s.merged.first() {
+        let left: Vec<String> = s.merged.iter().map(|l| l.tokens.1.to_string()).collect();
+        rows.push((
+            "tokens",
+            format!("{} → {}", first.tokens.0, left.join(", ")),
+        ));
+    }
     if let Some(p) = &s.preprocess {
         let assumed = if s.preprocess_assumed {
             "  (assumed: no --preset given)"

@@ -131,6 +131,7 @@ impl Scores {
             _ => Some(self.bias(edit, geometry.outer.map(|n| n as usize), &out[..lead])?),
         };
         let attention = Attention {
+            sizes: false,
             geometry,
             scale: self.scale,
             bias: bias.is_some(),

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Geometry;
+use super::{Geometry, size_bias};
 
 /// Bias of the places behind the last key, which get no weight.
 pub const BARRED: f32 = -1_267_650_600_228_229_401_496_703_205_376.0; // −2¹⁰⁰
@@ -139,5 +139,14 @@ impl Bias<'_> {
                 row[keys..padded].fill(BARRED);
             }
         }
+    }
+}
+
+/// Writes the row of every query of an attention without a bias of its own, padded.
+pub(crate) fn shared_row(sizes: Option<&[i32]>, keys: usize, row: &mut [f32]) {
+    row.fill(BARRED);
+    row[..keys].fill(0.0);
+    for (bias, &size) in row[..keys].iter_mut().zip(sizes.unwrap_or_default()) {
+        *bias = size_bias(size);
     }
 }

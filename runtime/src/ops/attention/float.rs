@@ -1,7 +1,7 @@
 //! Float attention: keys transposed once per attention, so that all loops run along keys or values.
 
-use super::bias::{BARRED, LANES};
-use super::{Bias, Geometry};
+use super::bias::{LANES, shared_row};
+use super::{Bias, Geometry, sizes_fit};
 use crate::error::Error;
 use crate::isa::Capability;
 use crate::ops::length::at_least;
@@ -30,6 +30,7 @@ pub fn attention_f32(
     geometry: &Geometry,
     multiplier: f32,
     bias: Option<Bias<'_>>,
+    sizes: Option<&[i32]>,
     q: &[f32],
     k: &[f32],
     v: &[f32],
@@ -41,7 +42,8 @@ pub fn attention_f32(
         expected: g.query_count(),
         got: y.len(),
     };
-    if !g.fits(q.len(), k.len(), v.len(), y.len()) || bias.is_some_and(|b| !b.fits(g)) {
+    let fits = g.fits(q.len(), k.len(), v.len(), y.len()) && bias.is_none_or(|b| b.fits(g));
+    if !fits || !sizes_fit(sizes, bias, g) {
         return Err(short);
     }
     let need = scratch_bytes(g);
@@ -58,6 +60,7 @@ pub fn attention_f32(
             g,
             multiplier,
             bias,
+            sizes,
             q,
             k,
             v,
@@ -74,6 +77,7 @@ struct Attention<'a> {
     g: &'a Geometry,
     multiplier: f32,
     bias: Option<Bias<'a>>,
+    sizes: Option<&'a [i32]>,
     q: &'a [f32],
     k: &'a [f32],
     v: &'a [f32],
@@ -91,8 +95,7 @@ impl Loop for Attention<'_> {
         let g = self.g;
         let (keys, depth, width) = (g.key_count(), g.depth as usize, g.width as usize);
         let padded = self.scores.len();
-        self.row.fill(0.0);
-        self.row[keys..].fill(BARRED);
+        shared_row(self.sizes, keys, self.row);
         for number in 0..g.outer_count() {
             let index = g.outer_index(number);
             self.transposed.fill(0.0);

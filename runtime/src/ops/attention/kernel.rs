@@ -3,10 +3,10 @@
 //! Per window and head, keys and values are packed like a convolution's weights, which makes both
 //! products the same kernel. Queries go through in tiles: scores, weights, values.
 
-use super::bias::{BARRED, LANES};
+use super::bias::{LANES, shared_row};
 use super::lanes::{Lanes, Plain};
 use super::scratch::{Scratch, Sizes, scratch_bytes};
-use super::{AttentionI8, EXP2, LOWEST};
+use super::{AttentionI8, EXP2, LOWEST, sizes_fit};
 #[cfg(target_arch = "x86_64")]
 use crate::arch::x86::attention as x86;
 use crate::error::Error;
@@ -35,7 +35,7 @@ pub fn attention_i8(
 ) -> Result<(), Error> {
     let g = &op.geometry;
     let fits = g.fits(q.len(), k.len(), v.len(), y.len()) && op.bias.is_none_or(|b| b.fits(g));
-    if !fits {
+    if !fits || !sizes_fit(op.sizes, op.bias, g) {
         return Err(Error::Length {
             expected: g.query_count(),
             got: y.len(),
@@ -100,10 +100,8 @@ impl Call<'_, '_> {
             scratch,
         };
         if op.bias.is_none() {
-            let keys = g.key_count();
             for row in work.scratch.bias.chunks_exact_mut(sizes.keys) {
-                row[..keys].fill(0.0);
-                row[keys..].fill(BARRED);
+                shared_row(op.sizes, g.key_count(), row);
             }
         }
         let queries = g.query_count();

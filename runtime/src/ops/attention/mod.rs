@@ -13,6 +13,8 @@
 //! y[d] = round_to_code(f32(a[d]) · (s_v/s_y / f32(Σ w)), z_y, −128, 127)
 //! ```
 //!
+//! Where keys stand for several tokens ([`super::merge`]), `b[i,j]` is log2 of the `sizes[j]`.
+//!
 //! The zero point of `k` adds the same to all scores of a query and is left out, which softmax does
 //! not see. Weights relative to the largest keep 8 bits for it however many keys there are, and
 //! their exact sum normalises.
@@ -47,6 +49,8 @@ pub struct AttentionI8<'a> {
     pub multiplier: f32,
     /// Added to the scores, in octaves.
     pub bias: Option<Bias<'a>>,
+    /// Tokens that each key stands for, where there is no bias.
+    pub sizes: Option<&'a [i32]>,
     /// Zero point of the queries.
     pub q_zero: i8,
     /// Zero point of the values.
@@ -55,6 +59,16 @@ pub struct AttentionI8<'a> {
     pub ratio: f32,
     /// Zero point of the result.
     pub y_zero: i32,
+}
+
+/// Whether there is one size per key and no bias beside them.
+pub(crate) fn sizes_fit(sizes: Option<&[i32]>, bias: Option<Bias<'_>>, g: &Geometry) -> bool {
+    sizes.is_none_or(|sizes| sizes.len() == g.key_count() && bias.is_none())
+}
+
+/// What is added to the scores of a key that stands for `size` tokens, in octaves.
+pub(crate) fn size_bias(size: i32) -> f32 {
+    libm::log2f(size.max(1) as f32)
 }
 
 /// Exponents below this give weight 0.

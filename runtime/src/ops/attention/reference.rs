@@ -1,6 +1,6 @@
 //! The scalar truth.
 
-use super::{AttentionI8, Bias, Geometry, exp2_code};
+use super::{AttentionI8, Bias, Geometry, exp2_code, size_bias};
 use crate::numerics::round_to_code;
 
 /// Int8 attention of operands that fit, by definition.
@@ -14,7 +14,8 @@ pub fn attention_i8(op: &AttentionI8<'_>, q: &[i8], k: &[i8], v: &[i8], y: &mut 
             let sum: i32 = products
                 .map(|(&q, &k)| (i32::from(q) - i32::from(op.q_zero)) * i32::from(k))
                 .sum();
-            let bias = op.bias.map_or(0.0, |b| b.at(g, index, i, j));
+            let size = op.sizes.map_or(0.0, |sizes| size_bias(sizes[j]));
+            let bias = op.bias.map_or(size, |b| b.at(g, index, i, j));
             sum as f32 * op.multiplier + bias
         };
         let keys = 0..g.key_count();
@@ -41,6 +42,7 @@ pub fn attention_f32(
     g: &Geometry,
     multiplier: f32,
     bias: Option<Bias<'_>>,
+    sizes: Option<&[i32]>,
     q: &[f32],
     k: &[f32],
     v: &[f32],
@@ -55,7 +57,9 @@ pub fn attention_f32(
                 .zip(key)
                 .map(|(&q, &k)| f64::from(q) * f64::from(k))
                 .sum();
-            sum * f64::from(multiplier) + bias.map_or(0.0, |b| f64::from(b.at(g, index, i, j)))
+            let size = sizes.map_or(0.0, |sizes| size_bias(sizes[j]));
+            let bias = bias.map_or(size, |b| b.at(g, index, i, j));
+            sum * f64::from(multiplier) + f64::from(bias)
         };
         let keys = 0..g.key_count();
         let max = keys.clone().map(score).fold(f64::NEG_INFINITY, f64::max);

@@ -92,6 +92,13 @@ fn biases(g: &Geometry, random: &mut Random) -> Vec<Option<(Vec<f32>, BiasLayout
     out
 }
 
+/// Tokens that keys stand for.
+fn sizes(g: &Geometry, random: &mut Random) -> Vec<i32> {
+    (0..g.key_count())
+        .map(|_| 1 + random.below(40) as i32)
+        .collect()
+}
+
 #[test]
 fn int8_equals_the_reference() {
     let caps = capabilities("attention int8");
@@ -101,6 +108,7 @@ fn int8_equals_the_reference() {
         for bias in biases(&g, &mut random) {
             for multiplier in [1e-4, 0.01, 3.0] {
                 let x = random.codes(x_len);
+                let sizes = sizes(&g, &mut random);
                 let op = AttentionI8 {
                     geometry: g,
                     multiplier,
@@ -108,6 +116,7 @@ fn int8_equals_the_reference() {
                         values: v,
                         layout: *layout,
                     }),
+                    sizes: bias.is_none().then_some(&sizes),
                     q_zero: random.code(),
                     v_zero: random.code(),
                     ratio: random.real(0.2, 3.0),
@@ -140,13 +149,16 @@ fn float_is_close_to_double_precision() {
                 values: v,
                 layout: *layout,
             });
+            let sizes = sizes(&g, &mut random);
+            let sizes = bias.is_none().then_some(&sizes[..]);
             let x = random.reals(x_len, -2.0, 2.0);
             let mut expected = std::vec![0.0; y_len];
-            attention_f32_reference(&g, 0.3, bias, &x, &x, &x, &mut expected);
+            attention_f32_reference(&g, 0.3, bias, sizes, &x, &x, &x, &mut expected);
             for &cap in &caps {
                 let mut y = Guarded::new(y_len, 9.0);
                 let mut scratch = std::vec![0xa5u8; scratch_bytes_f32(&g) + 3];
-                attention_f32(cap, &g, 0.3, bias, &x, &x, &x, y.get(), &mut scratch).unwrap();
+                attention_f32(cap, &g, 0.3, bias, sizes, &x, &x, &x, y.get(), &mut scratch)
+                    .unwrap();
                 for (got, want) in y.check().iter().zip(&expected) {
                     assert!((got - want).abs() <= 1e-5, "{got} {want} {g:?}");
                 }
@@ -226,6 +238,7 @@ fn what_does_not_fit_is_refused() {
         geometry: g,
         multiplier: 0.1,
         bias: None,
+        sizes: None,
         q_zero: 0,
         v_zero: 0,
         ratio: 1.0,
