@@ -61,6 +61,7 @@ impl Lowering<'_> {
             zero_point: 0,
             constant: None,
             origin: None,
+            view: None,
         });
         let step = Operands {
             q,

@@ -280,6 +280,7 @@ impl Lowering<'_> {
             zero_point,
             constant: None,
             origin: Some((value, stage)),
+            view: None,
         };
         let id = self.program.add_tensor(tensor);
         self.tensors.insert((value, stage, dtype), id);
