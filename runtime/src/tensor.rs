@@ -145,6 +145,8 @@ pub struct Tensor {
     pub first: u16,
     /// Last step during which the memory is the tensor's own.
     pub last: u16,
+    /// Whether it is a part of another tensor's memory, rows of a map say.
+    pub view: bool,
 }
 
 impl Tensor {

@@ -71,6 +71,7 @@ impl Lowering<'_> {
             zero_point,
             constant: Some(blob),
             origin: None,
+            view: None,
         }))
     }
 }

@@ -127,6 +127,7 @@ impl Lowering<'_> {
             zero_point: 0,
             constant: None,
             origin: None,
+            view: None,
         }))
     }
 

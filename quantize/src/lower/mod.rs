@@ -283,6 +283,7 @@ impl Lowering<'_> {
             zero_point,
             constant: None,
             origin: Some((value, stage)),
+            view: None,
         };
         let id = self.program.add_tensor(tensor);
         self.tensors.insert((value, stage, dtype), id);
@@ -326,6 +327,7 @@ impl Lowering<'_> {
             zero_point: 0,
             constant: None,
             origin: None,
+            view: None,
         }))
     }
 

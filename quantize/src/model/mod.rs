@@ -5,7 +5,7 @@ use thiserror::Error;
 
 use crate::graph::Graph;
 use crate::lower::{LowerError, LowerOptions, lower};
-use crate::plan::{Plan, PlanOptions, plan_in_place};
+use crate::plan::{Plan, PlanOptions, Tiled, plan_in_place, plan_within};
 use crate::program::Program;
 use crate::scheme::Scheme;
 use crate::seal::{AlignedBytes, Extras, SealError, seal};
@@ -17,6 +17,14 @@ pub enum ModelError {
     /// Lowering failed.
     #[error(transparent)]
     Lower(#[from] LowerError),
+    /// No plan fits.
+    #[error("no plan needs at most {budget} bytes of arena; the least is {least}")]
+    ArenaBudget {
+        /// Bytes allowed.
+        budget: usize,
+        /// Bytes of the smallest plan.
+        least: usize,
+    },
     /// Writing failed.
     #[error(transparent)]
     Seal(#[from] SealError),
@@ -170,6 +178,8 @@ pub struct Compiled {
     pub program: Program,
     /// Memory plan.
     pub plan: Plan,
+    /// What bands of rows do for the arena, where it has a budget.
+    pub tiled: Option<Tiled>,
     /// The artifact.
     pub bytes: AlignedBytes,
 }
@@ -187,11 +197,22 @@ pub fn compile(
     extras: &Extras,
 ) -> Result<Compiled, ModelError> {
     let mut program = lower(graph, scheme, lowering)?;
-    let plan = plan_in_place(&mut program, planning);
+    let (plan, tiled) = match planning.arena_budget {
+        None => (plan_in_place(&mut program, planning), None),
+        Some(budget) => {
+            let (plan, tiled) = plan_within(&mut program, budget, planning);
+            let least = plan.total();
+            if least > budget {
+                return Err(ModelError::ArenaBudget { budget, least });
+            }
+            (plan, Some(tiled))
+        }
+    };
     let bytes = seal(&program, &plan, extras)?;
     Ok(Compiled {
         program,
         plan,
+        tiled,
         bytes,
     })
 }

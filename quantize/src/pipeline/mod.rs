@@ -17,10 +17,10 @@ use crate::lower::LowerOptions;
 use crate::model::{Compiled, ModelError, compile};
 use crate::observe::{ObserveError, Samples, Statistics, observe};
 use crate::passes::{self, merge::MergedLayer};
-use crate::plan::PlanOptions;
+use crate::plan::{PlanOptions, Tiled};
 use crate::program::Island;
 use crate::scheme::{Scheme, SchemeError, SchemeOptions, build};
-use crate::seal::Extras;
+use crate::seal::{Extras, seal};
 pub use parity::{source_shape, to_source, to_stored};
 pub use sensitivity::{LayerSensitivity, Quality, SensitivityReport};
 
@@ -48,6 +48,8 @@ pub struct QuantizeOptions {
     pub strip_names: bool,
     /// Lowering.
     pub lowering: LowerOptions,
+    /// Memory planning.
+    pub planning: PlanOptions,
     /// Facts to store beside the toolkit's own, as JSON values.
     pub facts: BTreeMap<String, serde_json::Value>,
 }
@@ -65,6 +67,7 @@ impl Default for QuantizeOptions {
             labels: Vec::new(),
             strip_names: false,
             lowering: LowerOptions::default(),
+            planning: PlanOptions::default(),
             facts: BTreeMap::new(),
         }
     }
@@ -163,6 +166,9 @@ pub struct Meta {
     pub macs: u64,
     /// Steps that are not int8.
     pub islands: Vec<Island>,
+    /// What bands of rows do for the arena, where it was given a budget.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tiled: Option<Tiled>,
     /// Source facts given by the caller.
     pub facts: BTreeMap<String, serde_json::Value>,
 }
@@ -261,7 +267,7 @@ pub fn seal_float(graph: &Graph, options: &QuantizeOptions) -> Result<Compiled, 
         graph,
         None,
         &options.lowering,
-        &PlanOptions::default(),
+        &options.planning,
         &extras,
     )?)
 }
@@ -295,12 +301,11 @@ fn seal_all(
     statistics: &Statistics,
     options: &QuantizeOptions,
 ) -> Result<Compiled, QuantizeError> {
-    let planning = PlanOptions::default();
-    let draft = compile(
+    let mut sealed = compile(
         graph,
         Some(scheme),
         &options.lowering,
-        &planning,
+        &options.planning,
         &Extras::default(),
     )?;
     let meta = Meta {
@@ -310,17 +315,18 @@ fn seal_all(
         bias_correction: options.bias_correction,
         equalised: options.equalise,
         macs: graph.macs(),
-        islands: draft.program.islands.clone(),
+        islands: sealed.program.islands.clone(),
+        tiled: sealed.tiled.clone(),
         facts: options.facts.clone(),
     };
     let extras = Extras {
         preprocess: options.preprocess,
         labels: options.labels.clone(),
         meta: serde_json::to_string(&meta).ok(),
-        golden: golden::vectors(&draft)?,
+        golden: golden::vectors(&sealed)?,
         strip_names: options.strip_names,
     };
-    let sealed = compile(graph, Some(scheme), &options.lowering, &planning, &extras)?;
+    sealed.bytes = seal(&sealed.program, &sealed.plan, &extras).map_err(ModelError::from)?;
     debug_assert!(Artifact::verify(&sealed.bytes).is_ok());
     Ok(sealed)
 }

@@ -68,5 +68,6 @@ fn working_memory(program: &Program, step: usize) -> Option<VirtualTensor> {
         zero_point: 0,
         constant: None,
         origin: None,
+        view: None,
     })
 }

@@ -3,7 +3,7 @@
 use ampoule_runtime::TensorId;
 use ampoule_runtime::artifact::layout::ALIGN;
 
-use super::Buffer;
+use super::{Buffer, Part};
 use crate::program::Program;
 
 /// First and last step that touch a tensor.
@@ -50,69 +50,116 @@ pub fn lifetimes(program: &Program, keep_all: bool) -> Vec<Option<Lifetime>> {
             *life = None;
         }
     }
+    extend_views(program, &mut lives);
     lives
 }
 
-/// Groups tensors into buffers: a step that may work in place takes over the memory of an operand of
-/// equal size that it is the last to read.
+/// A view that is read has its content since its tensor was first written; one that is written
+/// keeps it until its tensor is last read, in whole or in part.
+fn extend_views(program: &Program, lives: &mut [Option<Lifetime>]) {
+    let mut written = vec![None; lives.len()];
+    for port in &program.inputs {
+        written[usize::from(port.tensor)] = Some(0);
+    }
+    for (i, step) in program.steps.iter().enumerate() {
+        written[usize::from(step.output())].get_or_insert(i);
+    }
+    // Of each tensor with views: the first step that writes and the last that reads some of it.
+    let mut since = written.clone();
+    let mut until: Vec<usize> = lives.iter().map(|l| l.map_or(0, |l| l.last)).collect();
+    let views = || {
+        let numbered = program.tensors.iter().enumerate();
+        numbered.filter_map(|(i, t)| t.view.map(|(of, _)| (i, of)))
+    };
+    for (view, of) in views() {
+        let of = usize::from(of);
+        if let Some(first) = written[view] {
+            since[of] = Some(since[of].map_or(first, |s: usize| s.min(first)));
+        }
+        until[of] = until[of].max(until[view]);
+    }
+    for (view, of) in views() {
+        if let Some(life) = &mut lives[view] {
+            match written[view] {
+                Some(_) => life.last = life.last.max(until[usize::from(of)]),
+                None => life.first = life.first.min(since[usize::from(of)].unwrap_or(life.first)),
+            }
+        }
+    }
+}
+
+/// Groups tensors into buffers: views lie in their tensor's, and a step that may work in place takes over
+/// the memory of an operand of equal size that it is the last to read.
 pub(super) fn buffers(
     program: &Program,
     lives: &[Option<Lifetime>],
     in_place: bool,
 ) -> Vec<Buffer> {
+    let mut viewed = vec![false; lives.len()];
+    for (of, _) in program.tensors.iter().filter_map(|t| t.view) {
+        viewed[usize::from(of)] = true;
+    }
     let mut owner: Vec<Option<usize>> = vec![None; lives.len()];
+    let mut placed = vec![false; lives.len()];
     let mut buffers: Vec<Buffer> = Vec::new();
-    let mut open = |owner: &mut Vec<Option<usize>>, id: TensorId, life: Lifetime| {
-        owner[usize::from(id)] = Some(buffers.len());
-        buffers.push(Buffer {
-            tensors: vec![id],
-            size: program.tensor(id).bytes().next_multiple_of(ALIGN),
+    let mut place = |id: TensorId, donor: Option<TensorId>, buffers: &mut Vec<Buffer>| {
+        let (Some(life), false) = (lives[usize::from(id)], placed[usize::from(id)]) else {
+            return;
+        };
+        placed[usize::from(id)] = true;
+        let (of, offset) = program.tensor(id).view.unwrap_or((id, 0));
+        let known = owner[usize::from(of)].or(donor.and_then(|d| owner[usize::from(d)]));
+        let buffer = known.unwrap_or_else(|| {
+            buffers.push(Buffer {
+                size: program.tensor(of).bytes().next_multiple_of(ALIGN),
+                ..Buffer::default()
+            });
+            buffers.len() - 1
+        });
+        (owner[usize::from(of)], owner[usize::from(id)]) = (Some(buffer), Some(buffer));
+        let size = match program.tensor(id) {
+            t if t.view.is_some() => t.bytes(),
+            t => t.bytes().next_multiple_of(ALIGN),
+        };
+        buffers[buffer].parts.push(Part {
+            tensor: id,
+            offset,
+            size,
             first: life.first,
             last: life.last,
         });
-        buffers.len() - 1
     };
     for port in &program.inputs {
-        if let (Some(life), None) = (
-            lives[usize::from(port.tensor)],
-            owner[usize::from(port.tensor)],
-        ) {
-            open(&mut owner, port.tensor, life);
-        }
+        place(port.tensor, None, &mut buffers);
     }
-    let mut merges: Vec<(usize, TensorId, Lifetime)> = Vec::new();
     for (i, step) in program.steps.iter().enumerate() {
-        for id in [step.scratch(), Some(step.output())].into_iter().flatten() {
-            let (Some(life), None) = (lives[usize::from(id)], owner[usize::from(id)]) else {
-                continue;
-            };
-            let donor = (in_place && id == step.output() && life.first == i)
-                .then(|| donor(program, lives, i, id))
-                .flatten();
-            match donor.and_then(|d| owner[usize::from(d)]) {
-                Some(buffer) => {
-                    owner[usize::from(id)] = Some(buffer);
-                    merges.push((buffer, id, life));
-                }
-                None => {
-                    open(&mut owner, id, life);
-                }
-            }
+        let y = step.output();
+        let donor = (in_place && lives[usize::from(y)].is_some_and(|l| l.first == i))
+            .then(|| donor(program, lives, &viewed, i, y))
+            .flatten();
+        // Views, and tensors that were written as views.
+        let reads = step.inputs().into_iter().flatten();
+        for id in step.scratch().into_iter().chain(reads) {
+            place(id, None, &mut buffers);
         }
-    }
-    for (buffer, id, life) in merges {
-        buffers[buffer].tensors.push(id);
-        buffers[buffer].last = buffers[buffer].last.max(life.last);
+        place(y, donor, &mut buffers);
     }
     buffers
 }
 
 /// The operand whose memory the output of step `i` takes over.
-fn donor(program: &Program, lives: &[Option<Lifetime>], i: usize, y: TensorId) -> Option<TensorId> {
+fn donor(
+    program: &Program,
+    lives: &[Option<Lifetime>],
+    viewed: &[bool],
+    i: usize,
+    y: TensorId,
+) -> Option<TensorId> {
     let step = &program.steps[i];
     let (out, x) = (program.tensor(y), step.in_place_operand()?);
     let t = program.tensor(x);
     let once = step.inputs().iter().flatten().filter(|&&r| r == x).count() == 1;
     let dies = lives[usize::from(x)].is_some_and(|l| l.last == i);
-    (dies && once && t.dtype == out.dtype && t.bytes() == out.bytes()).then_some(x)
+    let whole = t.view.is_none() && out.view.is_none() && !viewed[usize::from(x)] && !viewed[usize::from(y)];
+    (dies && once && whole && t.dtype == out.dtype && t.bytes() == out.bytes()).then_some(x)
 }

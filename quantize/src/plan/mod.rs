@@ -7,12 +7,14 @@
 mod in_place;
 mod lifetimes;
 mod offsets;
+mod tile;
 
 use ampoule_runtime::TensorId;
 
 use crate::program::Program;
 pub use in_place::plan_in_place;
 pub use lifetimes::{Lifetime, lifetimes};
+pub use tile::{Tiled, Tiling, plan_within};
 
 /// How tensors may be placed.
 #[derive(Debug, Clone)]
@@ -21,6 +23,10 @@ pub struct PlanOptions {
     pub in_place: bool,
     /// Keep every tensor for the whole run, so that an observer can read all of them.
     pub keep_all: bool,
+    /// Most bytes of arena: with it the first layers run in bands of rows where that is needed.
+    pub arena_budget: Option<usize>,
+    /// Attempts of the local search for a smaller arena; 0 takes the best of a few simple orders.
+    pub effort: usize,
 }
 
 impl Default for PlanOptions {
@@ -28,6 +34,8 @@ impl Default for PlanOptions {
         PlanOptions {
             in_place: true,
             keep_all: false,
+            arena_budget: None,
+            effort: 2000,
         }
     }
 }
@@ -73,13 +81,7 @@ pub fn plan(program: &Program, options: &PlanOptions) -> Plan {
     let buffers = lifetimes::buffers(program, &lives, options.in_place && !options.keep_all);
     let steps = program.steps.len().max(1);
     let live_bytes: Vec<usize> = (0..steps)
-        .map(|s| {
-            buffers
-                .iter()
-                .filter(|b| b.first <= s && s <= b.last)
-                .map(|b| b.size)
-                .sum()
-        })
+        .map(|step| buffers.iter().map(|b| b.alive(step)).sum())
         .collect();
     let (peak_step, lower_bound) = live_bytes
         .iter()
@@ -87,16 +89,15 @@ pub fn plan(program: &Program, options: &PlanOptions) -> Plan {
         .enumerate()
         .max_by_key(|&(i, n)| (n, usize::MAX - i))
         .unwrap_or_default();
-    let (offsets, total) = offsets::assign(&buffers, lower_bound);
+    let (offsets, total) = offsets::assign(&buffers, lower_bound, options.effort);
     let mut places = vec![None; program.tensors.len()];
     for (buffer, offset) in buffers.iter().zip(offsets) {
-        for &t in &buffer.tensors {
-            let life = &lives[usize::from(t)];
-            places[usize::from(t)] = life.as_ref().map(|l| Place {
+        for part in &buffer.parts {
+            places[usize::from(part.tensor)] = Some(Place {
                 bank: 0,
-                offset,
-                first: l.first as u16,
-                last: l.last as u16,
+                offset: offset + part.offset,
+                first: part.first as u16,
+                last: part.last as u16,
             });
         }
     }
@@ -109,13 +110,44 @@ pub fn plan(program: &Program, options: &PlanOptions) -> Plan {
     }
 }
 
-/// A piece of memory shared by one tensor, or by several that replace each other in place.
-#[derive(Debug, Clone)]
+/// A piece of memory: one tensor, several that replace each other in place, or the views of one.
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Buffer {
-    pub tensors: Vec<TensorId>,
+    pub size: usize,
+    pub parts: Vec<Part>,
+}
+
+/// A tensor's place in its buffer.
+#[derive(Debug, Clone)]
+pub(crate) struct Part {
+    pub tensor: TensorId,
+    pub offset: usize,
     pub size: usize,
     pub first: usize,
     pub last: usize,
+}
+
+impl Buffer {
+    /// First and last step of all parts.
+    fn life(&self) -> (usize, usize) {
+        let first = self.parts.iter().map(|p| p.first).min();
+        let last = self.parts.iter().map(|p| p.last).max();
+        (first.unwrap_or(0), last.unwrap_or(0))
+    }
+
+    /// Bytes that are some part's at a step.
+    fn alive(&self, step: usize) -> usize {
+        let alive = self.parts.iter().filter(|p| p.first <= step && step <= p.last);
+        let mut ranges: Vec<(usize, usize)> =
+            alive.map(|p| (p.offset, p.offset + p.size)).collect();
+        ranges.sort_unstable();
+        let (mut bytes, mut end) = (0, 0);
+        for (from, to) in ranges {
+            bytes += to.saturating_sub(from.max(end));
+            end = end.max(to);
+        }
+        bytes
+    }
 }
 
 #[cfg(test)]
@@ -123,20 +155,26 @@ mod tests {
     use super::*;
 
     fn buffer(size: usize, first: usize, last: usize) -> Buffer {
-        Buffer {
-            tensors: vec![],
+        let part = Part {
+            tensor: 0,
+            offset: 0,
             size,
             first,
             last,
+        };
+        Buffer {
+            size,
+            parts: vec![part],
         }
     }
 
     fn check(buffers: &[Buffer], bound: usize) -> usize {
-        let (offsets, total) = offsets::assign(buffers, bound);
+        let (offsets, total) = offsets::assign(buffers, bound, 2000);
         for (i, a) in buffers.iter().enumerate() {
             assert!(offsets[i] + a.size <= total);
             for (j, b) in buffers.iter().enumerate().skip(i + 1) {
-                let in_time = a.first <= b.last && b.first <= a.last;
+                let (a_life, b_life) = (a.life(), b.life());
+                let in_time = a_life.0 <= b_life.1 && b_life.0 <= a_life.1;
                 let in_space = offsets[i] < offsets[j] + b.size && offsets[j] < offsets[i] + a.size;
                 assert!(!(in_time && in_space), "{i} and {j} overlap");
             }
@@ -166,8 +204,7 @@ mod tests {
                 .map(|s| {
                     buffers
                         .iter()
-                        .filter(|b| b.first <= s && s <= b.last)
-                        .map(|b| b.size)
+                        .map(|b| b.alive(s))
                         .sum()
                 })
                 .max()

@@ -37,6 +37,8 @@ pub struct VirtualTensor {
     pub constant: Option<Blob>,
     /// The graph value it holds.
     pub origin: Option<(ValueId, Stage)>,
+    /// The tensor whose memory this one is a part of, and where in it, in bytes. That one is no view.
+    pub view: Option<(TensorId, usize)>,
 }
 
 impl VirtualTensor {

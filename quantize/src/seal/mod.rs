@@ -112,6 +112,7 @@ fn tensor_record(t: &VirtualTensor, plan: &Plan, index: usize) -> [u8; TENSOR_RE
     r[0] = t.dtype as u8;
     r[1] = bank;
     r[2] = if unused { 0 } else { t.shape.rank() as u8 };
+    r[3] = u8::from(t.view.is_some() && !unused);
     r[4..8].copy_from_slice(&offset.to_le_bytes());
     for d in 0..MAX_RANK {
         let dim = if unused { 1 } else { t.shape.dim(d) as u32 };

@@ -270,14 +270,16 @@ fn decode_tensor(r: &[u8]) -> Option<Tensor> {
         zero_point: u32_at(r, 36)? as i32,
         first: u16_at(r, 40)?,
         last: u16_at(r, 42)?,
+        view: *r.get(3)? == 1,
     };
     let domain = tensor.scale.is_finite() && tensor.scale > 0.0;
     let zero = match tensor.dtype {
         DType::I8 => (-128..=127).contains(&tensor.zero_point),
         _ => tensor.zero_point == 0,
     };
+    let views = *r.get(3)? == 0 || (tensor.view && tensor.bank != CONSTANT_BANK);
     let constant = tensor.bank == CONSTANT_BANK || usize::from(tensor.bank) < layout::MAX_BANKS;
-    (domain && zero && constant && tensor.first <= tensor.last && *r.get(3)? == 0).then_some(tensor)
+    (domain && zero && constant && tensor.first <= tensor.last && views).then_some(tensor)
 }
 
 /// Length that the header, section table and nothing else would have.

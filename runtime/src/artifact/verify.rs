@@ -125,7 +125,8 @@ fn place(artifact: &Artifact<'_>, id: TensorId, t: &Tensor) -> Result<(), Error>
     // In 64 bits: 2³¹ elements of 4 bytes are more than a 32-bit processor's `usize` counts.
     let bytes = t.shape.elements() as u64 * t.dtype.size() as u64;
     let end = u64::from(t.offset) + bytes;
-    if t.offset as usize % ALIGN != 0 || end > bank as u64 {
+    let align = if t.view { t.dtype.size() } else { ALIGN };
+    if t.offset as usize % align != 0 || end > bank as u64 {
         return Err(Error::BadTensor(id));
     }
     Ok(())
@@ -141,7 +142,7 @@ fn ports(artifact: &Artifact<'_>) -> Result<(), Error> {
             Direction::Input => io.tensor.first == 0,
             Direction::Output => io.tensor.last == end,
         };
-        if !alive || io.tensor.bank == CONSTANT_BANK {
+        if !alive || io.tensor.bank == CONSTANT_BANK || io.tensor.view {
             return Err(Error::BadIo(i));
         }
         outputs += usize::from(io.direction == Direction::Output);
@@ -163,7 +164,7 @@ fn steps(artifact: &Artifact<'_>) -> Result<(), Error> {
     for index in 0..artifact.step_count() as u16 {
         let step = steps.next().ok_or(Error::BadStep(index))?;
         lifetimes(artifact, index, &step)?;
-        if !distinct(&step) {
+        if !distinct(&step) || !apart(artifact, &step)? {
             return Err(Error::BadStep(index));
         }
         Bound::new(artifact, &step)
@@ -210,8 +211,56 @@ fn distinct(step: &Step) -> bool {
     (reads(y) == 0 || in_place) && scratch.is_none_or(|s| s != y && reads(s) == 0)
 }
 
-/// No two tensors share memory while both are alive, but for the one step that turns an input into
-/// its output in place.
+/// Whether what a step writes lies apart from all else it touches, but for the one operand that it may work on
+/// in place; and whether operands are the same bytes or different ones. Only views need this check: other
+/// tensors that are alive together lie apart.
+fn apart(artifact: &Artifact<'_>, step: &Step) -> Result<bool, Error> {
+    let y = artifact.tensor(step.output())?;
+    let scratch = match step.scratch() {
+        Some(id) => Some(artifact.tensor(id)?),
+        None => None,
+    };
+    let same = |a: &Tensor, b: &Tensor| (a.offset, a.bytes()) == (b.offset, b.bytes());
+    let mut reads = [None; 3];
+    for (slot, id) in reads.iter_mut().zip(step.inputs()) {
+        *slot = match id {
+            Some(id) => Some((id, artifact.tensor(id)?)),
+            None => None,
+        };
+    }
+    let mut in_place = 0;
+    for (i, &(id, ref x)) in reads.iter().flatten().enumerate() {
+        let alike = step.in_place_operand() == Some(id) && same(x, &y) && x.dtype == y.dtype;
+        in_place += usize::from(share(x, &y));
+        let earlier = reads.iter().flatten().take(i);
+        if (share(x, &y) && !alike)
+            || scratch.is_some_and(|s| share(x, &s))
+            || earlier.clone().any(|(_, e)| share(x, e) && !same(x, e))
+        {
+            return Ok(false);
+        }
+    }
+    Ok(in_place <= 1 && scratch.is_none_or(|s| !share(&s, &y)))
+}
+
+/// Whether two tensors have a byte of the arena in common.
+fn share(a: &Tensor, b: &Tensor) -> bool {
+    let (ao, bo) = (a.offset as usize, b.offset as usize);
+    let arena = a.bank == b.bank && a.bank != CONSTANT_BANK;
+    arena && ao < bo + b.bytes() && bo < ao + a.bytes()
+}
+
+/// Whether sharing is what a view is for: it lies inside the other, or both are views.
+fn viewed(a: &Tensor, b: &Tensor) -> bool {
+    let inside = |a: &Tensor, b: &Tensor| {
+        let (ao, bo) = (a.offset as usize, b.offset as usize);
+        a.view && bo <= ao && ao + a.bytes() <= bo + b.bytes()
+    };
+    (a.view && b.view) || inside(a, b) || inside(b, a)
+}
+
+/// No two tensors share memory while both are alive, but for views, and for the one step that turns
+/// an input into its output in place.
 fn overlaps(artifact: &Artifact<'_>) -> Result<(), Error> {
     let count = artifact.tensor_count() as TensorId;
     for i in 0..count {
@@ -222,9 +271,8 @@ fn overlaps(artifact: &Artifact<'_>) -> Result<(), Error> {
         for j in i + 1..count {
             let b = artifact.tensor(j)?;
             let in_time = a.first <= b.last && b.first <= a.last;
-            let (ao, bo) = (a.offset as usize, b.offset as usize);
-            let in_space = a.bank == b.bank && ao < bo + b.bytes() && bo < ao + a.bytes();
-            if in_time && in_space && !in_place(artifact, i, &a, j, &b)? {
+            let clash = in_time && share(&a, &b) && !viewed(&a, &b);
+            if clash && !in_place(artifact, i, &a, j, &b)? {
                 return Err(Error::Overlap(i, j));
             }
         }

@@ -14,6 +14,7 @@ use ampoule_quantize::metrics::Difference;
 use ampoule_quantize::model::{Compiled, Model};
 use ampoule_quantize::observe::Samples;
 use ampoule_quantize::pipeline::{self, QuantizeOptions, Quantized};
+use ampoule_quantize::plan::PlanOptions;
 use ampoule_runtime::preprocess::Preprocess;
 use clap::{Args, ValueEnum};
 
@@ -79,6 +80,9 @@ pub struct Quantize {
     /// Class labels: .txt with one a line, or .csv with columns `class` and `label`
     #[arg(long, value_name = "FILE")]
     pub labels: Option<PathBuf>,
+    /// Most bytes of arena (as 65536, 64k or 1.5M): the first layers run in bands of rows until it fits
+    #[arg(long, value_name = "BYTES", value_parser = byte_count)]
+    pub arena_budget: Option<usize>,
     /// Fail when a layer would not run in int8
     #[arg(long)]
     pub deny_fallback: bool,
@@ -297,6 +301,10 @@ impl Quantize {
                 },
                 ..LowerOptions::default()
             },
+            planning: PlanOptions {
+                arena_budget: self.arena_budget,
+                ..PlanOptions::default()
+            },
             facts,
         }
     }
@@ -335,6 +343,7 @@ impl Quantize {
             samples: quantized.map_or(0, |q| q.statistics.samples),
             range: self.range.to_string(),
             clipped: quantized.and_then(clipped),
+            tiled: compiled.tiled.clone(),
             islands: compiled.program.islands.clone(),
             merged: quantized.map_or_else(Vec::new, |q| q.merged.clone()),
             sensitivity: quantized.and_then(|q| q.sensitivity.clone()),
@@ -358,6 +367,22 @@ fn tokens(text: &str) -> Result<usize, String> {
     let number = text.strip_prefix("r=").unwrap_or(text);
     let parsed = number.parse();
     parsed.map_err(|_| "expected a number of tokens, for example r=13".to_owned())
+}
+
+/// A number of bytes, with k or M for 1024 or 1024² of them.
+fn byte_count(text: &str) -> Result<usize, String> {
+    let (number, unit) = match text.strip_suffix(['k', 'K']) {
+        Some(n) => (n, 1024.0),
+        None => match text.strip_suffix('M') {
+            Some(n) => (n, 1024.0 * 1024.0),
+            None => (text, 1.0),
+        },
+    };
+    let parsed = number.parse().ok().map(|n: f64| n * unit);
+    match parsed.filter(|n| (1.0..=f64::from(u32::MAX)).contains(n)) {
+        Some(n) => Ok(n as usize),
+        None => Err("expected a number of bytes, for example 65536, 64k or 1.5M".to_owned()),
+    }
 }
 
 fn points(text: &str) -> Result<f64, String> {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use ampoule_quantize::calibrate::clipped_share;
 use ampoule_quantize::passes::merge::MergedLayer;
 use ampoule_quantize::pipeline::{Quantized, SensitivityReport};
+use ampoule_quantize::plan::Tiled;
 use ampoule_quantize::program::{Island, Stage};
 use ampoule_runtime::preprocess::Preprocess;
 use serde::Serialize;
@@ -26,6 +27,8 @@ pub struct Summary {
     pub artifact_bytes: usize,
     pub arena_bytes: usize,
     pub arena_lower_bound: usize,
+    /// What bands of rows do for the arena, where it has a budget.
+    pub tiled: Option<Tiled>,
     pub samples: usize,
     pub range: String,
     /// Share of activation values seen in calibration that the codes can't express; of all and of the
@@ -123,6 +126,9 @@ pub fn render(s: &Summary) -> String {
             format!("{} → {}", first.tokens.0, left.join(", ")),
         ));
     }
+    if let Some(tiled) = &s.tiled {
+        rows.push(("bands", bands(tiled)));
+    }
     if let Some(p) = &s.preprocess {
         let assumed = if s.preprocess_assumed {
             "  (assumed: no --preset given)"
@@ -167,6 +173,22 @@ pub fn render(s: &Summary) -> String {
     rows.push(("not int8", not_int8(s.samples, &s.islands)));
     let islands: String = s.islands.iter().map(|i| island_line(i) + "\n").collect();
     facts(&rows) + &islands
+}
+
+/// What was done to keep the arena in its budget.
+pub fn bands(tiled: &Tiled) -> String {
+    match &tiled.chosen {
+        None => "none needed".to_owned(),
+        Some(t) => format!(
+            "{} for steps {} to {}, {} more steps, {} copied in a run; {} without",
+            t.bands,
+            t.first,
+            t.last,
+            t.steps,
+            bytes(t.copied),
+            bytes(tiled.untiled)
+        ),
+    }
 }
 
 /// How many steps are not int8. Without calibration samples none is.
