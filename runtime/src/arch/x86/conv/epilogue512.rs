@@ -237,7 +237,9 @@ impl Epilogue {
     #[inline]
     fn pack(&self, mut bits: [__m512i; GROUP]) -> __m512i {
         if let Some([lo, hi]) = self.wide_bounds {
-            bits = bits.map(|v| _mm512_min_epi32(_mm512_max_epi32(v, lo), hi));
+            for v in &mut bits {
+                *v = _mm512_min_epi32(_mm512_max_epi32(*v, lo), hi);
+            }
         }
         // The low words are the rounded values: MAGIC has zeros there.
         let even = words(0);
