@@ -94,6 +94,7 @@ def start(args):
         add("ort-f32", "ONNX Runtime f32", [*py, "ort-f32", args.onnx], note=free)
     if args.onnx_int8:
         add("ort-int8", "ONNX Runtime int8 QDQ (given)", [*py, "ort-int8", args.onnx_int8], note=free)
+        add("ov-qdq", "OpenVINO int8 QDQ (given)", [*py, "ov-int8", args.onnx_int8], limit)
     if args.onnx:
         add("ort-u8s8", "ONNX Runtime int8 QDQ U8S8", lambda: [*py, "ort-u8s8", calibrate.ort_int8(args.onnx, args)],
             note=free)
@@ -180,13 +181,13 @@ def table(peers, args, rounds, skipped, cos):
 def main():
     a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     a.add_argument("--onnx", help="float model")
-    a.add_argument("--onnx-int8", help="the same, quantised in QDQ form, for ONNX Runtime")
+    a.add_argument("--onnx-int8", help="the same, quantised in QDQ form, for ONNX Runtime and OpenVINO")
     a.add_argument("--amp", help="Ampoule artifact")
     a.add_argument("--tflite", action="append", default=[], metavar="LABEL=FILE")
     a.add_argument("--ampoule", default=ROOT / "target/release/ampoule", help="the ampoule program")
     a.add_argument("--isa", help="--isa for Ampoule, when other than --limit-isa")
     a.add_argument("--limit-isa", choices=list(ONEDNN), help="limit the peers that can be (OpenVINO)")
-    a.add_argument("--only", help="comma-separated: ampoule ort-f32 ort-int8 ort-u8s8 ov-f32 ov-bf16 ov-int8 litert tract")
+    a.add_argument("--only", help="comma-separated: ampoule ort-f32 ort-int8 ort-u8s8 ov-f32 ov-bf16 ov-int8 ov-qdq litert tract")
     a.add_argument("--calib", help="folder of calibration images")
     a.add_argument("--mean", type=float, default=127.0)
     a.add_argument("--std", type=float, default=128.0)

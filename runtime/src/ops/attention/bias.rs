@@ -77,24 +77,25 @@ impl Bias<'_> {
         }
     }
 
+    /// First value of one outer index.
+    pub(crate) fn base(&self, index: [u32; 4]) -> usize {
+        let (BiasLayout::Full { outer } | BiasLayout::Relative { outer }) = self.layout;
+        let steps = outer.iter().zip(index);
+        steps.map(|(&s, i)| s as usize * i as usize).sum()
+    }
+
     /// The bias of one query and key.
     pub fn at(&self, g: &Geometry, index: [u32; 4], i: usize, j: usize) -> f32 {
-        let base = |outer: &[u32; 4]| -> usize {
-            outer
-                .iter()
-                .zip(index)
-                .map(|(&s, i)| s as usize * i as usize)
-                .sum()
-        };
+        let base = self.base(index);
         match &self.layout {
-            BiasLayout::Full { outer } => {
-                self.values[base(outer) + i * g.key_count().next_multiple_of(LANES) + j]
+            BiasLayout::Full { .. } => {
+                self.values[base + i * g.key_count().next_multiple_of(LANES) + j]
             }
-            BiasLayout::Relative { outer } => {
+            BiasLayout::Relative { .. } => {
                 let ([qy, qx], [ky, kx]) = (g.query(i), g.key(j));
                 let [h, w] = g.keys;
                 let (dy, dx) = ((ky + h - 1 - qy) as usize, (kx + w - 1 - qx) as usize);
-                self.values[base(outer) + dy * (2 * w as usize - 1) + dx]
+                self.values[base + dy * (2 * w as usize - 1) + dx]
             }
         }
     }
@@ -103,24 +104,18 @@ impl Bias<'_> {
     /// are overwritten too.
     #[inline(always)]
     pub(crate) fn row(&self, g: &Geometry, index: [u32; 4], i: usize, row: &mut [f32]) {
-        let base = |outer: &[u32; 4]| -> usize {
-            outer
-                .iter()
-                .zip(index)
-                .map(|(&s, i)| s as usize * i as usize)
-                .sum()
-        };
+        let base = self.base(index);
         let keys = g.key_count();
         let padded = keys.next_multiple_of(LANES);
         match &self.layout {
-            BiasLayout::Full { outer } => {
-                row[..padded].copy_from_slice(&self.values[base(outer) + i * padded..][..padded]);
+            BiasLayout::Full { .. } => {
+                row[..padded].copy_from_slice(&self.values[base + i * padded..][..padded]);
             }
-            BiasLayout::Relative { outer } => {
+            BiasLayout::Relative { .. } => {
                 let [qy, qx] = g.query(i).map(|n| n as usize);
                 let [h, w] = g.keys.map(|n| n as usize);
                 let pitch = 2 * w - 1;
-                let table = &self.values[base(outer) + (h - 1 - qy) * pitch + w - 1 - qx..];
+                let table = &self.values[base + (h - 1 - qy) * pitch + w - 1 - qx..];
                 if w <= LANES {
                     // Whole chunks: what is too much lies under the next line or behind the row.
                     for y in 0..h {

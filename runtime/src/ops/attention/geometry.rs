@@ -25,6 +25,12 @@ impl View {
         self.start as usize + step(&self.outer, &outer) + step(&self.token, &token)
     }
 
+    /// From the first token's row to that of another of the same outer index.
+    #[inline(always)]
+    pub(crate) fn step(&self, token: [usize; 2]) -> usize {
+        token[0] * self.token[0] as usize + token[1] * self.token[1] as usize
+    }
+
     /// First elements of the rows of all tokens in order, without end.
     #[inline(always)]
     pub(crate) fn rows(&self, outer: [u32; 4], columns: u32) -> Rows {

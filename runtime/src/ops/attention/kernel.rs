@@ -3,7 +3,7 @@
 //! Per window and head, keys and values are packed like a convolution's weights, which makes both
 //! products the same kernel. Queries go through in tiles: scores, weights, values.
 
-use super::bias::{LANES, shared_row};
+use super::bias::{BARRED, BiasLayout, LANES, shared_row};
 use super::lanes::{Lanes, Plain};
 use super::scratch::{Scratch, Sizes, scratch_bytes};
 use super::{AttentionI8, EXP2, LOWEST, sizes_fit};
@@ -17,7 +17,7 @@ use crate::ops::length::at_least;
 
 /// Rows of a tile where registers are many, and where they are few.
 const WIDE_ROWS: usize = 7;
-const NARROW_ROWS: usize = 4;
+const NARROW_ROWS: usize = 5;
 
 /// Computes the whole result.
 ///
@@ -100,33 +100,50 @@ impl Call<'_, '_> {
             scratch,
         };
         if op.bias.is_none() {
-            for row in work.scratch.bias.chunks_exact_mut(sizes.keys) {
-                shared_row(op.sizes, g.key_count(), row);
-            }
+            let row = &mut work.scratch.bias[..sizes.keys];
+            shared_row(op.sizes, g.key_count(), row);
         }
         let queries = g.query_count();
         for number in 0..g.outer_count() {
             let index = g.outer_index(number);
             work.pack_keys(k, index);
             work.pack_values(v, index);
+            let mut at = Place {
+                index,
+                q: g.q.row(index, [0, 0]),
+                y: g.y.row(index, [0, 0]),
+                first: 0,
+            };
             let rows = if L::WIDE { WIDE_ROWS } else { NARROW_ROWS };
             if queries < rows {
                 for i in 0..queries {
-                    work.tile::<1>(q, y, index, i);
+                    at.first = i;
+                    work.tile::<1>(q, y, at);
                 }
                 continue;
             }
             for i in (0..queries).step_by(rows) {
                 // The last tile computes some queries again.
-                let i = i.min(queries - rows);
+                at.first = i.min(queries - rows);
                 if L::WIDE {
-                    work.tile::<WIDE_ROWS>(q, y, index, i);
+                    work.tile::<WIDE_ROWS>(q, y, at);
                 } else {
-                    work.tile::<NARROW_ROWS>(q, y, index, i);
+                    work.tile::<NARROW_ROWS>(q, y, at);
                 }
             }
         }
     }
+}
+
+/// A tile of queries.
+#[derive(Clone, Copy)]
+struct Place {
+    index: [u32; 4],
+    /// Rows of the first token.
+    q: usize,
+    y: usize,
+    /// First query, counted column by column: those of a column have much of a relative bias in common.
+    first: usize,
 }
 
 struct Work<'a, 'c, 's, L> {
@@ -140,35 +157,34 @@ impl<L: Lanes> Work<'_, '_, '_, L> {
     /// Packs the keys of one attention, and what their sums take off the scores.
     #[inline(always)]
     fn pack_keys(&mut self, k: &[i8], index: [u32; 4]) {
-        let g = &self.op.geometry;
+        let (lanes, g) = (self.lanes, &self.op.geometry);
         let (depth, quads) = (g.depth as usize, self.sizes.depth_quads);
-        let shifted_zero = i32::from(self.op.q_zero) + 128;
-        let mut rows = g.k.rows(index, g.keys[1]);
-        let block_bytes = quads * QUAD * LANES;
-        for (b, block) in self.scratch.keys.chunks_exact_mut(block_bytes).enumerate() {
-            let block = block.as_chunks_mut::<{ QUAD * LANES }>().0;
-            for lane in 0..LANES {
-                let (j, slot) = (b * LANES + lane, lane * QUAD..(lane + 1) * QUAD);
-                if j >= g.key_count() {
-                    block
-                        .iter_mut()
-                        .for_each(|quads| quads[slot.clone()].fill(0));
-                    self.scratch.offsets[j] = 0;
-                    continue;
+        let (keys, block_bytes) = (g.key_count(), quads * QUAD * LANES);
+        // The sums come from products with a row of this value.
+        let shifted_zero = (i32::from(self.op.q_zero) + 128) as u8;
+        let ones = &mut self.scratch.queries[..quads * QUAD];
+        ones.fill(shifted_zero);
+        let mut starts = g.k.rows(index, g.keys[1]);
+        let offsets = self.scratch.offsets.as_chunks_mut::<LANES>().0;
+        let blocks = self.scratch.keys.chunks_exact_mut(block_bytes);
+        for (b, (block, offsets)) in blocks.zip(offsets).enumerate() {
+            for group in 0..LANES / QUAD {
+                let mut rows = [&[][..]; QUAD];
+                for (i, row) in rows.iter_mut().enumerate() {
+                    if b * LANES + group * QUAD + i < keys {
+                        *row = &k[starts.advance()..][..depth];
+                    }
                 }
-                let row = &k[rows.advance()..][..depth];
-                let sum: i32 = row.iter().map(|&k| i32::from(k)).sum();
-                self.scratch.offsets[j] = -shifted_zero * sum;
-                let (whole, rest) = row.as_chunks::<QUAD>();
-                for (quads, quad) in block.iter_mut().zip(whole) {
-                    quads[slot.clone()].copy_from_slice(quad);
-                }
-                if let (false, Some(quads)) = (rest.is_empty(), block.last_mut()) {
-                    let (to, padding) = quads[slot].split_at_mut(rest.len());
-                    to.copy_from_slice(rest);
-                    padding.fill(0);
+                for at in (0..depth).step_by(LANES) {
+                    let parts = lanes.transpose(rows.map(|row| chunk(row, at)));
+                    let to = block.as_chunks_mut::<{ QUAD * LANES }>().0[at / QUAD..].iter_mut();
+                    for (to, part) in to.zip(parts) {
+                        to.as_chunks_mut::<LANES>().0[group] = part;
+                    }
                 }
             }
+            let [[sums]] = lanes.products::<1, 1>(ones, 0, block, quads, [lanes.splat_i32(0)]);
+            lanes.store_ints(lanes.sub_i32(lanes.splat_i32(0), sums), offsets);
         }
     }
 
@@ -182,65 +198,101 @@ impl<L: Lanes> Work<'_, '_, '_, L> {
         for quad in 0..quads {
             let mut rows = [&[][..]; QUAD];
             for (i, row) in rows.iter_mut().enumerate() {
-                let j = quad * QUAD + i;
-                if j < keys {
+                if quad * QUAD + i < keys {
                     *row = &v[starts.advance()..][..width];
                 }
             }
             for b in 0..self.sizes.value_blocks {
-                let mut parts = [[0; LANES]; QUAD];
-                for (part, row) in parts.iter_mut().zip(rows) {
-                    chunk(row, b * LANES, part);
-                }
+                let parts = rows.map(|row| chunk(row, b * LANES));
                 let at = b * block_bytes + quad * QUAD * LANES;
                 if let Some(to) = self.scratch.values[at..].first_chunk_mut() {
-                    self.lanes.interleave(&parts, to);
+                    self.lanes.interleave(parts, to);
                 }
             }
         }
     }
 
-    /// `R` queries from `i` on.
+    /// `R` queries.
     #[inline(always)]
-    fn tile<const R: usize>(&mut self, q: &[i8], y: &mut [i8], index: [u32; 4], i: usize) {
+    fn tile<const R: usize>(&mut self, q: &[i8], y: &mut [i8], at: Place) {
         let g = &self.op.geometry;
         let depth = g.depth as usize;
-        for r in 0..R {
-            let row = &q[g.q.row(index, g.query(i + r))..][..depth];
-            let to = &mut self.scratch.queries[r * self.sizes.query_stride..][..depth];
-            to.iter_mut()
-                .zip(row)
-                .for_each(|(to, &q)| *to = q as u8 ^ 0x80);
-        }
-        // Long before they are read: each load sees several of the stores.
-        if let Some(bias) = self.op.bias {
-            for r in 0..R {
-                let row = &mut self.scratch.bias[r * self.sizes.keys..];
-                bias.row(g, index, i + r, row);
+        let height = g.queries[0] as usize;
+        let (mut row, mut column) = (at.first % height, at.first / height);
+        let mut tokens = [[0; 2]; R];
+        for token in &mut tokens {
+            *token = [row, column];
+            row += 1;
+            if row == height {
+                (row, column) = (0, column + 1);
             }
         }
-        let max = self.scores::<R>();
-        let mut totals = [0; R];
-        for r in 0..R {
-            totals[r] = self.weights(r, max[r]);
+        for (r, token) in tokens.iter().enumerate() {
+            let row = &q[at.q + g.q.step(*token)..][..depth];
+            let to = &mut self.scratch.queries[r * self.sizes.query_stride..][..depth];
+            shift(row, to);
         }
-        self.results::<R>(totals, y, index, i);
+        let bias = self.bias_rows(&tokens, at.index);
+        let max = self.scores::<R>(bias);
+        let totals = self.weights(max);
+        let mut rows = [at.y; R];
+        for r in 0..R {
+            rows[r] += g.y.step(tokens[r]);
+        }
+        self.results::<R>(totals, y, rows);
+    }
+
+    /// Where the tile's rows of the bias start, in [`Work::bias`]. Rows of a relative one are laid out: for
+    /// the queries of a column they begin a line of keys apart in one strip.
+    #[inline(always)]
+    fn bias_rows<const R: usize>(
+        &mut self,
+        tokens: &[[usize; 2]; R],
+        index: [u32; 4],
+    ) -> [usize; R] {
+        let Some(bias) = self.op.bias else {
+            return [0; R];
+        };
+        let base = bias.base(index);
+        let [h, w] = self.op.geometry.keys.map(|n| n as usize);
+        let mut starts = [0; R];
+        if let BiasLayout::Full { .. } = bias.layout {
+            let across = self.op.geometry.queries[1] as usize;
+            for (start, [row, column]) in starts.iter_mut().zip(tokens) {
+                *start = base + (row * across + column) * self.sizes.keys;
+            }
+            return starts;
+        }
+        let (mut first, mut end) = (0, 0);
+        while first < R {
+            let [row, column] = tokens[first];
+            let run = (R - first).min(h - row);
+            let lines = h + run - 1;
+            let line = base + (h - row - run) * (2 * w - 1) + w - 1 - column;
+            let strip = &mut self.scratch.bias[end..];
+            copy_lines(&bias.values[line..], 2 * w - 1, strip, w, lines);
+            for (r, start) in starts[first..][..run].iter_mut().enumerate() {
+                *start = end + (run - 1 - r) * w;
+            }
+            (first, end) = (first + run, end + lines * w);
+        }
+        starts
     }
 
     /// Scores in octaves, and the largest of each lane.
     #[inline(always)]
-    fn scores<const R: usize>(&mut self) -> [L::Float; R] {
+    fn scores<const R: usize>(&mut self, bias: [usize; R]) -> [L::Float; R] {
         let blocks = self.sizes.keys / LANES;
         let mut max = [self.lanes.splat(f32::NEG_INFINITY); R];
         let mut block = 0;
         if L::WIDE {
             while block + 2 <= blocks {
-                self.score_blocks::<R, 2>(block, &mut max);
+                self.score_blocks::<R, 2>(block, &bias, &mut max);
                 block += 2;
             }
         }
         while block < blocks {
-            self.score_blocks::<R, 1>(block, &mut max);
+            self.score_blocks::<R, 1>(block, &bias, &mut max);
             block += 1;
         }
         max
@@ -251,6 +303,7 @@ impl<L: Lanes> Work<'_, '_, '_, L> {
     fn score_blocks<const R: usize, const B: usize>(
         &mut self,
         block: usize,
+        rows: &[usize; R],
         max: &mut [L::Float; R],
     ) {
         let (lanes, s) = (self.lanes, &self.sizes);
@@ -264,70 +317,75 @@ impl<L: Lanes> Work<'_, '_, '_, L> {
         let queries = &self.scratch.queries[..];
         let sums = lanes.products::<R, B>(queries, s.query_stride, keys, s.depth_quads, start);
         let multiplier = lanes.splat(self.op.multiplier);
+        let bias = match self.op.bias {
+            Some(bias) if matches!(bias.layout, BiasLayout::Full { .. }) => bias.values,
+            _ => &self.scratch.bias[..],
+        };
+        // Places behind the last key, whatever the bias is there.
+        let count = self.op.geometry.key_count() - block * LANES;
+        let mut limits = [f32::INFINITY; 2 * LANES];
+        if count < B * LANES {
+            limits[count..].fill(BARRED);
+        }
+        let limits = limits.as_chunks::<LANES>().0;
         for r in 0..R {
-            let at = r * s.keys + block * LANES;
-            let scores = &mut self.scratch.scores[at..][..B * LANES];
+            let scores = &mut self.scratch.scores[r * s.keys + block * LANES..][..B * LANES];
             let scores = scores.as_chunks_mut::<LANES>().0;
-            let bias = self.scratch.bias[at..][..B * LANES].as_chunks::<LANES>().0;
+            let bias = &bias[rows[r] + block * LANES..][..B * LANES];
+            let bias = bias.as_chunks::<LANES>().0;
             for b in 0..B {
                 let t = lanes.mul(lanes.convert(sums[r][b]), multiplier);
-                let t = lanes.add(t, lanes.floats(&bias[b]));
+                let mut t = lanes.add(t, lanes.floats(&bias[b]));
+                if count < B * LANES {
+                    t = lanes.min(t, lanes.floats(&limits[b]));
+                }
                 lanes.store(t, &mut scores[b]);
                 max[r] = lanes.max(max[r], t);
             }
         }
     }
 
-    /// Weights of query `r` of the tile from its scores; gives their sum.
+    /// Weights of the tile's queries from their scores; gives their sums.
     #[inline(always)]
-    fn weights(&mut self, r: usize, max: L::Float) -> i32 {
+    fn weights<const R: usize>(&mut self, max: [L::Float; R]) -> [i32; R] {
         let (lanes, s) = (self.lanes, &self.sizes);
-        let scores = &self.scratch.scores[r * s.keys..][..s.keys];
-        let scores = scores.as_chunks::<LANES>().0;
-        let max = lanes.splat(lanes.largest(max));
-        let (lowest, magic) = (lanes.splat(LOWEST), lanes.splat(MAGIC));
-        let [c3, c2, c1, c0] = EXP2;
-        let (c3, c2) = (lanes.splat(c3), lanes.splat(c2));
-        let (c1, c0) = (lanes.splat(c1), lanes.splat(c0));
-        let mut sum = lanes.splat_i32(0);
-        let weights = &mut self.scratch.weights[r * s.keys..][..s.keys];
-        for (weights, score) in weights
-            .as_chunks_mut::<LANES>()
-            .0
-            .iter_mut()
-            .zip(scores.iter())
-        {
-            // `exp2_code`, lane by lane.
-            let d = lanes.max(lanes.sub(lanes.floats(score), max), lowest);
-            let whole = lanes.add(d, magic);
-            let f = lanes.sub(d, lanes.sub(whole, magic));
-            let p = lanes.add(lanes.mul(c3, f), c2);
-            let p = lanes.add(lanes.mul(p, f), c1);
-            let p = lanes.add(lanes.mul(p, f), c0);
-            let scaled = lanes.add_i32(lanes.bits(p), lanes.to_exponent(lanes.bits(whole)));
-            let code = lanes.bits(lanes.add(lanes.floats_of(scaled), magic));
-            sum = lanes.add_i32(sum, code);
-            *weights = lanes.low_bytes(code);
+        // All at once: these take long, but not from one another.
+        let mut largest = [0.0; R];
+        for r in 0..R {
+            largest[r] = lanes.largest(max[r]);
         }
-        // Each code came with the bits of `MAGIC`.
-        let surplus = (s.keys as i32).wrapping_mul(MAGIC.to_bits() as i32);
-        lanes.sum(sum).wrapping_sub(surplus)
+        let mut totals = [0; R];
+        for r in 0..R {
+            let (max, mut sum) = (lanes.splat(largest[r]), lanes.splat_i32(0));
+            let scores = &self.scratch.scores[r * s.keys..][..s.keys];
+            let weights = &mut self.scratch.weights[r * s.keys..][..s.keys];
+            let (scores, last_scores) = scores.as_chunks::<{ QUAD * LANES }>();
+            let (weights, last_weights) = weights.as_chunks_mut::<{ QUAD * LANES }>();
+            for (weights, scores) in weights.iter_mut().zip(scores) {
+                let scores = scores.as_chunks::<LANES>().0;
+                let mut codes = [sum; QUAD];
+                for (code, score) in codes.iter_mut().zip(scores) {
+                    *code = exp2_codes(lanes, lanes.sub(lanes.floats(score), max));
+                    sum = lanes.add_i32(sum, *code);
+                }
+                lanes.pack(codes, weights);
+            }
+            let weights = last_weights.as_chunks_mut::<LANES>().0;
+            for (weights, score) in weights.iter_mut().zip(last_scores.as_chunks::<LANES>().0) {
+                let code = exp2_codes(lanes, lanes.sub(lanes.floats(score), max));
+                sum = lanes.add_i32(sum, code);
+                *weights = lanes.low_bytes(code);
+            }
+            // Each code came with the bits of `MAGIC`.
+            let surplus = (s.keys as i32).wrapping_mul(MAGIC.to_bits() as i32);
+            totals[r] = lanes.sum(sum).wrapping_sub(surplus);
+        }
+        totals
     }
 
     /// Weighted sums of the values, normalised and stored.
     #[inline(always)]
-    fn results<const R: usize>(
-        &mut self,
-        totals: [i32; R],
-        y: &mut [i8],
-        index: [u32; 4],
-        i: usize,
-    ) {
-        let g = &self.op.geometry;
-        let mut rows = [0; R];
-        for r in 0..R {
-            rows[r] = g.y.row(index, g.query(i + r));
-        }
+    fn results<const R: usize>(&mut self, totals: [i32; R], y: &mut [i8], rows: [usize; R]) {
         let blocks = self.sizes.value_blocks;
         let mut block = 0;
         if L::WIDE {
@@ -378,12 +436,62 @@ impl<L: Lanes> Work<'_, '_, '_, L> {
     }
 }
 
-/// Copies 16 values from `at` on, fewer at the end.
+/// [`exp2_code`](super::exp2_code), lane by lane, with the bits of [`MAGIC`].
 #[inline(always)]
-fn chunk(row: &[i8], at: usize, to: &mut [i8; LANES]) {
+fn exp2_codes<L: Lanes>(lanes: L, d: L::Float) -> L::Int {
+    let magic = lanes.splat(MAGIC);
+    let [c3, c2, c1, c0] = EXP2;
+    let d = lanes.max(d, lanes.splat(LOWEST));
+    let whole = lanes.add(d, magic);
+    let f = lanes.sub(d, lanes.sub(whole, magic));
+    let p = lanes.add(lanes.mul(lanes.splat(c3), f), lanes.splat(c2));
+    let p = lanes.add(lanes.mul(p, f), lanes.splat(c1));
+    let p = lanes.add(lanes.mul(p, f), lanes.splat(c0));
+    let scaled = lanes.add_i32(lanes.bits(p), lanes.to_exponent(lanes.bits(whole)));
+    lanes.bits(lanes.add(lanes.floats_of(scaled), magic))
+}
+
+/// Sixteen values from `at` on, zeros behind the last.
+#[inline(always)]
+fn chunk(row: &[i8], at: usize) -> [i8; LANES] {
     let row = row.get(at..).unwrap_or_default();
-    match row.first_chunk::<LANES>() {
-        Some(chunk) => *to = *chunk,
-        None => to[..row.len()].copy_from_slice(row),
+    row.first_chunk().copied().unwrap_or_else(|| {
+        let mut part = [0; LANES];
+        part[..row.len()].copy_from_slice(row);
+        part
+    })
+}
+
+/// Writes `row + 128` to `to`, which is as long.
+#[inline(always)]
+fn shift(row: &[i8], to: &mut [u8]) {
+    let (whole, rest) = row.as_chunks::<LANES>();
+    let (to, last) = to.as_chunks_mut::<LANES>();
+    for (to, values) in to.iter_mut().zip(whole) {
+        *to = values.map(|v| v as u8 ^ 0x80);
+    }
+    for (to, &v) in last.iter_mut().zip(rest) {
+        *to = v as u8 ^ 0x80;
+    }
+}
+
+/// Copies lines of `width` values that begin `pitch` apart next to each other. 16 values behind the last
+/// may be overwritten, and are there.
+#[inline(always)]
+fn copy_lines(from: &[f32], pitch: usize, to: &mut [f32], width: usize, lines: usize) {
+    if width > LANES {
+        for y in 0..lines {
+            to[y * width..][..width].copy_from_slice(&from[y * pitch..][..width]);
+        }
+        return;
+    }
+    // Whole chunks: what is too much lies under the next line or behind the last.
+    for y in 0..lines {
+        if let (Some(from), Some(to)) = (
+            from[y * pitch..].first_chunk::<LANES>(),
+            to[y * width..].first_chunk_mut::<LANES>(),
+        ) {
+            *to = *from;
+        }
     }
 }

@@ -58,8 +58,14 @@ pub(crate) trait Lanes: Copy {
     fn to_exponent(self, v: Self::Int) -> Self::Int;
     /// The low byte of each lane.
     fn low_bytes(self, v: Self::Int) -> [u8; 16];
+    /// The low bytes of four vectors, in order.
+    fn pack(self, v: [Self::Int; 4], to: &mut [u8; 64]);
+    /// Writes integers.
+    fn store_ints(self, v: Self::Int, to: &mut [i32; 16]);
     /// `to[4·i + r] = rows[r][i]`.
-    fn interleave(self, rows: &[[i8; 16]; 4], to: &mut [i8; 64]);
+    fn interleave(self, rows: [[i8; 16]; 4], to: &mut [i8; 64]);
+    /// Quad `r` of row `i` becomes quad `i` of row `r`.
+    fn transpose(self, rows: [[i8; 16]; 4]) -> [[i8; 16]; 4];
     /// The largest lane.
     fn largest(self, v: Self::Float) -> f32;
     /// The sum of the lanes, wrapping.
@@ -186,7 +192,24 @@ impl Lanes for Plain {
     }
 
     #[inline(always)]
-    fn interleave(self, rows: &[[i8; 16]; 4], to: &mut [i8; 64]) {
+    fn pack(self, v: [[i32; 16]; 4], to: &mut [u8; 64]) {
+        for (to, v) in to.as_chunks_mut::<16>().0.iter_mut().zip(v) {
+            *to = self.low_bytes(v);
+        }
+    }
+
+    #[inline(always)]
+    fn store_ints(self, v: [i32; 16], to: &mut [i32; 16]) {
+        *to = v;
+    }
+
+    #[inline(always)]
+    fn transpose(self, rows: [[i8; 16]; 4]) -> [[i8; 16]; 4] {
+        core::array::from_fn(|r| core::array::from_fn(|i| rows[i / 4][r * 4 + i % 4]))
+    }
+
+    #[inline(always)]
+    fn interleave(self, rows: [[i8; 16]; 4], to: &mut [i8; 64]) {
         for (i, to) in to.as_chunks_mut::<4>().0.iter_mut().enumerate() {
             *to = [rows[0][i], rows[1][i], rows[2][i], rows[3][i]];
         }

@@ -56,17 +56,22 @@ pub fn copy(map: &Strided, size: usize, x: &[u8], y: &mut [u8]) -> Result<(), Er
         });
     }
     let map = merged(map);
-    let [outer @ .., inner] = map.dims;
-    let (xs, ys) = (
-        map.x_strides[MAX_RANK - 1] as isize,
-        map.y_strides[MAX_RANK - 1] as isize,
-    );
+    let [.., rows, inner] = map.dims;
+    let [.., x_row, xs] = map.x_strides.map(|s| s as isize);
+    let [.., y_row, ys] = map.y_strides.map(|s| s as isize);
+    // Every element twice: channels in front of a depthwise convolution that makes two of each.
+    let twice = size == 1 && inner == 2 && [x_row, xs, y_row, ys] == [1, 0, 2, 1];
+    let outer = &map.dims[..MAX_RANK - 1 - usize::from(twice)];
     let mut index = [0u32; MAX_RANK - 1];
     let (mut xi, mut yi) = (map.x_start as isize, map.y_start as isize);
     loop {
-        run(size, x, xi, xs, y, yi, ys, inner as usize);
+        if twice {
+            double(&x[xi as usize..], &mut y[yi as usize..], rows as usize);
+        } else {
+            run(size, x, xi, xs, y, yi, ys, inner as usize);
+        }
         // Odometer over the outer dimensions, last fastest.
-        let mut d = MAX_RANK - 1;
+        let mut d = outer.len();
         loop {
             if d == 0 {
                 return Ok(());
@@ -82,6 +87,14 @@ pub fn copy(map: &Strided, size: usize, x: &[u8], y: &mut [u8]) -> Result<(), Er
             yi -= map.y_strides[d] as isize * outer[d] as isize;
             index[d] = 0;
         }
+    }
+}
+
+/// Writes each of `n` bytes twice.
+fn double(x: &[u8], y: &mut [u8], n: usize) {
+    let pairs = y[..2 * n].as_chunks_mut().0;
+    for (pair, &x) in pairs.iter_mut().zip(&x[..n]) {
+        *pair = [x; 2];
     }
 }
 
@@ -192,6 +205,25 @@ mod tests {
         let mut y = [0u8; 6];
         copy(&strided(&[3, 2], &[1, 3], &[2, 1]), 1, &x, &mut y).unwrap();
         assert_eq!(y, [0, 3, 1, 4, 2, 5]);
+    }
+
+    #[test]
+    fn repeats_each_element() {
+        let x: [u8; 12] = core::array::from_fn(|i| i as u8);
+        for (times, rows) in [(2, 3), (2, 4), (3, 4), (1, 4)] {
+            // Rows of four in the input, of which `rows` elements are repeated.
+            let mut y = [99u8; 36];
+            let (n, k) = (rows as i32, times as i32);
+            let map = strided(&[3, rows, times], &[4, 1, 0], &[n * k, k, 1]);
+            copy(&map, 1, &x, &mut y).unwrap();
+            for (i, &y) in y.iter().enumerate() {
+                let (row, at) = (
+                    i / (rows * times) as usize,
+                    i / times as usize % rows as usize,
+                );
+                assert_eq!(y, if row < 3 { x[row * 4 + at] } else { 99 });
+            }
+        }
     }
 
     #[test]

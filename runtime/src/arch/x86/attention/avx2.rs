@@ -282,8 +282,30 @@ impl<M: Multiply> Lanes for Narrow<M> {
     }
 
     #[inline(always)]
-    fn interleave(self, rows: &[[i8; 16]; 4], to: &mut [i8; 64]) {
+    fn pack(self, v: [[__m256i; 2]; 4], to: &mut [u8; 64]) {
+        for (to, v) in to.as_chunks_mut::<16>().0.iter_mut().zip(v) {
+            *to = self.low_bytes(v);
+        }
+    }
+
+    #[inline(always)]
+    fn store_ints(self, v: [__m256i; 2], to: &mut [i32; 16]) {
+        let at = to.as_mut_ptr();
+        // SAFETY: the token proves the features; 32 bytes each are written at 0 and 32 of 64.
+        unsafe {
+            _mm256_storeu_si256(at.cast(), v[0]);
+            _mm256_storeu_si256(at.add(8).cast(), v[1]);
+        }
+    }
+
+    #[inline(always)]
+    fn interleave(self, rows: [[i8; 16]; 4], to: &mut [i8; 64]) {
         super::interleave(self.0.into(), rows, to);
+    }
+
+    #[inline(always)]
+    fn transpose(self, rows: [[i8; 16]; 4]) -> [[i8; 16]; 4] {
+        super::transpose(self.0.into(), rows)
     }
 
     #[inline(always)]

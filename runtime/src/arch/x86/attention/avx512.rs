@@ -147,8 +147,36 @@ impl Lanes for Avx512Vnni {
     }
 
     #[inline(always)]
-    fn interleave(self, rows: &[[i8; 16]; 4], to: &mut [i8; 64]) {
+    fn pack(self, v: [__m512i; 4], to: &mut [u8; 64]) {
+        // Every fourth byte of two vectors, to the low and to the high half.
+        const LOW: [u8; 64] = every_fourth(0);
+        const HIGH: [u8; 64] = every_fourth(32);
+        let [a, b, c, d] = v;
+        // SAFETY: the token proves the features; 64 bytes are read of 64 and written to 64.
+        unsafe {
+            let low = _mm512_loadu_si512(LOW.as_ptr().cast());
+            let high = _mm512_loadu_si512(HIGH.as_ptr().cast());
+            let ab = _mm512_permutex2var_epi8(a, low, b);
+            let cd = _mm512_permutex2var_epi8(c, high, d);
+            let bytes = _mm512_mask_blend_epi32(0xff00, ab, cd);
+            _mm512_storeu_si512(to.as_mut_ptr().cast(), bytes);
+        }
+    }
+
+    #[inline(always)]
+    fn store_ints(self, v: __m512i, to: &mut [i32; 16]) {
+        // SAFETY: the token proves the features; 64 bytes are written to 64.
+        unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), v) }
+    }
+
+    #[inline(always)]
+    fn interleave(self, rows: [[i8; 16]; 4], to: &mut [i8; 64]) {
         super::interleave(self.avx2(), rows, to);
+    }
+
+    #[inline(always)]
+    fn transpose(self, rows: [[i8; 16]; 4]) -> [[i8; 16]; 4] {
+        super::transpose(self.avx2(), rows)
     }
 
     #[inline(always)]
@@ -160,4 +188,15 @@ impl Lanes for Avx512Vnni {
     fn sum(self, v: __m512i) -> i32 {
         proven!(_mm512_reduce_add_epi32(v))
     }
+}
+
+/// Indices of every fourth byte of two vectors, at 32 places from `place` on.
+const fn every_fourth(place: usize) -> [u8; 64] {
+    let mut at = [0; 64];
+    let mut i = 0;
+    while i < 32 {
+        at[place + i] = 4 * i as u8;
+        i += 1;
+    }
+    at
 }

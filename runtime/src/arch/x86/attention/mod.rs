@@ -40,7 +40,7 @@ pub(crate) fn avx512vnni(token: Avx512Vnni, call: Call<'_, '_>) {
 
 /// `to[4·i + r] = rows[r][i]`.
 #[inline(always)]
-fn interleave(_: Avx2, rows: &[[i8; 16]; 4], to: &mut [i8; 64]) {
+fn interleave(_: Avx2, rows: [[i8; 16]; 4], to: &mut [i8; 64]) {
     // SAFETY: the token proves more than SSE2; 16 bytes are read of 16, and written at 0, 16, 32 and 48 of
     // 64.
     unsafe {
@@ -55,5 +55,23 @@ fn interleave(_: Avx2, rows: &[[i8; 16]; 4], to: &mut [i8; 64]) {
         let (ab, cd) = (_mm_unpackhi_epi8(a, b), _mm_unpackhi_epi8(c, d));
         _mm_storeu_si128(to.add(2), _mm_unpacklo_epi16(ab, cd));
         _mm_storeu_si128(to.add(3), _mm_unpackhi_epi16(ab, cd));
+    }
+}
+
+/// Quad `r` of row `i` becomes quad `i` of row `r`.
+#[inline(always)]
+fn transpose(_: Avx2, rows: [[i8; 16]; 4]) -> [[i8; 16]; 4] {
+    // SAFETY: the token proves more than SSE2; arrays and vectors of 16 bytes hold any bits.
+    unsafe {
+        let [a, b, c, d] = rows.map(|row| core::mem::transmute::<[i8; 16], __m128i>(row));
+        let (low, high) = (_mm_unpacklo_epi32(a, b), _mm_unpackhi_epi32(a, b));
+        let (next_low, next_high) = (_mm_unpacklo_epi32(c, d), _mm_unpackhi_epi32(c, d));
+        [
+            _mm_unpacklo_epi64(low, next_low),
+            _mm_unpackhi_epi64(low, next_low),
+            _mm_unpacklo_epi64(high, next_high),
+            _mm_unpackhi_epi64(high, next_high),
+        ]
+        .map(|row| core::mem::transmute::<__m128i, [i8; 16]>(row))
     }
 }

@@ -222,11 +222,7 @@ impl Kernel<'_, '_> {
                 }
             }
             if PLAIN {
-                for r in 0..R {
-                    let at = at + r * self.epilogue.channels();
-                    self.epilogue
-                        .finish::<B, true>(rows[r], multipliers, at, count);
-                }
+                self.epilogue.finish_plain(rows, multipliers, at, count);
             } else {
                 self.epilogue.finish_rows(&rows, multipliers, at, count);
             }

@@ -17,10 +17,12 @@ pub(super) struct Epilogue<'a> {
     hi: __m256,
     /// Smallest and largest code.
     bounds: [__m256i; 2],
-    /// Whether sums may be clamped as integers, and there is no table.
+    /// Whether sums may be clamped as integers.
     packs: bool,
     residual: Option<Residual<'a>>,
     table: Option<&'a [i8; 256]>,
+    /// The table for [`look_up`].
+    steps: [[i8; 16]; 16],
     /// Position of the call's first value in the whole output.
     first: usize,
     y: *mut i8,
@@ -39,9 +41,10 @@ impl<'a> Epilogue<'a> {
             lo: _mm256_set1_ps(MAGIC + f32::from(e.lo)),
             hi: _mm256_set1_ps(MAGIC + f32::from(e.hi)),
             bounds: [_mm256_set1_epi8(e.lo), _mm256_set1_epi8(e.hi)],
-            packs: e.table.is_none() && stays_small(call.conv),
+            packs: stays_small(call.conv),
             residual: e.residual,
             table: e.table,
+            steps: e.table.map_or([[0; 16]; 16], steps),
             first: call.first * channels,
             y: core::mem::take(&mut call.y).as_mut_ptr(),
             channels,
@@ -69,10 +72,13 @@ impl<'a> Epilogue<'a> {
                 // A copy, so that the sums stay in registers otherwise.
                 let copy = sums;
                 self.finish_each(&copy, pixel, n);
+            } else if self.table.is_some() {
+                let copy = sums;
+                self.pack_looked_up(&copy, pixel, n);
             } else if self.residual.is_some() {
-                self.pack::<R, V, true>(sums, pixel, n);
+                self.pack::<R, V, true, false>(sums, pixel, n);
             } else {
-                self.pack::<R, V, false>(sums, pixel, n);
+                self.pack::<R, V, false, false>(sums, pixel, n);
             }
         }
     }
@@ -101,15 +107,38 @@ impl<'a> Epilogue<'a> {
         }
     }
 
-    /// [`Epilogue::finish_tile`] where all channels exist, `ADD`ing the residual or not. Rounded sums
-    /// are packed, with saturation, four vectors at a time.
+    /// [`Epilogue::pack`] with the table: longer, and out of the way of the products.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Epilogue::pack`].
+    #[target_feature(enable = "avx2")]
+    #[inline(never)]
+    unsafe fn pack_looked_up<const R: usize, const V: usize>(
+        &self,
+        sums: &[[__m256i; V]; R],
+        pixel: usize,
+        n: usize,
+    ) {
+        // SAFETY: as the caller.
+        unsafe {
+            if self.residual.is_some() {
+                self.pack::<R, V, true, true>(*sums, pixel, n);
+            } else {
+                self.pack::<R, V, false, true>(*sums, pixel, n);
+            }
+        }
+    }
+
+    /// [`Epilogue::finish_tile`] where all channels exist, `ADD`ing the residual and going through the
+    /// `TABLE` or not. Rounded sums are packed, with saturation, four vectors at a time.
     ///
     /// # Safety
     ///
     /// As for [`Epilogue::finish_tile`]; all channels exist.
     #[target_feature(enable = "avx2")]
     #[inline]
-    unsafe fn pack<const R: usize, const V: usize, const ADD: bool>(
+    unsafe fn pack<const R: usize, const V: usize, const ADD: bool, const TABLE: bool>(
         &self,
         sums: [[__m256i; V]; R],
         pixel: usize,
@@ -140,7 +169,10 @@ impl<'a> Epilogue<'a> {
             let [a, b, c, d] = codes;
             let bytes = _mm256_packs_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
             let bytes = _mm256_min_epi8(_mm256_max_epi8(bytes, self.bounds[0]), self.bounds[1]);
-            let bytes = _mm256_permutevar8x32_epi32(bytes, order);
+            let mut bytes = _mm256_permutevar8x32_epi32(bytes, order);
+            if TABLE {
+                bytes = look_up(&self.steps, bytes);
+            }
             let halves = [
                 _mm256_castsi256_si128(bytes),
                 _mm256_extracti128_si256::<1>(bytes),
@@ -199,6 +231,41 @@ impl<'a> Epilogue<'a> {
             }
         }
     }
+}
+
+/// A table as [`look_up`] wants it: sixteenths of 16 values, of which each but the first of a half is
+/// XORed with the one before.
+fn steps(table: &[i8; 256]) -> [[i8; 16]; 16] {
+    let sixteenths = table.as_chunks::<16>().0;
+    core::array::from_fn(|k| {
+        core::array::from_fn(|i| match k % 8 {
+            0 => sixteenths[k][i],
+            _ => sixteenths[k][i] ^ sixteenths[k - 1][i],
+        })
+    })
+}
+
+/// `table[code as u8]` of 32 codes.
+///
+/// A byte shuffle looks 16 values up by the low four bits, and gives 0 where the sign bit is set. Less
+/// `16 · k`, saturated, a code is below 0 from the sixteenth after its own on: the XOR of the results
+/// telescopes to the value of its own. The negative half is the same with the sign bit turned over.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn look_up(steps: &[[i8; 16]; 16], codes: __m256i) -> __m256i {
+    let (halves, sixteen) = (steps.as_chunks::<8>().0, _mm256_set1_epi8(16));
+    let mut at = [codes, _mm256_xor_si256(codes, _mm256_set1_epi8(i8::MIN))];
+    let mut sums = [_mm256_setzero_si256(); 2];
+    for k in 0..8 {
+        for h in 0..2 {
+            // SAFETY: 16 bytes are read of 16.
+            let step = unsafe { _mm_loadu_si128(halves[h][k].as_ptr().cast()) };
+            let step = _mm256_broadcastsi128_si256(step);
+            sums[h] = _mm256_xor_si256(sums[h], _mm256_shuffle_epi8(step, at[h]));
+            at[h] = _mm256_subs_epi8(at[h], sixteen);
+        }
+    }
+    _mm256_xor_si256(sums[0], sums[1])
 }
 
 /// What the residual adds, for 8 of its codes.

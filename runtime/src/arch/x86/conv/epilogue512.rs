@@ -22,14 +22,22 @@ pub(super) struct Epilogue {
     multipliers: *const f32,
     base: __m512,
     /// Bounds of the sums with [`MAGIC`], as bits: those of floats above 0 are ordered like integers,
-    /// and sums below 0 have the sign bit. (Integer units are idler than those for floats.)
-    lo: __m512i,
-    hi: __m512i,
-    /// Byte `i` of each 16 is byte `4 · i` of the source: the low byte of lane `i`.
-    low_bytes: __m512i,
+    /// and sums below 0 have the sign bit. (Integer units are idler than those for floats.) `None` where
+    /// every sum keeps to 16 bits, and packing can saturate.
+    wide_bounds: Option<[__m512i; 2]>,
+    /// Smallest and largest code.
+    bounds: [__m512i; 2],
     y: *mut i8,
     channels: usize,
     extra: Option<Extra>,
+}
+
+/// Most vectors whose codes are packed into one.
+const GROUP: usize = 4;
+
+/// Rows that are packed together: as many as fill a vector.
+const fn group(blocks: usize) -> usize {
+    GROUP / blocks
 }
 
 impl Epilogue {
@@ -37,13 +45,16 @@ impl Epilogue {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi")]
     pub(super) fn new(call: &mut CallI8<'_, '_>) -> Self {
         let e = &call.conv.epilogue;
-        let low = _mm_setr_epi8(0, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 44, 48, 52, 56, 60);
+        let wide = [e.lo, e.hi].map(|bound| (MAGIC + f32::from(bound)).to_bits() as i32);
         Epilogue {
             multipliers: call.conv.multipliers.as_ptr(),
             base: _mm512_set1_ps(MAGIC + e.zero as f32),
-            lo: _mm512_set1_epi32((MAGIC + f32::from(e.lo)).to_bits() as i32),
-            hi: _mm512_set1_epi32((MAGIC + f32::from(e.hi)).to_bits() as i32),
-            low_bytes: _mm512_broadcast_i32x4(low),
+            wide_bounds: if fits_words(call.conv) {
+                None
+            } else {
+                Some([_mm512_set1_epi32(wide[0]), _mm512_set1_epi32(wide[1])])
+            },
+            bounds: [_mm512_set1_epi8(e.lo), _mm512_set1_epi8(e.hi)],
             y: core::mem::take(&mut call.y).as_mut_ptr(),
             channels: call.conv.output[2],
             extra: extra(call.conv, call.first),
@@ -93,11 +104,62 @@ impl Epilogue {
         at: usize,
         count: usize,
     ) {
-        for (r, &sums) in rows.iter().enumerate() {
+        let Some(extra) = &self.extra else { return };
+        // SAFETY: as the caller.
+        unsafe {
+            match (extra.residual.is_null(), extra.table.is_some()) {
+                (true, _) => self.finish_all::<B, false, true>(rows, multipliers, at, count),
+                (_, false) => self.finish_all::<B, true, false>(rows, multipliers, at, count),
+                _ => self.finish_all::<B, true, true>(rows, multipliers, at, count),
+            }
+        }
+    }
+
+    /// [`Epilogue::finish_rows`], group by group, `ADD`ing a residual and going through a `TABLE` or not.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Epilogue::finish`], for each of the rows.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi")]
+    #[inline]
+    unsafe fn finish_all<const B: usize, const ADD: bool, const TABLE: bool>(
+        &self,
+        rows: &[[__m512i; B]],
+        multipliers: [__m512; B],
+        at: usize,
+        count: usize,
+    ) {
+        let mut at = at;
+        for rows in rows.chunks(group(B)) {
             // SAFETY: as the caller.
             unsafe {
-                self.finish::<B, false>(sums, multipliers, at + r * self.channels, count);
+                self.finish_group::<B, ADD, TABLE>(rows, multipliers, at, count);
             }
+            at += group(B) * self.channels;
+        }
+    }
+
+    /// Finishes the sums of `R` neighbouring pixels by `B` neighbouring blocks, of which `count` channels
+    /// from position `at` on exist, and stores the codes, where nothing but rounding and clamping is asked
+    /// for.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Epilogue::finish`], for each of the rows.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi")]
+    #[inline]
+    pub(super) unsafe fn finish_plain<const R: usize, const B: usize>(
+        &self,
+        sums: [[__m512i; B]; R],
+        multipliers: [__m512; B],
+        at: usize,
+        count: usize,
+    ) {
+        for first in (0..R).step_by(group(B)) {
+            let rows = &sums[first..R.min(first + group(B))];
+            let at = at + first * self.channels;
+            // SAFETY: as the caller.
+            unsafe { self.finish_group::<B, false, false>(rows, multipliers, at, count) };
         }
     }
 
@@ -117,33 +179,120 @@ impl Epilogue {
         at: usize,
         count: usize,
     ) {
-        for b in 0..B {
-            let mut t = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[b]), multipliers[b]);
-            let (at, count) = (at + b * WIDTH, count - b * WIDTH);
-            if !PLAIN && let Some(extra) = &self.extra {
-                // SAFETY: the residual covers the pixels of the call.
-                t = unsafe { extra.add_residual(t, at, count) };
+        // SAFETY: as the caller.
+        unsafe {
+            if PLAIN {
+                self.finish_group::<B, false, false>(&[sums], multipliers, at, count);
+            } else {
+                self.finish_rows(&[sums], multipliers, at, count);
             }
-            let sum = _mm512_add_ps(t, self.base);
-            let bits = _mm512_max_epi32(_mm512_castps_si512(sum), self.lo);
-            let bits = _mm512_min_epi32(bits, self.hi);
-            let mut codes = _mm512_permutexvar_epi8(self.low_bytes, bits);
-            if !PLAIN
-                && let Some(Extra {
-                    table: Some(table), ..
-                }) = &self.extra
-            {
-                codes = look_up(table, codes);
-            }
-            let codes = _mm512_castsi512_si128(codes);
-            // SAFETY: the values belong to the output; the mask covers no more than `count`.
-            unsafe {
-                let y = self.y.add(at);
-                if b + 1 < B || count == WIDTH {
-                    _mm_storeu_si128(y.cast(), codes);
-                } else {
-                    _mm_mask_storeu_epi8(y, _cvtu32_mask16((1 << count) - 1), codes);
+        }
+    }
+
+    /// Finishes up to [`group`] rows.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Epilogue::finish`], for each of the rows; what is `ADD`ed and the `TABLE` exist.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi")]
+    #[inline]
+    unsafe fn finish_group<const B: usize, const ADD: bool, const TABLE: bool>(
+        &self,
+        rows: &[[__m512i; B]],
+        multipliers: [__m512; B],
+        at: usize,
+        count: usize,
+    ) {
+        let mut bits = [_mm512_castps_si512(self.base); GROUP];
+        for (r, sums) in rows.iter().enumerate() {
+            for b in 0..B {
+                let mut t = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[b]), multipliers[b]);
+                if ADD && let Some(extra) = &self.extra {
+                    let (at, count) = (at + r * self.channels + b * WIDTH, count - b * WIDTH);
+                    // SAFETY: the residual covers the pixels of the call.
+                    t = unsafe { extra.add_residual(t, at, count) };
                 }
+                bits[r * B + b] = _mm512_castps_si512(_mm512_add_ps(t, self.base));
+            }
+        }
+        let mut codes = self.pack(bits);
+        if TABLE
+            && let Some(Extra {
+                table: Some(table), ..
+            }) = &self.extra
+        {
+            codes = look_up(table, codes);
+        }
+        for r in 0..rows.len() {
+            // SAFETY: the values belong to the output.
+            unsafe {
+                let y = self.y.add(at + r * self.channels);
+                store_row::<B>(codes, r, y, count);
+            }
+        }
+    }
+
+    /// Clamped codes of four vectors of sums with [`MAGIC`], in order.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi")]
+    #[inline]
+    fn pack(&self, mut bits: [__m512i; GROUP]) -> __m512i {
+        if let Some([lo, hi]) = self.wide_bounds {
+            for v in &mut bits {
+                *v = _mm512_min_epi32(_mm512_max_epi32(*v, lo), hi);
+            }
+        }
+        // The low words are the rounded values: MAGIC has zeros there.
+        let even = words(0);
+        let [a, b, c, d] = bits;
+        let ab = _mm512_permutex2var_epi16(a, even, b);
+        let cd = _mm512_permutex2var_epi16(c, even, d);
+        // Packing works in quarters; this puts the halves of the vectors' codes in order.
+        let order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
+        let codes = _mm512_permutexvar_epi64(order, _mm512_packs_epi16(ab, cd));
+        _mm512_min_epi8(_mm512_max_epi8(codes, self.bounds[0]), self.bounds[1])
+    }
+}
+
+/// Indices of the words `first`, `first + 2` and so on of two vectors.
+#[target_feature(enable = "avx512f,avx512bw")]
+#[inline]
+fn words(first: i16) -> __m512i {
+    let mut at = [0i16; 32];
+    for (i, at) in at.iter_mut().enumerate() {
+        *at = first + 2 * i as i16;
+    }
+    // SAFETY: 64 bytes are read of 64.
+    unsafe { _mm512_loadu_si512(at.as_ptr().cast()) }
+}
+
+/// Stores row `r` of those in `codes`, `B` blocks each, of which `count` values exist.
+///
+/// # Safety
+///
+/// As many can be written at `y`; `r` is less than [`group`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi")]
+#[inline]
+unsafe fn store_row<const B: usize>(codes: __m512i, r: usize, y: *mut i8, count: usize) {
+    let row = match (B, r) {
+        (1, 1) => _mm512_castsi128_si512(_mm512_extracti32x4_epi32::<1>(codes)),
+        (1, 2) => _mm512_castsi128_si512(_mm512_extracti32x4_epi32::<2>(codes)),
+        (1, 3) => _mm512_castsi128_si512(_mm512_extracti32x4_epi32::<3>(codes)),
+        (2, 1) => _mm512_castsi256_si512(_mm512_extracti64x4_epi64::<1>(codes)),
+        _ => codes,
+    };
+    // SAFETY: as the caller; the mask covers no more than `count`.
+    unsafe {
+        if count < B * WIDTH {
+            _mm512_mask_storeu_epi8(y, (1 << count) - 1, row);
+        } else if B == 1 {
+            _mm_storeu_si128(y.cast(), _mm512_castsi512_si128(row));
+        } else if B == 4 {
+            _mm512_storeu_si512(y.cast(), row);
+        } else {
+            _mm256_storeu_si256(y.cast(), _mm512_castsi512_si256(row));
+            if B == 3 {
+                let last = _mm512_extracti32x4_epi32::<2>(row);
+                _mm_storeu_si128(y.add(2 * WIDTH).cast(), last);
             }
         }
     }
@@ -158,18 +307,49 @@ impl Extra {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi")]
     #[inline]
     unsafe fn add_residual(&self, t: __m512, at: usize, count: usize) -> __m512 {
-        if self.residual.is_null() {
-            return t;
-        }
-        let mask = _cvtu32_mask16(((1u32 << count.min(WIDTH)) - 1) & 0xffff);
+        let residual = self.residual.wrapping_add(at);
         // SAFETY: the mask covers no more than the `count` values.
-        let codes = unsafe { _mm_maskz_loadu_epi8(mask, self.residual.wrapping_add(at)) };
+        let codes = unsafe {
+            if count >= WIDTH {
+                _mm_loadu_si128(residual.cast())
+            } else {
+                _mm_maskz_loadu_epi8(_cvtu32_mask16((1 << count) - 1), residual)
+            }
+        };
         let offset = _mm512_sub_epi32(_mm512_cvtepi8_epi32(codes), self.residual_zero);
         _mm512_add_ps(
             t,
             _mm512_mul_ps(_mm512_cvtepi32_ps(offset), self.residual_multiplier),
         )
     }
+}
+
+/// Whether every rounded sum stays below 2¹⁵ in magnitude before the clamp, whatever the input. The
+/// bound is the largest product at every place; usual layers of a few thousand products keep to it.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi")]
+fn fits_words(conv: &ConvI8<'_>) -> bool {
+    const LIMIT: f32 = 32000.0;
+    let e = &conv.epilogue;
+    let residual = e.residual.map_or(0.0, |r| {
+        (r.zero.unsigned_abs() as f32 + 128.0) * r.multiplier.abs()
+    });
+    let products = _mm512_set1_ps(conv.depth() as f32 * (128.0 * 128.0));
+    let mut largest = _mm512_setzero_ps();
+    let bias = conv.bias.as_chunks::<WIDTH>().0.iter();
+    for (bias, multipliers) in bias.zip(conv.multipliers.as_chunks::<WIDTH>().0) {
+        // SAFETY: 64 bytes each are read of 64.
+        let (bias, multipliers) = unsafe {
+            (
+                _mm512_loadu_si512(bias.as_ptr().cast()),
+                _mm512_loadu_ps(multipliers.as_ptr()),
+            )
+        };
+        let bias = _mm512_abs_ps(_mm512_cvtepi32_ps(bias));
+        let sum = _mm512_mul_ps(_mm512_add_ps(bias, products), _mm512_abs_ps(multipliers));
+        largest = _mm512_max_ps(largest, sum);
+    }
+    let offset = residual + e.zero.unsigned_abs() as f32;
+    _mm512_reduce_max_ps(largest) + offset < LIMIT
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi")]

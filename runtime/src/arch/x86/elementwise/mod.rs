@@ -7,4 +7,4 @@ mod vectorize;
 
 pub(crate) use binary::{Operands, binary_avx2, binary_avx512};
 pub(crate) use table::table_avx512;
-pub(crate) use vectorize::{run_avx2, run_avx512};
+pub(crate) use vectorize::{root, run_avx2, run_avx512};

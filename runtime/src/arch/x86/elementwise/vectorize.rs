@@ -24,3 +24,11 @@ pub(crate) fn run_avx512<L: Loop>(_: Avx512Vnni, body: L) -> L::Output {
     // SAFETY: the token proves that the processor has the enabled features.
     unsafe { inner(body) }
 }
+
+/// The square root, rounded to nearest.
+#[inline(always)]
+pub(crate) fn root(v: f32) -> f32 {
+    use core::arch::x86_64::{_mm_cvtss_f32, _mm_set_ss, _mm_sqrt_ss};
+    // SAFETY: SSE is part of x86-64; only values are involved.
+    unsafe { _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(v))) }
+}
