@@ -21,7 +21,7 @@ impl Exec<'_> {
     /// Calls `f(first_row, rows_of_y, scratch)` for disjoint runs of rows that cover `y`.
     ///
     /// A row is `row` elements; runs start at multiples of `grain` rows. `cost` is the work of the
-    /// whole call in multiply-accumulates.
+    /// whole call in multiply-accumulates. Each run has its share of `scratch`, at least `least` bytes.
     pub fn rows<T: Send>(
         &self,
         y: &mut [T],
@@ -29,6 +29,7 @@ impl Exec<'_> {
         grain: usize,
         cost: usize,
         scratch: &mut [u8],
+        least: usize,
         f: impl Fn(usize, &mut [T], &mut [u8]) -> Result<(), Error> + Sync,
     ) -> Result<(), Error> {
         #[cfg(feature = "std")]
@@ -36,9 +37,9 @@ impl Exec<'_> {
             .pool
             .filter(|p| p.threads() > 1 && cost >= WORTH_SPLITTING)
         {
-            return split(pool, y, row.max(1), grain.max(1), scratch, &f);
+            return split(pool, y, row.max(1), grain.max(1), scratch, least, &f);
         }
-        let _ = (row, grain, cost);
+        let _ = (row, grain, cost, least);
         f(0, y, scratch)
     }
 }
@@ -51,6 +52,7 @@ fn split<T: Send>(
     row: usize,
     grain: usize,
     scratch: &mut [u8],
+    least: usize,
     f: &(impl Fn(usize, &mut [T], &mut [u8]) -> Result<(), Error> + Sync),
 ) -> Result<(), Error> {
     use std::sync::Mutex;
@@ -62,8 +64,14 @@ fn split<T: Send>(
     } else {
         threads
     };
+    let aligned = least.next_multiple_of(crate::ARENA_ALIGN);
+    let runs = runs.min(scratch.len().checked_div(aligned).unwrap_or(runs).max(1));
     // Scratch runs keep the arena's alignment.
-    let share = scratch.len() / runs / crate::ARENA_ALIGN * crate::ARENA_ALIGN;
+    let share = if runs == 1 {
+        scratch.len()
+    } else {
+        scratch.len() / runs / crate::ARENA_ALIGN * crate::ARENA_ALIGN
+    };
     type Part<'s, T> = (usize, &'s mut [T], &'s mut [u8]);
     let mut parts: [Mutex<Option<Part<'_, T>>>; MAX_THREADS] =
         [const { Mutex::new(None) }; MAX_THREADS];
@@ -109,7 +117,7 @@ mod tests {
         for rows in 1..40 {
             let mut y = std::vec![0u32; rows * 5];
             let mut scratch = std::vec![0u8; 1000];
-            exec.rows(&mut y, 5, 4, usize::MAX, &mut scratch, |first, y, _| {
+            exec.rows(&mut y, 5, 4, usize::MAX, &mut scratch, 0, |first, y, _| {
                 assert_eq!(first % 4, 0);
                 y.iter_mut()
                     .enumerate()

@@ -5,7 +5,7 @@ use thiserror::Error;
 
 use crate::graph::Graph;
 use crate::lower::{LowerError, LowerOptions, lower};
-use crate::plan::{Plan, PlanOptions, plan};
+use crate::plan::{Plan, PlanOptions, plan_for_threads};
 use crate::program::Program;
 use crate::scheme::Scheme;
 use crate::seal::{AlignedBytes, Extras, SealError, seal};
@@ -186,8 +186,8 @@ pub fn compile(
     planning: &PlanOptions,
     extras: &Extras,
 ) -> Result<Compiled, ModelError> {
-    let program = lower(graph, scheme, lowering)?;
-    let plan = plan(&program, planning);
+    let mut program = lower(graph, scheme, lowering)?;
+    let plan = plan_for_threads(&mut program, planning);
     let bytes = seal(&program, &plan, extras)?;
     Ok(Compiled {
         program,

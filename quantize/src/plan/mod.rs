@@ -7,7 +7,9 @@
 mod lifetimes;
 mod offsets;
 
-use ampoule_runtime::TensorId;
+use ampoule_runtime::artifact::Step;
+use ampoule_runtime::artifact::layout::ALIGN;
+use ampoule_runtime::{Shape, TensorId};
 
 use crate::program::Program;
 pub use lifetimes::{Lifetime, lifetimes};
@@ -98,6 +100,43 @@ pub fn plan(program: &Program, options: &PlanOptions) -> Plan {
         peak_step,
         live_bytes,
     }
+}
+
+/// Most threads that an attention gets working memory for.
+const THREADS: usize = 4;
+
+/// [`plan`], with working memory of attention for as many threads, up to four, as the arena holds
+/// without growing.
+pub fn plan_for_threads(program: &mut Program, options: &PlanOptions) -> Plan {
+    let mut best = plan(program, options);
+    let scratch: Vec<(usize, Shape)> = program
+        .steps
+        .iter()
+        .filter(|step| matches!(step, Step::Attention(_)))
+        .filter_map(|step| step.scratch().map(usize::from))
+        .map(|id| (id, program.tensors[id].shape))
+        .collect();
+    for threads in 2..=THREADS {
+        let before: Vec<Shape> = scratch
+            .iter()
+            .map(|&(id, _)| program.tensors[id].shape)
+            .collect();
+        for (id, one) in &scratch {
+            let share = one.elements().next_multiple_of(ALIGN);
+            if let Some(shape) = Shape::new(&[threads * share]) {
+                program.tensors[*id].shape = shape;
+            }
+        }
+        let wider = plan(program, options);
+        if wider.bank_bytes > best.bank_bytes {
+            for ((id, _), shape) in scratch.iter().zip(before) {
+                program.tensors[*id].shape = shape;
+            }
+            break;
+        }
+        best = wider;
+    }
+    best
 }
 
 /// A piece of memory shared by one tensor, or by several that replace each other in place.

@@ -3,6 +3,8 @@
 //! Per window and head, keys and values are packed like a convolution's weights, which makes both
 //! products the same kernel. Queries go through in tiles: scores, weights, values.
 
+use core::ops::Range;
+
 use super::bias::{BARRED, LANES};
 use super::lanes::{Lanes, Plain};
 use super::scratch::{Scratch, Sizes, scratch_bytes};
@@ -19,22 +21,25 @@ use crate::ops::length::at_least;
 const WIDE_ROWS: usize = 7;
 const NARROW_ROWS: usize = 4;
 
-/// Computes the whole result.
+/// Computes `y.len()` values of the result from value `first` on.
 ///
 /// # Errors
 ///
-/// [`Error::Length`] when an operand, the bias or `scratch` is too short for the geometry.
+/// [`Error::Length`] when an operand, the bias or `scratch` is too short for the geometry, or when the
+/// part is neither the whole nor made of [`Geometry::grain`](super::Geometry::grain)s.
 pub fn attention_i8(
     cap: Capability,
     op: &AttentionI8<'_>,
     q: &[i8],
     k: &[i8],
     v: &[i8],
+    first: usize,
     y: &mut [i8],
     scratch: &mut [u8],
 ) -> Result<(), Error> {
     let g = &op.geometry;
-    let fits = g.fits(q.len(), k.len(), v.len(), y.len()) && op.bias.is_none_or(|b| b.fits(g));
+    let part = first..first.saturating_add(y.len());
+    let fits = g.fits_part(q.len(), k.len(), v.len(), &part) && op.bias.is_none_or(|b| b.fits(g));
     if !fits {
         return Err(Error::Length {
             expected: g.query_count(),
@@ -47,6 +52,7 @@ pub fn attention_i8(
         q,
         k,
         v,
+        part,
         y,
         scratch,
     };
@@ -70,6 +76,7 @@ pub(crate) struct Call<'a, 'c> {
     q: &'a [i8],
     k: &'a [i8],
     v: &'a [i8],
+    part: Range<usize>,
     y: &'a mut [i8],
     scratch: &'a mut [u8],
 }
@@ -83,6 +90,7 @@ impl Call<'_, '_> {
             q,
             k,
             v,
+            part,
             y,
             scratch,
         } = self;
@@ -96,6 +104,7 @@ impl Call<'_, '_> {
             op,
             sizes,
             scratch,
+            first: part.start,
         };
         if op.bias.is_none() {
             let keys = g.key_count();
@@ -104,21 +113,24 @@ impl Call<'_, '_> {
                 row[keys..].fill(BARRED);
             }
         }
-        let queries = g.query_count();
         for number in 0..g.outer_count() {
             let index = g.outer_index(number);
+            let queries = g.queries_within(index, &part);
+            if queries.is_empty() {
+                continue;
+            }
             work.pack_keys(k, index);
             work.pack_values(v, index);
             let rows = if L::WIDE { WIDE_ROWS } else { NARROW_ROWS };
-            if queries < rows {
-                for i in 0..queries {
+            if queries.len() < rows {
+                for i in queries {
                     work.tile::<1>(q, y, index, i);
                 }
                 continue;
             }
-            for i in (0..queries).step_by(rows) {
+            for i in queries.clone().step_by(rows) {
                 // The last tile computes some queries again.
-                let i = i.min(queries - rows);
+                let i = i.min(queries.end - rows);
                 if L::WIDE {
                     work.tile::<WIDE_ROWS>(q, y, index, i);
                 } else {
@@ -134,6 +146,8 @@ struct Work<'a, 'c, 's, L> {
     op: &'a AttentionI8<'c>,
     sizes: Sizes,
     scratch: Scratch<'s>,
+    /// First value of the part.
+    first: usize,
 }
 
 impl<L: Lanes> Work<'_, '_, '_, L> {
@@ -326,7 +340,7 @@ impl<L: Lanes> Work<'_, '_, '_, L> {
         let g = &self.op.geometry;
         let mut rows = [0; R];
         for r in 0..R {
-            rows[r] = g.y.row(index, g.query(i + r));
+            rows[r] = g.y.row(index, g.query(i + r)) - self.first;
         }
         let blocks = self.sizes.value_blocks;
         let mut block = 0;
