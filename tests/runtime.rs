@@ -14,7 +14,7 @@ use ampoule_quantize::plan::PlanOptions;
 use ampoule_quantize::seal::{AlignedBytes, Extras};
 use ampoule_runtime::artifact::layout::{HEADER_LEN, field};
 use ampoule_runtime::{Artifact, Error, Isa, Pool, Session, arena_bytes};
-use common::{Lcg, inverted_residual, quantized, zoo_net};
+use common::{Builder, Lcg, inverted_residual, quantized, zoo_net};
 
 /// Counts this thread's allocations.
 struct Counting;
@@ -92,6 +92,38 @@ fn every_isa_and_thread_count_gives_the_same_bytes() {
         );
     }
     println!("instruction sets not on this processor: {skipped:?}");
+}
+
+/// Attention, layer normalisation and linear layers that are large enough to be split, in int8 and f32.
+#[test]
+fn transformers_give_the_same_bytes_on_any_number_of_threads() {
+    let net = || {
+        let mut b = Builder::new(4);
+        let x = b.graph.input("image", &[1, 14, 14, 48]);
+        let y = b.attention(x, 3);
+        b.graph.output("y", y);
+        b
+    };
+    let values = Lcg(6).values(14 * 14 * 48, 1.0);
+    let int8 = quantized(net(), &QuantizeOptions::default()).compiled.bytes;
+    for mut model in [
+        Model::from_bytes(int8).unwrap(),
+        Model::float(&net().graph).unwrap(),
+    ] {
+        for isa in Isa::ALL.into_iter().filter(|i| i.is_available()) {
+            let output = |session: &mut Session<'_, '_>| {
+                session.write_f32(0, &values).unwrap();
+                session.run().unwrap();
+                session.output_bytes(0).unwrap().to_vec()
+            };
+            let expected = output(&mut model.session(isa).unwrap());
+            for threads in 2..=5 {
+                let pool = Pool::new(threads);
+                let got = output(&mut model.session_with_pool(isa, &pool).unwrap());
+                assert!(got == expected, "{} × {threads}", isa.name());
+            }
+        }
+    }
 }
 
 #[test]

@@ -80,7 +80,11 @@ fn bands_take_less_memory_and_give_the_same_bytes() {
         for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
             let mut session = model.session_with_pool(isa, &pool).unwrap();
             for (seed, expected) in (0..).zip(&expected) {
-                assert!(&run(&mut session, seed) == expected, "{} {tiling:?}", isa.name());
+                assert!(
+                    &run(&mut session, seed) == expected,
+                    "{} {tiling:?}",
+                    isa.name()
+                );
             }
         }
     }

@@ -28,7 +28,7 @@ impl Exec<'_> {
     /// Calls `f(first_row, rows_of_y, scratch)` for disjoint runs of rows that cover `y`.
     ///
     /// A row is `row` elements; runs start at multiples of `grain` rows. `cost` is the work of the
-    /// whole call in multiply-accumulates.
+    /// whole call in multiply-accumulates. Each run has its share of `scratch`, at least `least` bytes.
     pub fn rows<T: Send>(
         &self,
         y: &mut [T],
@@ -36,6 +36,7 @@ impl Exec<'_> {
         grain: usize,
         cost: usize,
         scratch: &mut [u8],
+        least: usize,
         f: impl Fn(usize, &mut [T], &mut [u8]) -> Result<(), Error> + Sync,
     ) -> Result<(), Error> {
         #[cfg(feature = "std")]
@@ -43,9 +44,9 @@ impl Exec<'_> {
             .pool
             .filter(|p| p.threads() > 1 && cost >= WORTH_SPLITTING)
         {
-            return split(pool, y, row.max(1), grain.max(1), scratch, &f);
+            return split(pool, y, row.max(1), grain.max(1), scratch, least, &f);
         }
-        let _ = (row, grain, cost);
+        let _ = (row, grain, cost, least);
         f(0, y, scratch)
     }
 
@@ -81,6 +82,7 @@ fn split<T: Send>(
     row: usize,
     grain: usize,
     scratch: &mut [u8],
+    least: usize,
     f: &(impl Fn(usize, &mut [T], &mut [u8]) -> Result<(), Error> + Sync),
 ) -> Result<(), Error> {
     let grains = (y.len() / row).div_ceil(grain);
@@ -91,8 +93,14 @@ fn split<T: Send>(
     } else {
         threads
     };
+    let aligned = least.next_multiple_of(crate::ARENA_ALIGN);
+    let runs = runs.min(scratch.len().checked_div(aligned).unwrap_or(runs).max(1));
     // Scratch runs keep the arena's alignment.
-    let work_bytes = scratch.len() / runs / crate::ARENA_ALIGN * crate::ARENA_ALIGN;
+    let work_bytes = if runs == 1 {
+        scratch.len()
+    } else {
+        scratch.len() / runs / crate::ARENA_ALIGN * crate::ARENA_ALIGN
+    };
     let mut parts = [const { None }; MAX_PARTS];
     let (mut rest, mut scratch, mut first) = (y, scratch, 0);
     for (i, part) in parts.iter_mut().take(runs).enumerate() {
@@ -151,7 +159,7 @@ mod tests {
         for rows in 1..40 {
             let mut y = std::vec![0u32; rows * 5];
             let mut scratch = std::vec![0u8; 1000];
-            exec.rows(&mut y, 5, 4, usize::MAX, &mut scratch, |first, y, _| {
+            exec.rows(&mut y, 5, 4, usize::MAX, &mut scratch, 0, |first, y, _| {
                 assert_eq!(first % 4, 0);
                 y.iter_mut()
                     .enumerate()

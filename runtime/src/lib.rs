@@ -24,6 +24,7 @@ mod isa;
 mod memory;
 pub mod numerics;
 pub mod ops;
+pub mod peak;
 #[cfg(feature = "std")]
 mod pool;
 pub mod preprocess;

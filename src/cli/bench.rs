@@ -13,6 +13,7 @@ use super::error::Failure;
 use super::inspect::details::Details;
 use super::models::read_artifact;
 use super::output::{count, facts, micros, print, print_json};
+use super::peak::Peaks;
 use super::profile::{self, StepTime};
 use super::timing::{Times, Until, fill_inputs, measure};
 
@@ -37,7 +38,7 @@ pub struct Bench {
     /// How long to measure
     #[arg(long, default_value_t = 2.0, value_name = "S", value_parser = seconds)]
     seconds: f64,
-    /// Show the time per step
+    /// Show the time per step, and how near it is to what this machine can do
     #[arg(long)]
     profile: bool,
     /// Print JSON
@@ -59,6 +60,8 @@ struct Outcome {
     macs: u64,
     gmacs_per_second: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
+    peaks: Option<Peaks>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     steps: Option<Vec<StepTime>>,
 }
 
@@ -78,12 +81,14 @@ impl Bench {
         };
         measure(&mut session, Until::Elapsed(WARM_UP))?;
         let times = Times::of(measure(&mut session, until)?);
-        let steps = match self.profile {
-            true => Some(profile::steps(
+        let peaks = self.profile.then(|| Peaks::measure(self.exec.isa()));
+        let steps = match &peaks {
+            Some(peaks) => Some(profile::steps(
                 &details,
                 &super::timing::profile(&mut session, until)?,
+                Some((peaks, self.exec.threads())),
             )),
-            false => None,
+            None => None,
         };
         let outcome = Outcome {
             isa: self.exec.isa().name(),
@@ -91,6 +96,7 @@ impl Bench {
             macs: details.macs,
             gmacs_per_second: details.macs as f64 / 1e3 / times.median_us.max(1e-3),
             times,
+            peaks,
             steps,
         };
         if self.json {
@@ -144,9 +150,12 @@ fn render(o: &Outcome) -> String {
             format!("{:.2} GMAC/s ({} MACs)", o.gmacs_per_second, count(o.macs)),
         ),
     ]);
-    match &o.steps {
-        Some(steps) => format!("{}\n{table}", profile::render(steps)),
-        None => table,
+    match (&o.steps, &o.peaks) {
+        (Some(steps), Some(peaks)) => {
+            let peaks = facts(&[("peak", format!("{}, one thread", peaks.summary()))]);
+            format!("{}\n{table}{peaks}", profile::render(steps))
+        }
+        _ => table,
     }
 }
 

@@ -214,7 +214,7 @@ impl Demo {
             report: self.out.join("report.html"),
             seconds: 0.0,
             comparison,
-            steps: profile::steps(&details, &times),
+            steps: profile::steps(&details, &times, None),
             details,
             pictures: pictures(&set, &by_oracle, &by_int8)?,
         })

@@ -215,7 +215,7 @@ impl Run {
         let mut session = self.exec.session(model, pool)?;
         timing::measure(&mut session, Until::Runs(PROFILE_RUNS / 5))?;
         let times = timing::profile(&mut session, Until::Runs(PROFILE_RUNS))?;
-        Ok(profile::steps(&details, &times))
+        Ok(profile::steps(&details, &times, None))
     }
 }
 

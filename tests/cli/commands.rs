@@ -290,7 +290,14 @@ fn bench_counts_and_orders_its_times() {
         "--json"
     ])
     .json();
-    assert!(!list(&profile["steps"]).is_empty());
+    let steps = list(&profile["steps"]);
+    assert!(!steps.is_empty());
+    assert!(list(&profile["peaks"]["copies"]).len() > 1);
+    for step in steps {
+        let limit = step["limit"].as_str();
+        assert!(matches!(limit, Some("products" | "memory")), "{step}");
+        assert!(number(&step["of_peak"]) > 0.0);
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use thiserror::Error;
 
 use crate::graph::Graph;
 use crate::lower::{LowerError, LowerOptions, lower};
-use crate::plan::{Plan, PlanOptions, Tiled, plan_in_place, plan_within};
+use crate::plan::{Plan, PlanOptions, Tiled, plan_in_place, plan_within, widen_scratch};
 use crate::program::Program;
 use crate::scheme::Scheme;
 use crate::seal::{AlignedBytes, Extras, SealError, seal};
@@ -208,6 +208,7 @@ pub fn compile(
             (plan, Some(tiled))
         }
     };
+    let plan = widen_scratch(&mut program, plan, planning);
     let bytes = seal(&program, &plan, extras)?;
     Ok(Compiled {
         program,

@@ -160,6 +160,9 @@ fn donor(
     let t = program.tensor(x);
     let once = step.inputs().iter().flatten().filter(|&&r| r == x).count() == 1;
     let dies = lives[usize::from(x)].is_some_and(|l| l.last == i);
-    let whole = t.view.is_none() && out.view.is_none() && !viewed[usize::from(x)] && !viewed[usize::from(y)];
+    let whole = t.view.is_none()
+        && out.view.is_none()
+        && !viewed[usize::from(x)]
+        && !viewed[usize::from(y)];
     (dies && once && whole && t.dtype == out.dtype && t.bytes() == out.bytes()).then_some(x)
 }

@@ -7,6 +7,7 @@
 mod in_place;
 mod lifetimes;
 mod offsets;
+mod threads;
 mod tile;
 
 use ampoule_runtime::TensorId;
@@ -14,6 +15,7 @@ use ampoule_runtime::TensorId;
 use crate::program::Program;
 pub use in_place::plan_in_place;
 pub use lifetimes::{Lifetime, lifetimes};
+pub use threads::widen_scratch;
 pub use tile::{Tiled, Tiling, plan_within};
 
 /// How tensors may be placed.
@@ -137,7 +139,10 @@ impl Buffer {
 
     /// Bytes that are some part's at a step.
     fn alive(&self, step: usize) -> usize {
-        let alive = self.parts.iter().filter(|p| p.first <= step && step <= p.last);
+        let alive = self
+            .parts
+            .iter()
+            .filter(|p| p.first <= step && step <= p.last);
         let mut ranges: Vec<(usize, usize)> =
             alive.map(|p| (p.offset, p.offset + p.size)).collect();
         ranges.sort_unstable();
@@ -201,12 +206,7 @@ mod tests {
                 })
                 .collect();
             let bound = (0..40)
-                .map(|s| {
-                    buffers
-                        .iter()
-                        .map(|b| b.alive(s))
-                        .sum()
-                })
+                .map(|s| buffers.iter().map(|b| b.alive(s)).sum())
                 .max()
                 .unwrap();
             assert!(check(&buffers, bound) <= bound * 3 / 2);

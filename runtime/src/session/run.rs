@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::exec::Exec;
 use crate::isa::Capability;
 use crate::memory::{Read, Views};
-use crate::ops::attention::AttentionI8;
+use crate::ops::attention::{AttentionI8, Geometry};
 use crate::ops::conv::{ConvF32, ConvI8, EpilogueI8, Residual};
 use crate::ops::convert::Rescale;
 use crate::ops::depthwise::DepthwiseI8;
@@ -21,6 +21,11 @@ use crate::tensor::{DType, Tensor};
 
 /// Output pixels that a convolution's share of work is a multiple of: the rows of an AMX tile.
 const PIXEL_GRAIN: usize = 16;
+/// Values that an element-wise step's share of work is a multiple of.
+const CHUNK: usize = 1024;
+/// Multiply-accumulates that take about as long as one value of a function, and of a table.
+const FUNCTION_COST: usize = 16;
+const TABLE_COST: usize = 1;
 
 /// Runs a step. Errors are faults: verification has established what the kernels check.
 pub(super) fn run(
@@ -53,7 +58,7 @@ pub(super) fn run(
             typed_mut(y)?,
             |_, x: &[i16], y: &mut [i16]| {
                 let cost = cost(y.len(), conv.window.taps().saturating_mul(conv.input[2]));
-                exec.rows(y, conv.output[2], 1, cost, &mut [], |first, y, _| {
+                exec.rows(y, conv.output[2], 1, cost, &mut [], 0, |first, y, _| {
                     wide::conv_i16(conv, x, first, y)
                 })
             },
@@ -73,6 +78,7 @@ pub(super) fn run(
                     PIXEL_GRAIN,
                     cost,
                     scratch,
+                    0,
                     |first, y, scratch| conv::conv_f32(cap, &conv, x, first, y, scratch),
                 )
             };
@@ -107,7 +113,7 @@ pub(super) fn run(
                 typed_mut(y)?,
                 |i, x: &[i8], y: &mut [i8]| {
                     let op = image(i, y.len())?;
-                    exec.rows(y, row, 1, cost(y.len(), taps), &mut [], |first, y, _| {
+                    exec.rows(y, row, 1, cost(y.len(), taps), &mut [], 0, |first, y, _| {
                         depthwise::depthwise_i8(cap, &op, x, first, y)
                     })
                 },
@@ -133,7 +139,7 @@ pub(super) fn run(
                     typed(x)?,
                     typed_mut(y)?,
                     |_, x: &[f32], y: &mut [f32]| {
-                        exec.rows(y, row, 1, cost(y.len(), taps), &mut [], |first, y, _| {
+                        exec.rows(y, row, 1, cost(y.len(), taps), &mut [], 0, |first, y, _| {
                             depthwise::depthwise_f32(cap, op, x, first, y)
                         })
                     },
@@ -145,14 +151,14 @@ pub(super) fn run(
                 Ok(())
             }
         }
-        Bound::Table(table) => match x {
-            Read::InPlace => unary::table_i8_in_place(cap, table, typed_mut(y)?),
-            x => unary::table_i8(cap, table, typed(x)?, typed_mut(y)?),
-        },
-        Bound::Unary(kind) => match x {
-            Read::InPlace => unary::unary_f32_in_place(cap, *kind, typed_mut(y)?),
-            x => unary::unary_f32(cap, *kind, typed(x)?, typed_mut(y)?),
-        },
+        Bound::Table(table) => each_row(exec, x, y, CHUNK, TABLE_COST, |x, y| match x {
+            None => unary::table_i8_in_place(cap, table, y),
+            Some(x) => unary::table_i8(cap, table, x, y),
+        }),
+        Bound::Unary(kind) => each_row(exec, x, y, CHUNK, FUNCTION_COST, |x, y| match x {
+            None => unary::unary_f32_in_place(cap, *kind, y),
+            Some(x) => unary::unary_f32(cap, *kind, x, y),
+        }),
         Bound::BinaryI8(op, layout) => match x {
             Read::InPlace => {
                 binary::binary_i8_in_place(cap, op, layout, typed_mut(y)?, typed(second)?)
@@ -186,7 +192,7 @@ pub(super) fn run(
                     typed_mut(y)?,
                     |_, x: &[i8], y: &mut [i8]| {
                         let cost = cost(y.len(), pool.window.taps());
-                        exec.rows(y, row, 1, cost, &mut [], |first, y, _| match kind {
+                        exec.rows(y, row, 1, cost, &mut [], 0, |first, y, _| match kind {
                             PoolKind::Max => pool::max_pool_i8(cap, pool, x, first, y),
                             PoolKind::Average => pool::average_pool_i8(cap, average, x, first, y),
                         })
@@ -217,17 +223,25 @@ pub(super) fn run(
             (None, x) if *log => softmax::log_softmax_f32(cap, *row, typed(x)?, typed_mut(y)?),
             (None, x) => softmax::softmax_f32(cap, *row, typed(x)?, typed_mut(y)?),
         },
-        Bound::LayerNorm { op, dtype } => match (dtype, x) {
-            (DType::I8, Read::InPlace) => norm::layer_norm_i8_in_place(cap, op, typed_mut(y)?),
-            (DType::I8, x) => norm::layer_norm_i8(cap, op, typed(x)?, typed_mut(y)?),
-            (DType::I16, x) => norm::layer_norm_i16(cap, op, typed(x)?, typed_mut(y)?),
-            (_, x) => {
-                if let Read::Bytes(x) = x {
-                    y.copy_from_slice(x);
-                }
-                norm::layer_norm_in_place(cap, typed_mut(y)?, op.gain, op.offset, op.epsilon)
+        Bound::LayerNorm { op, dtype } => {
+            let row = op.gain.len();
+            match dtype {
+                DType::I8 => each_row(exec, x, y, row, FUNCTION_COST, |x, y| match x {
+                    None => norm::layer_norm_i8_in_place(cap, op, y),
+                    Some(x) => norm::layer_norm_i8(cap, op, x, y),
+                }),
+                DType::I16 => each_row(exec, x, y, row, FUNCTION_COST, |x, y| match x {
+                    None => Err(fault()),
+                    Some(x) => norm::layer_norm_i16(cap, op, x, y),
+                }),
+                _ => each_row(exec, x, y, row, FUNCTION_COST, |x: Option<&[f32]>, y| {
+                    if let Some(x) = x {
+                        y.copy_from_slice(x);
+                    }
+                    norm::layer_norm_in_place(cap, y, op.gain, op.offset, op.epsilon)
+                }),
             }
-        },
+        }
         Bound::Copy { map, size } => match x {
             // Only an identity may be in place: nothing is left to move.
             Read::InPlace => Ok(()),
@@ -260,48 +274,56 @@ pub(super) fn run(
             b,
             y: shape,
             integer: None,
-        } => matmul::matmul(a, typed(x)?, b, typed(second)?, shape, typed_mut(y)?),
+        } => {
+            let (x, second) = (typed(x)?, typed(second)?);
+            let (y, n): (&mut [f32], _) = (typed_mut(y)?, shape.last());
+            let cost = cost(y.len(), a.last());
+            exec.rows(y, n, 1, cost, &mut [], 0, |first, y, _| {
+                matmul::matmul(cap, a, x, b, second, shape, first, y)
+            })
+        }
         Bound::MatMul {
             a,
             b,
             y: shape,
             integer: Some(op),
-        } => matmul::matmul_i8(
-            cap,
-            op,
-            a,
-            typed(x)?,
-            b,
-            typed(second)?,
-            shape,
-            typed_mut(y)?,
-        ),
+        } => {
+            let (x, second) = (typed(x)?, typed(second)?);
+            let (y, n): (&mut [i8], _) = (typed_mut(y)?, shape.last());
+            let cost = cost(y.len(), a.last());
+            exec.rows(y, n, 1, cost, &mut [], 0, |first, y, _| {
+                matmul::matmul_i8(cap, op, a, x, b, second, shape, first, y)
+            })
+        }
         Bound::AttentionI8(op) => {
             let (q, k, v) = (typed(x)?, typed(second)?, typed(third)?);
             let op = AttentionI8 {
                 sizes: optional(fourth)?,
                 ..*op
             };
-            attention::attention_i8(cap, &op, q, k, v, typed_mut(y)?, scratch)
+            let (y, least): (&mut [i8], _) =
+                (typed_mut(y)?, attention::scratch_bytes(&op.geometry));
+            attend(
+                exec,
+                &op.geometry,
+                y,
+                scratch,
+                least,
+                |first, y, scratch| attention::attention_i8(cap, &op, q, k, v, first, y, scratch),
+            )
         }
         Bound::AttentionF32 {
             geometry,
             multiplier,
             bias,
         } => {
+            let (g, m, b) = (geometry, *multiplier, *bias);
             let (q, k, v) = (typed(x)?, typed(second)?, typed(third)?);
-            attention::attention_f32(
-                cap,
-                geometry,
-                *multiplier,
-                *bias,
-                optional(fourth)?,
-                q,
-                k,
-                v,
-                typed_mut(y)?,
-                scratch,
-            )
+            let sizes = optional(fourth)?;
+            let (y, least): (&mut [f32], _) = (typed_mut(y)?, attention::scratch_bytes_f32(g));
+            attend(exec, g, y, scratch, least, |first, y, scratch| {
+                attention::attention_f32(cap, g, m, b, sizes, q, k, v, first, y, scratch)
+            })
         }
         Bound::Match {
             matching,
@@ -369,6 +391,7 @@ fn conv_i8(
         PIXEL_GRAIN,
         cost,
         scratch,
+        0,
         |first, y, scratch| conv::conv_i8(cap, conv, x, first, y, scratch),
     )
 }
@@ -376,6 +399,48 @@ fn conv_i8(
 /// Work of a step whose outputs take `each`, or as much as a 32-bit `usize` counts: it decides on threads only.
 fn cost(outputs: usize, each: usize) -> usize {
     outputs.saturating_mul(each)
+}
+
+/// Splits an attention where its result may be split; `f` gets the first value of its part.
+fn attend<T: Send>(
+    exec: Exec<'_>,
+    g: &Geometry,
+    y: &mut [T],
+    scratch: &mut [u8],
+    least: usize,
+    f: impl Fn(usize, &mut [T], &mut [u8]) -> Result<(), Error> + Sync,
+) -> Result<(), Error> {
+    let grain = g.grain().unwrap_or(y.len());
+    let products = g.key_count() * (g.depth + g.width) as usize;
+    let cost = cost(y.len() / g.width.max(1) as usize, products);
+    exec.rows(y, grain, 1, cost, scratch, least, |row, y, scratch| {
+        f(row * grain, y, scratch)
+    })
+}
+
+/// Splits a step that treats each row of `row` values on its own, at `cost` multiply-accumulates a
+/// value; `f` gets `None` where it is to work in place.
+fn each_row<T: AnyBitPattern + Sync, U: AnyBitPattern + NoUninit + Send>(
+    exec: Exec<'_>,
+    x: Read<'_>,
+    y: &mut [u8],
+    row: usize,
+    cost: usize,
+    f: impl Fn(Option<&[T]>, &mut [U]) -> Result<(), Error> + Sync,
+) -> Result<(), Error> {
+    let y: &mut [U] = typed_mut(y)?;
+    let x = match x {
+        Read::InPlace => None,
+        x => Some(typed::<T>(x)?),
+    };
+    if x.is_some_and(|x| x.len() != y.len()) {
+        return Err(fault());
+    }
+    let cost = self::cost(y.len(), cost);
+    exec.rows(y, row, 1, cost, &mut [], 0, |first, y, _| {
+        let start = first * row;
+        f(x.map(|x| &x[start..start + y.len()]), y)
+    })
 }
 
 /// Image `i`'s residual put into the epilogue.

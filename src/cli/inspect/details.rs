@@ -63,6 +63,8 @@ pub struct StepDetails {
     pub dtype: &'static str,
     pub weight_bytes: usize,
     pub macs: u64,
+    /// Bytes of operands, constants and result.
+    pub bytes: usize,
     pub live_bytes: usize,
 }
 
@@ -199,6 +201,7 @@ impl StepDetails {
             dtype: dtype.name(),
             weight_bytes: constants + blobs,
             macs: macs(step, &reads, &y),
+            bytes: distinct_bytes(step, &reads) + blobs + y.bytes(),
             live_bytes,
         })
     }
@@ -221,6 +224,14 @@ fn blobs(step: &Step) -> [Option<Blob>; 5] {
     }
 }
 
+/// Bytes of the tensors that a step reads, each once.
+fn distinct_bytes(step: &Step, reads: &[Tensor]) -> usize {
+    let ids: Vec<_> = step.inputs().into_iter().flatten().collect();
+    let first = |i: usize| !ids[..i].contains(&ids[i]);
+    let tensors = reads.iter().enumerate().filter(|&(i, _)| first(i));
+    tensors.map(|(_, t)| t.bytes()).sum()
+}
+
 /// Multiply-accumulates of a step; 0 for everything but products.
 fn macs(step: &Step, reads: &[Tensor], y: &Tensor) -> u64 {
     let depth = reads.first().map_or(1, |x| x.shape.last());
@@ -240,6 +251,11 @@ fn macs(step: &Step, reads: &[Tensor], y: &Tensor) -> u64 {
             .map(|&k| usize::from(k))
             .product::<usize>(),
         Step::MatMul { .. } => depth,
+        Step::Attention(a) => {
+            let g = &a.geometry;
+            let products = g.key_count() * (g.depth + g.width) as usize;
+            return (g.outer_count() * g.query_count() * products) as u64;
+        }
         _ => 0,
     };
     (y.shape.elements() * per_output) as u64

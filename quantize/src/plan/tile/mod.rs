@@ -55,11 +55,7 @@ pub struct Tiled {
 
 /// Plans a program so that its arena is at most `budget` bytes, with as few more steps as possible; where none
 /// fits, the smallest. The program gets the bands.
-pub fn plan_within(
-    program: &mut Program,
-    budget: usize,
-    options: &PlanOptions,
-) -> (Plan, Tiled) {
+pub fn plan_within(program: &mut Program, budget: usize, options: &PlanOptions) -> (Plan, Tiled) {
     // Candidates do without the constants, which may be large.
     let constants = std::mem::take(&mut program.constants);
     let mut plain = program.clone();
@@ -95,7 +91,8 @@ fn candidates(program: &Program, untiled: usize, options: &PlanOptions) -> Vec<T
         ..options.clone()
     };
     let mut found = Vec::new();
-    let Some(first) = (0..program.steps.len()).find(|&s| operands(program, &program.steps[s]).is_some())
+    let Some(first) =
+        (0..program.steps.len()).find(|&s| operands(program, &program.steps[s]).is_some())
     else {
         return found;
     };
@@ -155,7 +152,11 @@ fn tile(program: &Program, tiling: &Tiling) -> Option<(Program, usize)> {
     };
     let whole = |out: &mut Program, steps: std::ops::Range<usize>| {
         for s in steps {
-            out.push(&program.step_names[s], program.step_macs[s], program.steps[s]);
+            out.push(
+                &program.step_names[s],
+                program.step_macs[s],
+                program.steps[s],
+            );
         }
     };
     whole(&mut out, 0..first);
@@ -176,19 +177,26 @@ impl<'p> Segment<'p> {
     /// `None` when other steps use what is inside, or more than one map comes in.
     fn new(program: &'p Program, first: usize, last: usize) -> Option<Self> {
         let steps = program.steps.get(first..=last)?;
-        let operands: Vec<_> =
-            steps.iter().map(|s| operands(program, s)).collect::<Option<_>>()?;
+        let operands: Vec<_> = steps
+            .iter()
+            .map(|s| operands(program, s))
+            .collect::<Option<_>>()?;
         let made: HashSet<TensorId> = steps.iter().map(|s| s.output()).collect();
         let result = steps.last()?.output();
         let inner = |t: TensorId| made.contains(&t) && t != result;
-        let outside = program.steps[..first].iter().chain(&program.steps[last + 1..]);
+        let outside = program.steps[..first]
+            .iter()
+            .chain(&program.steps[last + 1..]);
         let used = outside.flat_map(|s| s.inputs()).flatten().any(inner)
             || program.outputs.iter().any(|p| inner(p.tensor));
         let read = || operands.iter().flatten().map(|o| o.0);
         let incoming: HashSet<TensorId> = read().filter(|t| !made.contains(t)).collect();
         let whole = made.len() == steps.len()
             && !read().any(|t| t == result)
-            && made.iter().chain(&incoming).all(|&t| program.tensor(t).view.is_none());
+            && made
+                .iter()
+                .chain(&incoming)
+                .all(|&t| program.tensor(t).view.is_none());
         (!used && incoming.len() == 1 && whole).then_some(Segment {
             program,
             first,

@@ -41,7 +41,12 @@ impl Reach {
         let bottom = reached.checked_sub(top + read.len())?;
         let [_, left, _, right] = w.pad;
         Some(Window {
-            pad: [u16::try_from(top).ok()?, left, u16::try_from(bottom).ok()?, right],
+            pad: [
+                u16::try_from(top).ok()?,
+                left,
+                u16::try_from(bottom).ok()?,
+                right,
+            ],
             ..w
         })
     }

@@ -7,8 +7,8 @@ use ampoule_runtime::artifact::Step;
 use ampoule_runtime::ops::copy::Strided;
 use ampoule_runtime::{Shape, TensorId};
 
-use super::{Segment, Tiling};
 use super::rows::replaced;
+use super::{Segment, Tiling};
 use crate::program::{Program, VirtualTensor};
 
 /// Writes the steps of a segment into `out`, which has its tensors, so that the rows of the result
@@ -24,7 +24,15 @@ pub(super) fn emit(segment: &Segment<'_>, tiling: &Tiling, out: &mut Program) ->
     let grain = (segment.first..=segment.last).map(|s| {
         let t = source.steps[s].output();
         let rows = (height(t) * per_band).div_ceil(height(y)).max(1);
-        (t, Rows { producer: s, grain: rows, produced: 0, held: None })
+        (
+            t,
+            Rows {
+                producer: s,
+                grain: rows,
+                produced: 0,
+                held: None,
+            },
+        )
     });
     let mut stream = Stream {
         segment,
@@ -89,13 +97,21 @@ impl Stream<'_, '_> {
             let tensor = self.out.tensor(s).clone();
             self.out.add_tensor(tensor)
         });
-        let banded = replaced(step, &rows, |x| self.height(x), scratch, |x| {
-            tensors.get(&x).copied().unwrap_or(x)
-        })?;
+        let banded = replaced(
+            step,
+            &rows,
+            |x| self.height(x),
+            scratch,
+            |x| tensors.get(&x).copied().unwrap_or(x),
+        )?;
         let (height, macs) = (self.height(t) as u64, source.step_macs[number]);
         let share = |row: usize| macs * row as u64 / height;
-        let name = format!("{} rows {}..{}", source.step_names[number], rows.start, rows.end);
-        self.out.push(&name, share(rows.end) - share(rows.start), banded);
+        let name = format!(
+            "{} rows {}..{}",
+            source.step_names[number], rows.start, rows.end
+        );
+        self.out
+            .push(&name, share(rows.end) - share(rows.start), banded);
         self.maps.get_mut(&t)?.produced = rows.end;
         Some(())
     }
@@ -108,7 +124,10 @@ impl Stream<'_, '_> {
         };
         let (produced, grain) = (map.produced, map.grain);
         let old = map.held.clone();
-        if old.as_ref().is_some_and(|(_, held)| held.start <= rows.start && rows.end <= held.end) {
+        if old
+            .as_ref()
+            .is_some_and(|(_, held)| held.start <= rows.start && rows.end <= held.end)
+        {
             return Some(());
         }
         let keep = self.first_needed(t)?.min(rows.start);
@@ -177,7 +196,12 @@ impl Stream<'_, '_> {
         let tensor = self.out.tensor(of);
         let row = tensor.bytes() / tensor.shape.dim(1);
         let view = VirtualTensor {
-            name: format!("{} rows {}..{}", self.out.tensor(t).name, rows.start, rows.end),
+            name: format!(
+                "{} rows {}..{}",
+                self.out.tensor(t).name,
+                rows.start,
+                rows.end
+            ),
             shape: with_rows(&tensor.shape, rows.len())?,
             origin: None,
             view: Some((of, first * row)),
@@ -190,7 +214,8 @@ impl Stream<'_, '_> {
 
     fn copy(&mut self, x: TensorId, y: TensorId) -> Option<()> {
         let tensor = self.out.tensor(y);
-        let (elements, bytes, name) = (tensor.shape.elements(), tensor.bytes(), tensor.name.clone());
+        let (elements, bytes, name) =
+            (tensor.shape.elements(), tensor.bytes(), tensor.name.clone());
         let map = Strided {
             dims: [1, 1, 1, 1, 1, u32::try_from(elements).ok()?],
             x_start: 0,
@@ -199,7 +224,8 @@ impl Stream<'_, '_> {
             y_strides: [0, 0, 0, 0, 0, 1],
         };
         self.work.copied += bytes;
-        self.out.push(&format!("{name} kept"), 0, Step::Copy { x, y, map });
+        self.out
+            .push(&format!("{name} kept"), 0, Step::Copy { x, y, map });
         Some(())
     }
 

@@ -4,6 +4,7 @@ pub(crate) mod attention;
 pub(crate) mod conv;
 pub(crate) mod depthwise;
 pub(crate) mod elementwise;
+pub(crate) mod peak;
 mod token;
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Sizes and addresses.
 
+use core::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
 /// Where the rows of one operand are, in elements. A row is contiguous.
@@ -139,6 +141,55 @@ impl Geometry {
             && self.k.fits(&self.outer, &self.keys, self.depth, k)
             && self.v.fits(&self.outer, &self.keys, self.width, v)
             && self.y.fits(&self.outer, &self.queries, self.width, y)
+    }
+
+    /// [`Geometry::fits`] for operands of those lengths and a part of the result, which must be the whole or
+    /// made of [`Geometry::grain`]s.
+    pub(crate) fn fits_part(&self, q: usize, k: usize, v: usize, part: &Range<usize>) -> bool {
+        let counts = self.outer.iter().chain(&self.queries).chain([&self.width]);
+        let whole = counts.fold(1usize, |n, &count| n.saturating_mul(count as usize));
+        self.fits(q, k, v, whole)
+            && part.end <= whole
+            && (*part == (0..whole)
+                || self.grain().is_some_and(|grain| {
+                    part.start % grain == 0 && (part.end % grain == 0 || part.end == whole)
+                }))
+    }
+
+    /// Smallest number of values at whose multiples the result may be split: no row is cut, and of each
+    /// attention a part has queries that follow each other. `None` where there is no such number.
+    pub fn grain(&self) -> Option<usize> {
+        let sizes = self.outer.iter().chain(&self.queries);
+        let steps = self.y.outer.iter().chain(&self.y.token);
+        let axes = || sizes.clone().zip(steps.clone()).filter(|(n, _)| **n > 1);
+        let [down, right] = self.y.token.map(u64::from);
+        let ordered = self.queries[0] <= 1 || down >= u64::from(self.queries[1] - 1) * right;
+        let holds = |grain: &u32| {
+            let inside = axes().filter(|(_, step)| **step % grain != 0);
+            let last = inside.map(|(&n, &step)| u64::from(n - 1) * u64::from(step));
+            let start = u64::from(self.y.start % grain);
+            start + last.sum::<u64>() + u64::from(self.width) <= u64::from(*grain)
+        };
+        let steps = axes().map(|(_, &step)| step).filter(|step| *step > 0);
+        let grain = steps.filter(holds).min().filter(|_| ordered)?;
+        Some(grain as usize)
+    }
+
+    /// Queries of one attention whose rows lie in a part of the result.
+    pub(crate) fn queries_within(&self, index: [u32; 4], part: &Range<usize>) -> Range<usize> {
+        let before = |limit: usize| {
+            let (mut low, mut high) = (0, self.query_count());
+            while low < high {
+                let middle = low.midpoint(high);
+                if self.y.row(index, self.query(middle)) < limit {
+                    low = middle + 1;
+                } else {
+                    high = middle;
+                }
+            }
+            low
+        };
+        before(part.start)..before(part.end)
     }
 
     /// Number of queries.

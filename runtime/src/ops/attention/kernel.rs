@@ -3,6 +3,8 @@
 //! Per window and head, keys and values are packed like a convolution's weights, which makes both
 //! products the same kernel. Queries go through in tiles: scores, weights, values.
 
+use core::ops::Range;
+
 use super::bias::{BARRED, BiasLayout, LANES, shared_row};
 use super::lanes::{Lanes, Plain};
 use super::scratch::{Scratch, Sizes, scratch_bytes};
@@ -19,22 +21,25 @@ use crate::ops::length::at_least;
 const WIDE_ROWS: usize = 7;
 const NARROW_ROWS: usize = 5;
 
-/// Computes the whole result.
+/// Computes `y.len()` values of the result from value `first` on.
 ///
 /// # Errors
 ///
-/// [`Error::Length`] when an operand, the bias or `scratch` is too short for the geometry.
+/// [`Error::Length`] when an operand, the bias or `scratch` is too short for the geometry, or when the
+/// part is neither the whole nor made of [`Geometry::grain`](super::Geometry::grain)s.
 pub fn attention_i8(
     cap: Capability,
     op: &AttentionI8<'_>,
     q: &[i8],
     k: &[i8],
     v: &[i8],
+    first: usize,
     y: &mut [i8],
     scratch: &mut [u8],
 ) -> Result<(), Error> {
     let g = &op.geometry;
-    let fits = g.fits(q.len(), k.len(), v.len(), y.len()) && op.bias.is_none_or(|b| b.fits(g));
+    let part = first..first.saturating_add(y.len());
+    let fits = g.fits_part(q.len(), k.len(), v.len(), &part) && op.bias.is_none_or(|b| b.fits(g));
     if !fits || !sizes_fit(op.sizes, op.bias, g) {
         return Err(Error::Length {
             expected: g.query_count(),
@@ -49,6 +54,7 @@ pub fn attention_i8(
         q,
         k,
         v,
+        part,
         y,
         scratch,
     };
@@ -72,6 +78,7 @@ pub(crate) struct Call<'a, 'c> {
     q: &'a [i8],
     k: &'a [i8],
     v: &'a [i8],
+    part: Range<usize>,
     y: &'a mut [i8],
     scratch: &'a mut [u8],
 }
@@ -85,6 +92,7 @@ impl Call<'_, '_> {
             q,
             k,
             v,
+            part,
             y,
             scratch,
         } = self;
@@ -98,50 +106,61 @@ impl Call<'_, '_> {
             op,
             sizes,
             scratch,
+            start: part.start,
         };
         if op.bias.is_none() {
             let row = &mut work.scratch.bias[..sizes.keys];
             shared_row(op.sizes, g.key_count(), row);
         }
-        let queries = g.query_count();
         for number in 0..g.outer_count() {
             let index = g.outer_index(number);
-            work.pack_keys(k, index);
-            work.pack_values(v, index);
-            let mut at = Place {
-                index,
-                q: g.q.row(index, [0, 0]),
-                y: g.y.row(index, [0, 0]),
-                first: 0,
-            };
-            let rows = if L::WIDE { WIDE_ROWS } else { NARROW_ROWS };
-            if queries < rows {
-                for i in 0..queries {
-                    at.first = i;
-                    work.tile::<1>(q, y, at);
-                }
+            let queries = g.queries_within(index, &part);
+            if queries.is_empty() {
                 continue;
             }
-            for i in (0..queries).step_by(rows) {
-                // The last tile computes some queries again.
-                at.first = i.min(queries - rows);
-                if L::WIDE {
-                    work.tile::<WIDE_ROWS>(q, y, at);
-                } else {
-                    work.tile::<NARROW_ROWS>(q, y, at);
-                }
+            work.pack_keys(k, index);
+            work.pack_values(v, index);
+            for block in blocks(queries, g.queries[1] as usize) {
+                work.block(q, y, index, block);
             }
         }
     }
 }
 
+/// A rectangle of queries.
+#[derive(Clone)]
+struct Block {
+    rows: Range<usize>,
+    columns: Range<usize>,
+}
+
+/// Consecutive queries of rows of so many: the rest of a row, whole rows, the beginning of a row.
+fn blocks(queries: Range<usize>, across: usize) -> impl Iterator<Item = Block> {
+    let whole = queries.start.next_multiple_of(across)..queries.end / across * across;
+    let within = |part: Range<usize>| Block {
+        rows: part.start / across..part.start / across + 1,
+        columns: part.start % across..part.start % across + part.len(),
+    };
+    let cut = whole.start > whole.end;
+    let head = queries.start..if cut { queries.end } else { whole.start };
+    let tail = if cut { 0..0 } else { whole.end..queries.end };
+    let middle = Block {
+        rows: whole.start / across..whole.end / across,
+        columns: 0..across,
+    };
+    let all = [within(head), middle, within(tail)];
+    all.into_iter()
+        .filter(|b| !b.rows.is_empty() && !b.columns.is_empty())
+}
+
 /// A tile of queries.
 #[derive(Clone, Copy)]
-struct Place {
+struct Place<'b> {
     index: [u32; 4],
-    /// Rows of the first token.
+    /// Rows of the attention's first token.
     q: usize,
     y: usize,
+    block: &'b Block,
     /// First query, counted column by column: those of a column have much of a relative bias in common.
     first: usize,
 }
@@ -151,9 +170,42 @@ struct Work<'a, 'c, 's, L> {
     op: &'a AttentionI8<'c>,
     sizes: Sizes,
     scratch: Scratch<'s>,
+    /// First value of the part.
+    start: usize,
 }
 
 impl<L: Lanes> Work<'_, '_, '_, L> {
+    /// Queries of one attention, whose keys and values are packed.
+    #[inline(always)]
+    fn block(&mut self, q: &[i8], y: &mut [i8], index: [u32; 4], block: Block) {
+        let g = &self.op.geometry;
+        let queries = block.rows.len() * block.columns.len();
+        let mut at = Place {
+            index,
+            q: g.q.row(index, [0, 0]),
+            y: g.y.row(index, [0, 0]),
+            block: &block,
+            first: 0,
+        };
+        let rows = if L::WIDE { WIDE_ROWS } else { NARROW_ROWS };
+        if queries < rows {
+            for i in 0..queries {
+                at.first = i;
+                self.tile::<1>(q, y, at);
+            }
+            return;
+        }
+        for i in (0..queries).step_by(rows) {
+            // The last tile computes some queries again.
+            at.first = i.min(queries - rows);
+            if L::WIDE {
+                self.tile::<WIDE_ROWS>(q, y, at);
+            } else {
+                self.tile::<NARROW_ROWS>(q, y, at);
+            }
+        }
+    }
+
     /// Packs the keys of one attention, and what their sums take off the scores.
     #[inline(always)]
     fn pack_keys(&mut self, k: &[i8], index: [u32; 4]) {
@@ -214,17 +266,20 @@ impl<L: Lanes> Work<'_, '_, '_, L> {
 
     /// `R` queries.
     #[inline(always)]
-    fn tile<const R: usize>(&mut self, q: &[i8], y: &mut [i8], at: Place) {
+    fn tile<const R: usize>(&mut self, q: &[i8], y: &mut [i8], at: Place<'_>) {
         let g = &self.op.geometry;
         let depth = g.depth as usize;
-        let height = g.queries[0] as usize;
-        let (mut row, mut column) = (at.first % height, at.first / height);
+        let Block { rows, columns } = at.block;
+        let (mut row, mut column) = (
+            rows.start + at.first % rows.len(),
+            columns.start + at.first / rows.len(),
+        );
         let mut tokens = [[0; 2]; R];
         for token in &mut tokens {
             *token = [row, column];
             row += 1;
-            if row == height {
-                (row, column) = (0, column + 1);
+            if row == rows.end {
+                (row, column) = (rows.start, column + 1);
             }
         }
         for (r, token) in tokens.iter().enumerate() {
@@ -232,12 +287,12 @@ impl<L: Lanes> Work<'_, '_, '_, L> {
             let to = &mut self.scratch.queries[r * self.sizes.query_stride..][..depth];
             shift(row, to);
         }
-        let bias = self.bias_rows(&tokens, at.index);
+        let bias = self.bias_rows(&tokens, at.index, at.block.rows.end);
         let max = self.scores::<R>(bias);
         let totals = self.weights(max);
         let mut rows = [at.y; R];
         for r in 0..R {
-            rows[r] += g.y.step(tokens[r]);
+            rows[r] = rows[r] + g.y.step(tokens[r]) - self.start;
         }
         self.results::<R>(totals, y, rows);
     }
@@ -249,6 +304,7 @@ impl<L: Lanes> Work<'_, '_, '_, L> {
         &mut self,
         tokens: &[[usize; 2]; R],
         index: [u32; 4],
+        end_row: usize,
     ) -> [usize; R] {
         let Some(bias) = self.op.bias else {
             return [0; R];
@@ -266,7 +322,7 @@ impl<L: Lanes> Work<'_, '_, '_, L> {
         let (mut first, mut end) = (0, 0);
         while first < R {
             let [row, column] = tokens[first];
-            let run = (R - first).min(h - row);
+            let run = (R - first).min(end_row - row);
             let lines = h + run - 1;
             let line = base + (h - row - run) * (2 * w - 1) + w - 1 - column;
             let strip = &mut self.scratch.bias[end..];

@@ -20,7 +20,7 @@
 //! their exact sum normalises.
 
 mod bias;
-mod float;
+pub(crate) mod float;
 mod geometry;
 pub(crate) mod kernel;
 pub(crate) mod lanes;

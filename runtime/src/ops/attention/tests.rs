@@ -59,6 +59,41 @@ fn elements(g: &Geometry) -> (usize, usize) {
     (x, g.outer_count() * g.query_count() * g.width as usize)
 }
 
+/// Uneven parts of a result, as threads share it; one where it cannot be split.
+fn parts<'y, T>(g: &Geometry, y: &'y mut [T]) -> Vec<(usize, &'y mut [T])> {
+    let grain = g.grain().unwrap_or(y.len());
+    let (mut out, mut first, mut rest) = (Vec::new(), 0, y);
+    for count in (1..).map(|n| 3 * n) {
+        if rest.is_empty() {
+            break;
+        }
+        let (part, tail) = rest.split_at_mut(rest.len().min(count * grain));
+        let len = part.len();
+        out.push((first, part));
+        (first, rest) = (first + len, tail);
+    }
+    out
+}
+
+#[test]
+fn results_are_split_where_no_row_is_cut() {
+    // Heads side by side within a token; windows beside each other; one query for all keys.
+    assert_eq!(windows([14, 14], [7, 7], 4, 8, 8).grain(), Some(8));
+    assert_eq!(windows([7, 7], [7, 7], 1, 8, 8).grain(), Some(8));
+    assert_eq!(windows([1, 1], [1, 1], 1, 1, 1).grain(), None);
+    // Queries whose rows do not follow each other.
+    let mut transposed = windows([4, 4], [2, 2], 3, 12, 12);
+    transposed.y.token.reverse();
+    assert_eq!(transposed.grain(), None);
+    let g = windows([4, 4], [2, 2], 3, 12, 12);
+    assert_eq!(g.queries_within([0, 0, 0, 0], &(0..36 * 4)), 0..2);
+    assert_eq!(g.queries_within([0, 0, 2, 0], &(36..36 * 5)), 1..3);
+    assert!(g.queries_within([1, 0, 0, 0], &(0..36 * 8)).is_empty());
+    let (x, y) = elements(&g);
+    assert!(g.fits_part(x, x, x, &(36..y)) && !g.fits_part(x, x, x, &(35..y)));
+    assert!(!g.fits_part(x, x, x, &(36..y + 36)));
+}
+
 /// Values of a bias in either layout, and none.
 fn biases(g: &Geometry, random: &mut Random) -> Vec<Option<(Vec<f32>, BiasLayout)>> {
     let (keys, heads) = (g.key_count(), g.outer[2] as usize);
@@ -128,7 +163,9 @@ fn int8_equals_the_reference() {
                 for &cap in &caps {
                     let mut y = Guarded::new(y_len, 9);
                     let mut scratch = Guarded::new(scratch_bytes(&g) + 3, 0xa5u8);
-                    attention_i8(cap, &op, &x, &x, &x, y.get(), scratch.get()).unwrap();
+                    for (first, part) in parts(&g, y.get()) {
+                        attention_i8(cap, &op, &x, &x, &x, first, part, scratch.get()).unwrap();
+                    }
                     let (name, y) = (cap.isa().name(), y.check());
                     assert!(y == expected, "{name} {g:?} × {multiplier}");
                     scratch.check();
@@ -157,8 +194,38 @@ fn float_is_close_to_double_precision() {
             for &cap in &caps {
                 let mut y = Guarded::new(y_len, 9.0);
                 let mut scratch = std::vec![0xa5u8; scratch_bytes_f32(&g) + 3];
-                attention_f32(cap, &g, 0.3, bias, sizes, &x, &x, &x, y.get(), &mut scratch)
+                attention_f32(
+                    cap,
+                    &g,
+                    0.3,
+                    bias,
+                    sizes,
+                    &x,
+                    &x,
+                    &x,
+                    0,
+                    y.get(),
+                    &mut scratch,
+                )
+                .unwrap();
+                let mut split = Guarded::new(y_len, 9.0);
+                for (first, part) in parts(&g, split.get()) {
+                    attention_f32(
+                        cap,
+                        &g,
+                        0.3,
+                        bias,
+                        sizes,
+                        &x,
+                        &x,
+                        &x,
+                        first,
+                        part,
+                        &mut scratch,
+                    )
                     .unwrap();
+                }
+                assert!(split.check() == y.check(), "{g:?} is not the same in parts");
                 for (got, want) in y.check().iter().zip(&expected) {
                     assert!((got - want).abs() <= 1e-5, "{got} {want} {g:?}");
                 }
@@ -253,6 +320,7 @@ fn what_does_not_fit_is_refused() {
         &codes,
         &codes,
         &codes,
+        0,
         &mut std::vec![0; y],
         &mut short,
     );

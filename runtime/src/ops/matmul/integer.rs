@@ -1,6 +1,6 @@
 //! Int8.
 
-use super::{offset, sizes};
+use super::products;
 use crate::error::Error;
 use crate::isa::Capability;
 use crate::numerics::requantize;
@@ -23,7 +23,7 @@ pub struct MatMulI8 {
     pub zero: i32,
 }
 
-/// Multiplies `a` by `b`.
+/// Multiplies `a` by `b`: rows of the result, counted through all matrices, from `first` on.
 ///
 /// # Errors
 ///
@@ -36,15 +36,21 @@ pub fn matmul_i8(
     b_shape: &Shape,
     b: &[i8],
     y_shape: &Shape,
+    first: usize,
     y: &mut [i8],
 ) -> Result<(), Error> {
-    let [m, k, n] = sizes(a_shape, a.len(), b_shape, b.len(), y_shape, y.len())?;
-    for (batch, y) in y.chunks_exact_mut(m * n).enumerate() {
-        let a = &a[offset(a_shape, y_shape, batch) * m * k..][..m * k];
-        let b = &b[offset(b_shape, y_shape, batch) * k * n..][..k * n];
-        run(cap, Product { op, k, n, a, b, y });
-    }
-    Ok(())
+    products(
+        a_shape,
+        a,
+        b_shape,
+        b,
+        y_shape,
+        first,
+        y,
+        |[k, n], a, b, y| {
+            run(cap, Product { op, k, n, a, b, y });
+        },
+    )
 }
 
 struct Product<'a> {
@@ -124,7 +130,11 @@ mod tests {
             matmul_i8_reference(&op, k, n, &a, &b, &mut expected);
             for &cap in &caps {
                 let mut y = Guarded::new(2 * m * n, 9);
-                matmul_i8(cap, &op, &sa, &a, &sb, &b, &sy, y.get()).unwrap();
+                // In two parts, the first of which ends within a matrix.
+                let (one, two) = y.get().split_at_mut(m.div_ceil(2) * n);
+                for (first, part) in [(0, one), (m.div_ceil(2), two)] {
+                    matmul_i8(cap, &op, &sa, &a, &sb, &b, &sy, first, part).unwrap();
+                }
                 assert!(
                     y.check() == expected,
                     "{m} {k} {n} with {}",

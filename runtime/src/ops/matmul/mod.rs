@@ -8,29 +8,90 @@ mod integer;
 pub use integer::{MatMulI8, matmul_i8, matmul_i8_reference};
 
 use crate::error::Error;
+use crate::isa::Capability;
+use crate::ops::length::{at_least, expect};
+use crate::ops::vectorize::{Loop, run};
 use crate::tensor::{MAX_RANK, Shape};
 
-/// Multiplies `a` by `b`.
+/// Multiplies `a` by `b`: rows of the result, counted through all matrices, from `first` on.
+///
+/// # Errors
+///
+/// [`Error::Length`] when shapes or slices do not agree.
 pub fn matmul(
+    cap: Capability,
     a_shape: &Shape,
     a: &[f32],
     b_shape: &Shape,
     b: &[f32],
     y_shape: &Shape,
+    first: usize,
     y: &mut [f32],
 ) -> Result<(), Error> {
-    let [m, k, n] = sizes(a_shape, a.len(), b_shape, b.len(), y_shape, y.len())?;
-    for (batch, out) in y.chunks_exact_mut(m * n).enumerate() {
-        let a = &a[offset(a_shape, y_shape, batch) * m * k..][..m * k];
-        let b = &b[offset(b_shape, y_shape, batch) * k * n..][..k * n];
-        for (row, out_row) in a.chunks_exact(k).zip(out.chunks_exact_mut(n)) {
-            out_row.fill(0.0);
-            for (&s, b_row) in row.iter().zip(b.chunks_exact(n)) {
-                for (o, &v) in out_row.iter_mut().zip(b_row) {
+    products(
+        a_shape,
+        a,
+        b_shape,
+        b,
+        y_shape,
+        first,
+        y,
+        |[k, n], a, b, y| {
+            run(cap, Product { k, n, a, b, y });
+        },
+    )
+}
+
+struct Product<'a> {
+    k: usize,
+    n: usize,
+    a: &'a [f32],
+    b: &'a [f32],
+    y: &'a mut [f32],
+}
+
+impl Loop for Product<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let rows = self.a.chunks_exact(self.k);
+        for (row, out) in rows.zip(self.y.chunks_exact_mut(self.n)) {
+            out.fill(0.0);
+            for (&s, b_row) in row.iter().zip(self.b.chunks_exact(self.n)) {
+                for (o, &v) in out.iter_mut().zip(b_row) {
                     *o += s * v;
                 }
             }
         }
+    }
+}
+
+/// Calls `f` with inner dimension and columns, rows of `a`, a matrix of `b` and rows of the result, for
+/// each matrix that the rows of `y` from `first` on belong to.
+fn products<A, B, Y>(
+    a_shape: &Shape,
+    a: &[A],
+    b_shape: &Shape,
+    b: &[B],
+    y_shape: &Shape,
+    first: usize,
+    mut y: &mut [Y],
+    mut f: impl FnMut([usize; 2], &[A], &[B], &mut [Y]),
+) -> Result<(), Error> {
+    let whole = y_shape.elements();
+    let [m, k, n] = sizes(a_shape, a.len(), b_shape, b.len(), y_shape, whole)?;
+    let mut row = first;
+    at_least(first.saturating_mul(n).saturating_add(y.len()), whole)?;
+    expect(y.len().checked_div(n).unwrap_or(0) * n, y.len())?;
+    while !y.is_empty() {
+        let (batch, from) = (row / m, row % m);
+        let rows = (m - from).min(y.len() / n);
+        let (part, rest) = y.split_at_mut(rows * n);
+        let a = &a[(offset(a_shape, y_shape, batch) * m + from) * k..][..rows * k];
+        let b = &b[offset(b_shape, y_shape, batch) * k * n..][..k * n];
+        f([k, n], a, b, part);
+        (row, y) = (row + rows, rest);
     }
     Ok(())
 }
@@ -99,11 +160,13 @@ mod tests {
         );
         let mut out = [0.0; 4];
         matmul(
+            Capability::Portable,
             &a,
             &[1.0, 2.0, 3.0, 4.0],
             &b,
             &[1.0, 0.0, 0.0, 10.0],
             &y,
+            0,
             &mut out,
         )
         .unwrap();

@@ -2,6 +2,9 @@
 
 mod avx2;
 mod avx512;
+mod floats;
+
+pub(crate) use floats::{Floats256, Floats512};
 
 use core::arch::x86_64::*;
 

@@ -3,8 +3,7 @@
 use core::arch::x86_64::*;
 use core::ops::Range;
 
-use super::f32_panel::{Rows, drive};
-use super::parts;
+use super::f32_panel::{Rows, block_runs, block_width, drive};
 use crate::arch::x86::Avx512Vnni;
 use crate::ops::conv::kernel::CallF32;
 use crate::ops::conv::{ConvF32, WIDTH, WeightsF32};
@@ -35,11 +34,11 @@ struct Kernel<'a, 'c> {
     depth: usize,
 }
 
-/// Expands to the call of the tile with as many rows and blocks as are asked for.
+/// Expands to the call of the column with as many rows a tile and blocks as are asked for.
 macro_rules! dispatch {
-    ($self:ident, $rows:ident, $count:ident, $pixel:expr, $block:ident, $blocks:ident; $(($r:literal, $b:literal))*) => {
-        match ($count, $blocks) {
-            $(($r, $b) => $self.tile::<$r, $b>($rows, $pixel, $block),)*
+    ($self:ident, $rows:ident, $pixels:ident, $height:ident, $block:ident, $blocks:ident; $(($r:literal, $b:literal))*) => {
+        match ($height, $blocks) {
+            $(($r, $b) => $self.column::<$r, $b>($rows, $pixels, $block),)*
             _ => unreachable!(),
         }
     };
@@ -53,55 +52,63 @@ impl Kernel<'_, '_> {
     /// The rows hold the patches of these pixels, which lie in the call's output.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
     unsafe fn tiles(&self, rows: Rows, pixels: Range<usize>) {
-        for (block, blocks) in parts(self.conv.output[2].div_ceil(WIDTH), BLOCKS) {
-            for (row, count) in parts(pixels.len(), ROWS) {
-                // SAFETY: rows and pixels are among those of the caller, and the blocks exist.
-                unsafe {
-                    let rows = Rows {
-                        base: rows.base.add(row * rows.stride),
-                        ..rows
-                    };
-                    dispatch!(self, rows, count, pixels.start + row, block, blocks;
-                        (1, 1) (2, 1) (3, 1) (4, 1) (5, 1) (6, 1) (7, 1) (8, 1)
-                        (1, 2) (2, 2) (3, 2) (4, 2) (5, 2) (6, 2) (7, 2) (8, 2)
-                        (1, 3) (2, 3) (3, 3) (4, 3) (5, 3) (6, 3) (7, 3) (8, 3));
-                }
+        let height = pixels.len().div_ceil(pixels.len().div_ceil(ROWS));
+        for (block, blocks) in block_runs(self.conv.output[2], BLOCKS) {
+            let pixels = pixels.clone();
+            // SAFETY: as the caller, and the blocks exist.
+            unsafe {
+                dispatch!(self, rows, pixels, height, block, blocks;
+                    (1, 1) (2, 1) (3, 1) (4, 1) (5, 1) (6, 1) (7, 1) (8, 1)
+                    (1, 2) (2, 2) (3, 2) (4, 2) (5, 2) (6, 2) (7, 2) (8, 2)
+                    (1, 3) (2, 3) (3, 3) (4, 3) (5, 3) (6, 3) (7, 3) (8, 3));
             }
         }
     }
 
-    /// A tile of `R` pixels by `B` blocks.
+    /// Computes `pixels` in tiles of `R` rows by `B` blocks, which are whole or one. The last tile ends
+    /// with the last pixel and repeats some of the tile before.
     ///
     /// # Safety
     ///
-    /// The rows are those of the pixels from `pixel` on; pixels and blocks lie in the call's output.
+    /// As for [`Kernel::tiles`]; there are at least `R` pixels, and the blocks are the output's.
+    // A function of its own for each size: in one function the sums would not stay in registers.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-    unsafe fn tile<const R: usize, const B: usize>(&self, rows: Rows, pixel: usize, block: usize) {
+    #[inline(never)]
+    unsafe fn column<const R: usize, const B: usize>(
+        &self,
+        rows: Rows,
+        pixels: Range<usize>,
+        block: usize,
+    ) {
         let n = block * WIDTH;
-        let last = (self.conv.output[2] - n - (B - 1) * WIDTH)
-            .next_multiple_of(4)
-            .min(WIDTH);
-        let mut sums = [[_mm512_setzero_ps(); B]; R];
-        let start = |b: usize| (n + b * WIDTH) * self.depth;
-        // SAFETY: the rows hold `depth` values. So do the blocks for each of their channels, where
-        // the last vector of a narrow block extends into the slack.
-        unsafe {
-            match self.conv.weights {
-                WeightsF32::F32(w) => {
-                    let w = core::array::from_fn(|b| w.as_ptr().add(start(b)));
-                    accumulate(&mut sums, rows, self.depth, w, last, |w| _mm512_loadu_ps(w));
-                }
-                WeightsF32::F16(w) => {
-                    let w = core::array::from_fn(|b| w.as_ptr().add(start(b)));
-                    let load = |w: *const u16| _mm512_cvtph_ps(_mm256_loadu_si256(w.cast()));
-                    accumulate(&mut sums, rows, self.depth, w, last, load);
+        let step = block_width(self.conv.output[2], block);
+        for at in (0..pixels.len()).step_by(R) {
+            let row = at.min(pixels.len() - R);
+            let mut sums = [[_mm512_setzero_ps(); B]; R];
+            // SAFETY: the rows hold `depth` values. So do the blocks for each of their channels, where
+            // the vector of a narrow block extends into the slack.
+            unsafe {
+                let rows = Rows {
+                    base: rows.base.add(row * rows.stride),
+                    ..rows
+                };
+                match self.conv.weights {
+                    WeightsF32::F32(w) => {
+                        let w = w.as_ptr().add(n * self.depth);
+                        accumulate(&mut sums, rows, self.depth, w, step, |w| _mm512_loadu_ps(w));
+                    }
+                    WeightsF32::F16(w) => {
+                        let w = w.as_ptr().add(n * self.depth);
+                        let load = |w: *const u16| _mm512_cvtph_ps(_mm256_loadu_si256(w.cast()));
+                        accumulate(&mut sums, rows, self.depth, w, step, load);
+                    }
                 }
             }
-        }
-        for (r, sums) in sums.into_iter().enumerate() {
-            for b in 0..B {
-                // SAFETY: pixel and block lie in the call's output.
-                unsafe { self.finish(sums[b], pixel + r, n + b * WIDTH) };
+            for (r, sums) in sums.into_iter().enumerate() {
+                for b in 0..B {
+                    // SAFETY: pixel and block lie in the call's output.
+                    unsafe { self.finish(sums[b], pixels.start + row + r, n + b * WIDTH) };
+                }
             }
         }
     }
@@ -132,36 +139,39 @@ impl Kernel<'_, '_> {
     }
 }
 
-/// Multiplies `depth` values of `R` rows with `B` blocks.
+/// Multiplies `depth` values of `R` rows with `B` blocks, `depth` steps each, that follow each other.
 ///
 /// # Safety
 ///
-/// The rows hold `depth` values; `load` may read at each step of each pointer to weights.
+/// The rows hold `depth` values; `load` may read at each step of each block.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
 #[inline]
 unsafe fn accumulate<const R: usize, const B: usize, W>(
     sums: &mut [[__m512; B]; R],
     rows: Rows,
     depth: usize,
-    mut weights: [*const W; B],
-    last: usize,
+    weights: *const W,
+    step: usize,
     load: impl Fn(*const W) -> __m512,
 ) {
-    for k in 0..depth {
+    // SAFETY: the starts of the blocks.
+    let mut weights: [_; B] = core::array::from_fn(|b| unsafe { weights.add(b * depth * step) });
+    let mut x = rows.base;
+    for _ in 0..depth {
         let mut w = [_mm512_setzero_ps(); B];
         for b in 0..B {
             w[b] = load(weights[b]);
+            // SAFETY: the next step's weights, or the end of the block.
+            weights[b] = unsafe { weights[b].add(step) };
         }
         for r in 0..R {
             // SAFETY: the rows hold `depth` values.
-            let x = _mm512_set1_ps(unsafe { *rows.base.add(r * rows.stride + k) });
+            let x = _mm512_set1_ps(unsafe { *x.add(r * rows.stride) });
             for b in 0..B {
                 sums[r][b] = _mm512_fmadd_ps(x, w[b], sums[r][b]);
             }
         }
-        for (b, weights) in weights.iter_mut().enumerate() {
-            // SAFETY: the next step's weights, or the end of the block.
-            *weights = unsafe { weights.add(if b + 1 == B { last } else { WIDTH }) };
-        }
+        // SAFETY: the next values, or the end of the first row.
+        x = unsafe { x.add(1) };
     }
 }
