@@ -70,7 +70,8 @@ fn answers(compiled: &Compiled, isa: Isa, pictures: &[(RgbImage, usize)]) -> Vec
 
 fn top1(answers: &[Vec<f32>], pictures: &[(RgbImage, usize)]) -> f64 {
     let hits = answers.iter().zip(pictures).filter(|(scores, (_, class))| {
-        let best = (0..scores.len()).max_by(|&a, &b| scores[a].total_cmp(&scores[b]));
+        let best =
+            (0..scores.len()).max_by(|&a, &b| scores[a].total_cmp(&scores[b]).then(b.cmp(&a)));
         best == Some(*class)
     });
     100.0 * hits.count() as f64 / pictures.len() as f64

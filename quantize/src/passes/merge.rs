@@ -291,6 +291,15 @@ impl Merging<'_> {
         if tokens(attention) != Some(self.count) || r == 0 {
             return Ok(None);
         }
+        let x = self.current(end.output);
+        let rows = self.new.shape(x).split_last().map_or(&[][..], |s| s.1);
+        if !rows.contains(&before) || rows.iter().product::<usize>() != before {
+            return Err(MergeError::Unsupported {
+                node: end.name.clone(),
+                op: end.op.name(),
+                what: "its tokens are not rows",
+            });
+        }
         let heads = (0..4).find(|&d| g.outer[d] > 1).unwrap_or(3);
         let matching = Matching {
             tokens: before as u32,
@@ -311,7 +320,6 @@ impl Merging<'_> {
             None => self.indices(&format!("{name}.ones"), vec![1.0; before]),
         };
         let op = Op::Merge { left: before - r };
-        let x = self.current(end.output);
         let inputs = [x, places, sizes];
         let merged = self
             .new
@@ -357,10 +365,12 @@ fn tokens(node: &Node) -> Option<usize> {
         return None;
     };
     let g: &Geometry = &a.geometry;
-    let heads = g.outer.iter().filter(|&&n| n > 1).count();
-    let rows = step(&g.k, g.keys).is_some();
-    (g.queries == g.keys && heads <= 1 && !a.bias && rows && g.key_count() > 3)
-        .then(|| g.key_count())
+    // What is repeated are heads, which lie within a token, and not windows.
+    let mut repeated = g.outer.iter().zip(g.k.outer).filter(|&(&n, _)| n > 1);
+    let (heads, more) = (repeated.next(), repeated.next());
+    let step = step(&g.k, g.keys)?;
+    let plain = heads.is_none_or(|(_, distance)| distance < step) && more.is_none() && !a.bias;
+    (plain && g.queries == g.keys && g.key_count() > 3).then(|| g.key_count())
 }
 
 /// Distance between tokens that lie in a row.

@@ -189,7 +189,10 @@ fn lifetimes(artifact: &Artifact<'_>, index: u16, step: &Step) -> Result<(), Err
     }
     for id in step.inputs().into_iter().flatten() {
         let t = artifact.tensor(id)?;
-        if t.bank != CONSTANT_BANK && (index < t.first || index > t.last) {
+        // What comes into being at a step is not there to be read; only inputs are from the start.
+        let born = t.first < index || (t.first, index) == (0, 0);
+        let alive = born && index <= t.last;
+        if t.bank != CONSTANT_BANK && !alive {
             return Err(Error::BadLifetime(index));
         }
     }

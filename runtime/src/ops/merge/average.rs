@@ -126,7 +126,7 @@ impl<T: Token> Loop for Merge<'_, T> {
                 y.copy_from_slice(&x[first * channels..][..channels]);
                 continue;
             }
-            let total = total(members().map(|i| sizes[i]))? as f32;
+            let total = members().try_fold(0, |total, i| add_size(total, sizes[i]))? as f32;
             for (start, y) in (0..).step_by(CHUNK).zip(y.chunks_mut(CHUNK)) {
                 let mut sums = [T::Sum::default(); CHUNK];
                 for i in members() {
@@ -152,12 +152,15 @@ impl<T: Token> Loop for Merge<'_, T> {
 pub fn merge_sizes(sizes: &[i32], places: &[i32], y: &mut [i32]) -> Result<(), Error> {
     expect(places.len(), sizes.len())?;
     check(places, y.len())?;
-    for (place, y) in (0..).zip(y.iter_mut()) {
-        first(places, place)?;
-        let members = places.iter().zip(sizes).filter(|&(&p, _)| p == place);
-        *y = total(members.map(|(_, &size)| size))?;
+    y.fill(0);
+    for (&place, &size) in places.iter().zip(sizes) {
+        let sum = &mut y[place as usize];
+        *sum = add_size(*sum, size)?;
     }
-    Ok(())
+    match y.iter().position(|&sum| sum == 0) {
+        Some(empty) => Err(Error::IndexOutOfRange(empty as i32)),
+        None => Ok(()),
+    }
 }
 
 fn is_size(size: i32) -> bool {
@@ -179,14 +182,9 @@ fn first(places: &[i32], place: i32) -> Result<usize, Error> {
 }
 
 #[inline(always)]
-fn total(mut sizes: impl Iterator<Item = i32>) -> Result<i32, Error> {
-    sizes.try_fold(0, |total, size| {
-        let sum = match is_size(size) {
-            true => total + size,
-            false => size,
-        };
-        is_size(sum)
-            .then_some(sum)
-            .ok_or(Error::IndexOutOfRange(sum))
-    })
+fn add_size(total: i32, size: i32) -> Result<i32, Error> {
+    let sum = if is_size(size) { total + size } else { size };
+    is_size(sum)
+        .then_some(sum)
+        .ok_or(Error::IndexOutOfRange(sum))
 }
