@@ -59,11 +59,12 @@ impl Limits {
             (Some(wanted), _) if reached > wanted => {
                 Err(QuantizeError::MaxDrop { reached, wanted })
             }
-            // Not `<`: a cosine that is no number is too small.
-            (_, Some(wanted)) if !(cosine >= wanted) => Err(QuantizeError::MinCosine {
-                reached: cosine,
-                wanted,
-            }),
+            (_, Some(wanted)) if cosine.is_nan() || cosine < wanted => {
+                Err(QuantizeError::MinCosine {
+                    reached: cosine,
+                    wanted,
+                })
+            }
             _ => Ok(()),
         }
     }
@@ -183,7 +184,7 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// Candidates with their SQNR alone in int8, the noisiest for their cost first.
+    /// Candidates with their SQNR alone in int8, those with most noise for their cost first.
     fn rank(
         &self,
         scheme: &Scheme,
@@ -206,7 +207,7 @@ impl Search<'_> {
         candidates
             .iter()
             .for_each(|&layer| self.set_wide(&mut float, layer, ""));
-        // What only moves values too.
+        // And what only moves values.
         float.precision.fill(Precision::F32);
         let few = RANKING_SAMPLES.min(self.samples.len());
         progress.begin("sensitivity", candidates.len());
@@ -449,4 +450,78 @@ fn answers(
 
 fn argmax(values: &[f32]) -> Option<usize> {
     (0..values.len()).max_by(|&a, &b| values[a].total_cmp(&values[b]).then(b.cmp(&a)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::calibrate::testing::Lcg;
+    use crate::pipeline::{QuantizeOptions, Quantized, Silent, quantize};
+    use ampoule_runtime::ops::unary::UnaryKind;
+
+    /// Two layers with a function between them and a shape after them.
+    fn widened(min_cosine: f64) -> Result<Quantized, QuantizeError> {
+        let mut rng = Lcg(7);
+        let mut g = Graph::default();
+        let x = g.input("x", &[1, 8]);
+        let layer = |g: &mut Graph, name: &str, x, rng: &mut Lcg, activation| {
+            let w = g.constant_value("w", &[8, 8], rng.gaussians(64));
+            let b = g.constant_value("b", &[8], rng.gaussians(8));
+            let op = Op::Linear {
+                residual: false,
+                activation,
+            };
+            g.push(name, op, &[x, w, b]).unwrap()
+        };
+        let y = layer(&mut g, "first", x, &mut rng, Some(UnaryKind::Silu));
+        let y = layer(&mut g, "second", y, &mut rng, None);
+        let y = g.push("shape", Op::Reshape(vec![2, 4]), &[y]).unwrap();
+        g.output("y", y);
+        let samples: Vec<_> = (0..12).map(|_| vec![rng.gaussians(8)]).collect();
+        let options = QuantizeOptions {
+            min_cosine: Some(min_cosine),
+            ..QuantizeOptions::default()
+        };
+        quantize(g, &samples, &options, &Silent)
+    }
+
+    #[test]
+    fn a_limit_that_int8_keeps_widens_nothing() {
+        let done = widened(0.9).unwrap();
+        let report = done.sensitivity.unwrap();
+        assert!(report.before.min_cosine > 0.99 && report.layers.is_empty());
+        assert_eq!(report.before, report.after);
+        assert!(done.compiled.program.islands.is_empty());
+    }
+
+    #[test]
+    fn a_tight_limit_widens_layers_and_says_so() {
+        let done = widened(0.9999999).unwrap();
+        let report = done.sensitivity.unwrap();
+        assert!(report.before.min_cosine < 0.9999999);
+        assert!(report.after.min_cosine >= 0.9999999);
+        let wide: Vec<&str> = report
+            .layers
+            .iter()
+            .filter(|l| l.precision != "i8")
+            .map(|l| l.node.as_str())
+            .collect();
+        assert!(wide.contains(&"x") && wide.contains(&"second"), "{wide:?}");
+        let islands = &done.compiled.program.islands;
+        for name in wide {
+            let island = islands.iter().find(|i| i.node == name).unwrap();
+            assert!(island.reason.contains("--min-cosine 0.9999999"));
+        }
+        let moved = islands.iter().find(|i| i.node == "shape").unwrap();
+        assert_eq!(moved.reason, "moves a value that is wide");
+    }
+
+    #[test]
+    fn a_limit_out_of_reach_is_an_error() {
+        let error = widened(1.1).unwrap_err();
+        assert!(
+            matches!(error, QuantizeError::MinCosine { reached, wanted } if reached > 0.999 && wanted == 1.1),
+            "{error}"
+        );
+    }
 }
