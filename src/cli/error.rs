@@ -150,6 +150,9 @@ impl Failure {
             Failure::Quantize(QuantizeError::MaxDrop { .. }) => Some(
                 "a larger --max-drop, more or other calibration pictures, or check the preprocessing",
             ),
+            Failure::Quantize(QuantizeError::MinCosine { .. }) => Some(
+                "a smaller --min-cosine, or check the calibration data: is an output all zeros?",
+            ),
             Failure::Parity { .. } => {
                 Some("this is a fault of ampoule: please report it with the model")
             }

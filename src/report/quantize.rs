@@ -5,7 +5,7 @@ use super::{Cell, Page};
 use crate::cli::inspect::details::{Details, StepDetails};
 use crate::cli::output::{bytes, count, plural, shape, shortened};
 use crate::cli::preprocessing::describe;
-use crate::cli::quantize::summary::Summary;
+use crate::cli::quantize::summary::{Summary, accuracy};
 
 /// The page.
 pub fn page(s: &Summary, d: &Details) -> String {
@@ -182,10 +182,9 @@ fn per_step<'c>(
 fn sensitivity(page: &mut Page, s: &Summary) {
     let Some(q) = &s.sensitivity else { return };
     let text = format!(
-        "Loss {:.2} points in int8 ({:.1} dB), {:.2} points with the layers below widened ({:.1} dB).",
-        q.before.loss(),
+        "{} ({:.1} dB, then {:.1} dB).",
+        accuracy(q),
         q.before.sqnr_db,
-        q.after.loss(),
         q.after.sqnr_db
     );
     page.section("Sensitivity", &text);
@@ -196,14 +195,11 @@ fn sensitivity(page: &mut Page, s: &Summary) {
         vec![
             Cell::name(&l.node),
             l.op.as_str().into(),
-            format!("{:+.2}", l.gain_db).into(),
+            format!("{:.1}", l.alone_db).into(),
             l.precision.as_str().into(),
         ]
     });
-    page.table(
-        &["node", "operator", ">gain when widened, dB", "type"],
-        rows,
-    );
+    page.table(&["node", "operator", ">alone in int8, dB", "type"], rows);
 }
 
 fn step_row(s: &StepDetails) -> Vec<Cell> {

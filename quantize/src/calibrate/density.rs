@@ -54,6 +54,23 @@ impl Density {
         (self.negative.total()[2] + self.positive.total()[2]) / self.finite.max(1.0)
     }
 
+    /// Points that stand for the values: two per bin, with the number of values each stands for.
+    pub(super) fn points(&self) -> impl Iterator<Item = (f64, f64)> {
+        let side = |side: &'_ Side, sign: f64| -> Vec<(f64, f64)> {
+            let bins = (0..SIDE).filter(|&k| side.counts[k] > 0.0);
+            bins.flat_map(|k| {
+                let lo = (k as f64 * side.width).max(side.near);
+                let hi = ((k + 1) as f64 * side.width).min(side.far);
+                let at = move |share: f64| sign * (lo + (hi - lo) * share);
+                [0.25, 0.75].map(|share| (at(share), side.counts[k] / 2.0))
+            })
+            .collect()
+        };
+        side(&self.negative, -1.0)
+            .into_iter()
+            .chain(side(&self.positive, 1.0))
+    }
+
     /// Share of the values outside `lo..=hi`, which contains 0.
     pub(super) fn share_outside(&self, lo: f64, hi: f64) -> f64 {
         let beyond = |side: &Side, t: f64| side.total()[0] - side.moments(t)[0];

@@ -15,6 +15,7 @@
 //! Everything here is deterministic: histograms and channel sums do not depend on the order of the
 //! images nor on how many threads gathered them.
 
+mod argument;
 mod bias;
 mod channels;
 mod density;
@@ -30,6 +31,7 @@ mod search;
 pub(crate) mod testing;
 mod weights;
 
+pub use argument::select_argument;
 pub use bias::{Geometry, expected_shift};
 pub use channels::ChannelStats;
 pub use error::CalibrateError;

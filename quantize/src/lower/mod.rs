@@ -129,8 +129,19 @@ impl Lowering<'_> {
         for port in &self.graph.inputs {
             let dtype = if self.graph.value(port.value).is_index {
                 DType::I32
-            } else if self.scheme.is_some() {
-                DType::I8
+            } else if let Some(scheme) = self.scheme {
+                match scheme.float_inputs.get(&port.value) {
+                    None => DType::I8,
+                    Some(reason) => {
+                        self.program.islands.push(Island {
+                            node: port.name.clone(),
+                            op: "Input".to_owned(),
+                            dtype: DType::F32.name().to_owned(),
+                            reason: reason.clone(),
+                        });
+                        DType::F32
+                    }
+                }
             } else {
                 DType::F32
             };

@@ -40,6 +40,9 @@ pub struct QuantizeOptions {
     /// Largest loss of accuracy in points (or, without labels, of agreement with the float model).
     /// When int8 loses more, the most sensitive layers are widened until it does not.
     pub max_drop: Option<f64>,
+    /// Smallest cosine of the angle between the first output and the float model's, over the samples; no
+    /// labels needed. When int8 is further off, the most sensitive layers are widened until it is not.
+    pub min_cosine: Option<f64>,
     /// Preprocessing of the first input.
     pub preprocess: Option<Preprocess>,
     /// Class labels.
@@ -63,6 +66,7 @@ impl Default for QuantizeOptions {
             equalise: false,
             merge: 0,
             max_drop: None,
+            min_cosine: None,
             preprocess: None,
             labels: Vec::new(),
             strip_names: false,
@@ -128,6 +132,16 @@ pub enum QuantizeError {
         /// Loss reached.
         reached: f64,
         /// Loss allowed.
+        wanted: f64,
+    },
+    /// No mix of precisions comes close enough.
+    #[error(
+        "even with every layer widened the smallest cosine is {reached:.6}, less than --min-cosine {wanted}"
+    )]
+    MinCosine {
+        /// Cosine reached.
+        reached: f64,
+        /// Cosine wanted.
         wanted: f64,
     },
 }
@@ -197,16 +211,20 @@ pub fn quantize(
         progress.end();
     }
     let mut scheme = build(&graph, &statistics, &scheme_options(&graph, options))?;
-    let sensitivity = match options.max_drop {
-        Some(max_drop) => Some(sensitivity::widen(
+    let limits = sensitivity::Limits {
+        max_drop: options.max_drop,
+        min_cosine: options.min_cosine,
+    };
+    let sensitivity = match limits.any() {
+        true => Some(sensitivity::widen(
             &graph,
             &mut scheme,
             samples,
-            max_drop,
+            limits,
             &options.lowering,
             progress,
         )?),
-        None => None,
+        false => None,
     };
     let compiled = seal_all(&graph, &scheme, &statistics, options)?;
     Ok(Quantized {

@@ -9,7 +9,7 @@ use thiserror::Error;
 use super::{NodeWeights, Precision, Scheme};
 use crate::calibrate::{
     CalibrateError, CodeWidth, Geometry, QParams, Range, RangeMethod, WeightMethod, expected_shift,
-    quantize_weights_above, scale_floor_for_bias, select,
+    quantize_weights_above, scale_floor_for_bias, select, select_argument,
 };
 use crate::graph::{Graph, Node, Op, ValueId};
 use crate::observe::Statistics;
@@ -79,10 +79,13 @@ pub fn build(
             Stage::Post => shared.get(&groups.find(key.0)).copied().unwrap_or(range),
             Stage::Pre => range,
         };
-        let range = match (activations.get(&key.0), key.1) {
-            (Some(&kind), Stage::Pre) => {
+        let function = activations.get(&key.0).filter(|_| key.1 == Stage::Pre);
+        let range = match (function, statistics.histograms.get(&key)) {
+            (Some(kind), Some(histogram)) => {
                 let post = shared.get(&groups.find(key.0)).copied().unwrap_or(range);
-                saturated(kind, range, post.params(CodeWidth::I8).scale)
+                let result = post.params(CodeWidth::I8);
+                let name = &graph.value(key.0).name;
+                select_argument(name, histogram, &|x| kind.eval(x), &result)?
             }
             _ => range,
         };
@@ -176,36 +179,6 @@ fn node_weights(
         scales: quantised.scales,
         bias,
     })
-}
-
-/// The part of an activation's argument range outside of which its value changes by less than a
-/// quarter of a step: codes spent there would tell nothing.
-fn saturated(kind: UnaryKind, range: Range, step: f32) -> Range {
-    const POINTS: usize = 1024;
-    let at = |i: usize| range.lo + (range.hi - range.lo) * i as f32 / POINTS as f32;
-    let values: Vec<f32> = (0..=POINTS).map(|i| kind.eval(at(i))).collect();
-    // How many points at an end have values within the tolerance of each other.
-    let flat = |values: &mut dyn Iterator<Item = f32>| {
-        let (mut lo, mut hi) = (f32::INFINITY, f32::NEG_INFINITY);
-        values
-            .take_while(|&v| {
-                (lo, hi) = (lo.min(v), hi.max(v));
-                hi - lo <= step / 4.0
-            })
-            .count()
-            .saturating_sub(1)
-    };
-    let (low, high) = (
-        flat(&mut values.iter().copied()),
-        flat(&mut values.iter().rev().copied()),
-    );
-    if low + high >= POINTS {
-        return range;
-    }
-    Range {
-        lo: at(low).min(0.0),
-        hi: at(POINTS - high).max(0.0),
-    }
 }
 
 /// Softmax has a fixed output scale: its values fill [0, 1).

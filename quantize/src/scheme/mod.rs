@@ -56,6 +56,8 @@ pub struct Scheme {
     pub precision: Vec<Precision>,
     /// Why a node is not int8, per node.
     pub reasons: Vec<Option<String>>,
+    /// Model inputs that stay in float, and why.
+    pub float_inputs: BTreeMap<ValueId, String>,
     /// Weights per node that has any.
     pub weights: HashMap<usize, NodeWeights>,
 }

@@ -4,21 +4,14 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ampoule_quantize::graph::{Graph, GraphError, Op};
-use ampoule_quantize::lower::LowerOptions;
-use ampoule_quantize::model::{Model, compile};
-use ampoule_quantize::observe::observe;
-use ampoule_quantize::plan::PlanOptions;
-use ampoule_quantize::scheme::{self, SchemeOptions};
-use ampoule_quantize::seal::Extras;
+use ampoule_quantize::model::Model;
 use ampoule_quantize::{import, passes};
 
-use crate::fixtures::{
-    Executor, data, difference, fixtures, models, noise, run, sealed, summary, to_stored,
-};
+use crate::fixtures::{Executor, data, difference, fixtures, models, noise, run, sealed, summary};
 use crate::interpret::interpret;
 
 /// Inputs and outputs of a fixture, per sample, as its side file lists them.
-fn samples(path: &Path) -> Vec<(Vec<Vec<f32>>, Vec<Vec<f32>>)> {
+pub fn samples(path: &Path) -> Vec<(Vec<Vec<f32>>, Vec<Vec<f32>>)> {
     let side = std::fs::read_to_string(path.with_extension("json")).unwrap();
     let side: serde_json::Value = serde_json::from_str(&side).unwrap();
     let count = side["samples"].as_u64().unwrap() as usize;
@@ -55,7 +48,7 @@ fn error(path: &Path, graph: &Graph, execute: Executor, sample: usize) -> f32 {
 }
 
 /// Calls `test` for each path, on two threads.
-fn for_each(paths: &[PathBuf], test: impl Fn(&Path) + Sync) {
+pub fn for_each(paths: &[PathBuf], test: impl Fn(&Path) + Sync) {
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..2 {
@@ -307,54 +300,6 @@ fn attention_has_one_form() {
         );
         assert_eq!(found, (attentions, softmaxes), "{name}");
     }
-}
-
-/// The int8 program of every network exists, runs and points the way the float one does. Calibrated on the
-/// samples themselves; networks this narrow say little about accuracy.
-#[test]
-fn every_network_runs_in_int8() {
-    let paths = models(&fixtures().join("models/families"));
-    let paths: Vec<PathBuf> = paths
-        .into_iter()
-        .filter(|p| p.to_string_lossy().contains("-tracer17"))
-        .collect();
-    for_each(&paths, |path| {
-        let name = path.file_stem().unwrap().to_string_lossy();
-        let graph = optimised(path);
-        let inputs: Vec<Vec<Vec<f32>>> = samples(path).into_iter().map(|s| s.0).collect();
-        let stored: Vec<Vec<Vec<f32>>> = inputs.iter().map(|i| to_stored(&graph, i)).collect();
-        let statistics =
-            observe(&graph, &stored, &|_| ()).unwrap_or_else(|e| panic!("{name}: {e}"));
-        let scheme = scheme::build(&graph, &statistics, &SchemeOptions::default())
-            .unwrap_or_else(|e| panic!("{name}: {e}"));
-        let compiled = compile(
-            &graph,
-            Some(&scheme),
-            &LowerOptions::default(),
-            &PlanOptions::default(),
-            &Extras::default(),
-        )
-        .unwrap_or_else(|e| panic!("{name}: {e}"));
-        let mut model = Model::from_bytes(compiled.bytes).unwrap();
-        let mut worst = 1.0f32;
-        for (inputs, stored) in inputs.iter().zip(&stored) {
-            let got = model
-                .run_f32(stored)
-                .unwrap_or_else(|e| panic!("{name}: {e}"));
-            let expected = run(&graph, sealed, inputs).unwrap();
-            worst = worst.min(cosine(&got[0], &expected[0]));
-        }
-        println!(
-            "{name:32} int8 cosine {worst:.4}, {} islands",
-            compiled.program.islands.len()
-        );
-        assert!(worst > 0.9, "{name}: cosine {worst}");
-    });
-}
-
-fn cosine(a: &[f32], b: &[f32]) -> f32 {
-    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
-    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
 }
 
 /// Token ids that the table does not have are refused when the model runs, and nothing breaks.

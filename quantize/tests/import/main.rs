@@ -3,6 +3,7 @@
 mod bad_input;
 mod families;
 mod fixtures;
+mod int8;
 mod interpret;
 mod node_cases;
 mod passes;

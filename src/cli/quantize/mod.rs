@@ -36,6 +36,7 @@ Examples:
   ampoule quantize model.onnx --calibration photos/ -o model.amp
   ampoule quantize model.onnx --calibration photos/ --preset imagenet --labels labels.txt -o model.amp
   ampoule quantize model.onnx --calibration labelled/ --labels labels.txt --max-drop 0.5 -o model.amp
+  ampoule quantize encoder.onnx --calibration photos/ --min-cosine 0.99 -o encoder.amp
   ampoule quantize sensor.onnx --calibration samples.npy -o sensor.amp --report report.html
   ampoule quantize model.onnx --float -o float.amp";
 
@@ -77,6 +78,10 @@ pub struct Quantize {
     /// calibration pictures (with --labels), or of agreement with the float model
     #[arg(long, value_name = "POINTS", value_parser = points, conflicts_with = "float")]
     pub max_drop: Option<f64>,
+    /// Widen the most sensitive layers until the cosine of the angle between the outputs and the float
+    /// model's is at least this on every calibration sample; needs no labels
+    #[arg(long, value_name = "COSINE", value_parser = cosine, conflicts_with = "float")]
+    pub min_cosine: Option<f64>,
     /// Class labels: .txt with one a line, or .csv with columns `class` and `label`
     #[arg(long, value_name = "FILE")]
     pub labels: Option<PathBuf>,
@@ -291,6 +296,7 @@ impl Quantize {
             equalise: self.equalise,
             merge: self.merge,
             max_drop: self.max_drop,
+            min_cosine: self.min_cosine,
             preprocess,
             labels,
             strip_names: self.strip,
@@ -391,4 +397,9 @@ fn points(text: &str) -> Result<f64, String> {
         .ok()
         .filter(|p: &f64| (0.0..=100.0).contains(p));
     parsed.ok_or_else(|| "expected points from 0 to 100, for example 0.5".to_owned())
+}
+
+fn cosine(text: &str) -> Result<f64, String> {
+    let parsed = text.parse().ok().filter(|c: &f64| (0.0..1.0).contains(c));
+    parsed.ok_or_else(|| "expected a cosine from 0 to below 1, for example 0.99".to_owned())
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use ampoule_quantize::calibrate::clipped_share;
 use ampoule_quantize::passes::merge::MergedLayer;
-use ampoule_quantize::pipeline::{Quantized, SensitivityReport};
+use ampoule_quantize::pipeline::{Quality, Quantized, SensitivityReport};
 use ampoule_quantize::plan::Tiled;
 use ampoule_quantize::program::{Island, Stage};
 use ampoule_runtime::preprocess::Preprocess;
@@ -152,12 +152,7 @@ pub fn render(s: &Summary) -> String {
         ));
     }
     if let Some(q) = &s.sensitivity {
-        let loss = format!(
-            "{:.2} points lost in int8, {:.2} with wider layers",
-            q.before.loss(),
-            q.after.loss()
-        );
-        rows.push(("accuracy", loss));
+        rows.push(("accuracy", accuracy(q)));
     }
     if let Some(db) = s.parity_db {
         rows.push((
@@ -187,6 +182,24 @@ pub fn bands(tiled: &Tiled) -> String {
             t.steps,
             bytes(t.copied),
             bytes(tiled.untiled)
+        ),
+    }
+}
+
+/// What int8 loses, and what it does with wider layers where there are any.
+pub fn accuracy(q: &SensitivityReport) -> String {
+    let quality = |of: &Quality| {
+        let (loss, cosine) = (of.loss(), of.min_cosine);
+        format!("{loss:.2} points lost, smallest cosine {cosine:.4}")
+    };
+    let wide = q.layers.iter().filter(|l| l.precision != "i8").count();
+    match wide {
+        0 => format!("{} in int8", quality(&q.before)),
+        n => format!(
+            "{} in int8; {} with {} widened",
+            quality(&q.before),
+            quality(&q.after),
+            plural(n, "layer")
         ),
     }
 }
