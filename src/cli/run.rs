@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use ampoule::{Classifier, Scores};
 use ampoule_quantize::data;
 use ampoule_quantize::model::{Model, outputs_f32};
-use ampoule_runtime::Pool;
+use ampoule_quantize::pipeline::to_source;
+use ampoule_runtime::{Pool, Session};
 use clap::Args;
 use serde::Serialize;
 
@@ -15,7 +16,7 @@ use super::inspect::details::Details;
 use super::models::{classifier, read_artifact};
 use super::output::{Table, plural, print, print_json, shape};
 use super::profile::{self, StepTime};
-use super::samples::input_layout;
+use super::samples::{dimensions, input_layout};
 use super::timing::{self, Until};
 use super::{npy, output};
 
@@ -193,18 +194,10 @@ impl Run {
         for (sample, values) in samples.iter().enumerate() {
             session.write_f32(0, values)?;
             session.run()?;
-            let outputs = outputs_f32(&session)?
-                .into_iter()
-                .zip(session.artifact().outputs());
-            let outputs = outputs.map(|(values, io)| Output {
-                name: io.name.unwrap_or_default().to_owned(),
-                shape: io.tensor.shape.dims().to_vec(),
-                values,
-            });
             answers.push(Answer::Array {
                 file: path.to_owned(),
                 sample,
-                outputs: outputs.collect(),
+                outputs: outputs(&session)?,
             });
         }
         Ok(answers)
@@ -217,6 +210,20 @@ impl Run {
         let times = timing::profile(&mut session, Until::Runs(PROFILE_RUNS))?;
         Ok(profile::steps(&details, &times, None))
     }
+}
+
+/// Every output, in the layout the source model had.
+fn outputs(session: &Session<'_, '_>) -> Result<Vec<Output>, Failure> {
+    let all = outputs_f32(session)?.into_iter();
+    let outputs = all.zip(session.artifact().outputs()).map(|(values, io)| {
+        let (stored, layout) = dimensions(&io);
+        Output {
+            name: io.name.unwrap_or_default().to_owned(),
+            shape: layout.iter().map(|&d| stored[d] as u32).collect(),
+            values: to_source(&values, &stored, &layout),
+        }
+    });
+    Ok(outputs.collect())
 }
 
 fn render(o: &Outcome) -> String {

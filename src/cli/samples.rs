@@ -6,6 +6,7 @@ use ampoule_quantize::data::{ImageSet, LoadReport, RgbImage};
 use ampoule_quantize::observe::Samples;
 use ampoule_quantize::pipeline::Progress;
 use ampoule_runtime::Artifact;
+use ampoule_runtime::artifact::Io;
 use ampoule_runtime::preprocess::{Preprocess, PreprocessError};
 
 use super::error::Failure;
@@ -116,12 +117,17 @@ pub fn input_layout(artifact: &Artifact<'_>) -> Result<(Vec<usize>, Vec<usize>),
         .inputs()
         .next()
         .ok_or(ampoule_runtime::Error::NoSuchIo)?;
-    let dims = input.tensor.shape.dims();
-    let layout = input.layout[..dims.len()].iter();
-    Ok((
+    Ok(dimensions(&input))
+}
+
+/// Shape of an input or output, as stored, and where the source's dimensions are in it.
+pub fn dimensions(io: &Io<'_>) -> (Vec<usize>, Vec<usize>) {
+    let dims = io.tensor.shape.dims();
+    let layout = io.layout[..dims.len()].iter();
+    (
         dims.iter().map(|&d| d as usize).collect(),
         layout.map(|&d| usize::from(d)).collect(),
-    ))
+    )
 }
 
 /// The picture at the model's size.

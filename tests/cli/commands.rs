@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::program::{ampoule, fixture, npy, photo, photos, quantize_args, vww_amp, vww_onnx};
+use crate::protobuf::{Dim, model, node, port, tensor};
 use crate::words;
 
 /// The table and the JSON of a command.
@@ -201,6 +202,40 @@ fn run_on_arrays() {
     let threads = ampoule(words!["run", &int8, &array, "--threads", "2", "--json"]).json();
     let one = ampoule(words!["run", &int8, &array, "--json"]).json();
     assert_eq!(threads["results"], one["results"]);
+}
+
+/// A map comes back as the ONNX file has it, channels first, whatever the order in memory.
+#[test]
+fn run_gives_outputs_in_the_models_own_layout() {
+    let folder = tempfile::tempdir().unwrap();
+    let [onnx, array, amp] = ["m.onnx", "x.npy", "m.amp"].map(|name| folder.path().join(name));
+    let shape = [1, 2, 1, 3].map(Dim::Size);
+    let doubled = tensor("w", &[2, 2, 1, 1], &[1.0, 0.0, 0.0, 2.0]);
+    let file = model(
+        17,
+        &[node("conv", "Conv", &["x", "w"], &["y"], &[])],
+        &[doubled],
+        &[port("x", 1, &shape)],
+        &[port("y", 1, &[])],
+    );
+    std::fs::write(&onnx, file).unwrap();
+    npy(&array, "(1, 2, 1, 3)", [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+    ampoule(words![
+        "quantize",
+        &onnx,
+        "--float",
+        "--calibration",
+        &array,
+        "-o",
+        &amp
+    ])
+    .text();
+    let (text, json) = both(words!["run", &amp, &array]);
+    let output = &json["results"][0]["outputs"][0];
+    assert_eq!(output["shape"], serde_json::json!([1, 2, 1, 3]));
+    let expected = serde_json::json!([1.0, 2.0, 3.0, 8.0, 10.0, 12.0]);
+    assert_eq!(output["values"], expected);
+    shows(&text, "1×2×1×3");
 }
 
 #[test]
