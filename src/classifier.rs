@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use ampoule_quantize::data::{self, DataError};
+use ampoule_quantize::metrics;
 use ampoule_quantize::model::{Model, ModelError};
 use ampoule_quantize::seal::AlignedBytes;
 use ampoule_runtime::artifact::Step;
@@ -51,7 +52,8 @@ pub struct Classifier {
     preprocess: Preprocess,
     labels: Vec<String>,
     isa: Isa,
-    already_probabilities: bool,
+    softmax: Option<LastSoftmax>,
+    classes: Option<usize>,
     pixels: Vec<u8>,
     scratch: Vec<u8>,
 }
@@ -87,14 +89,19 @@ impl Classifier {
             .flatten()
             .map(str::to_owned)
             .collect();
-        let already_probabilities = ends_in_softmax(&artifact);
+        let softmax = last_softmax(&artifact);
+        let classes = artifact.outputs().next().and_then(|io| {
+            let dims = io.tensor.shape.dims().iter().map(|&d| d as usize);
+            metrics::classes(&dims.collect::<Vec<_>>())
+        });
         let pixels = vec![0; preprocess.output_len()];
         Ok(Classifier {
             model,
             preprocess,
             labels,
             isa: Isa::best(),
-            already_probabilities,
+            softmax,
+            classes,
             pixels,
             scratch: Vec::new(),
         })
@@ -121,6 +128,17 @@ impl Classifier {
         &self.labels
     }
 
+    /// Number of values of the first output, where it is one row.
+    pub fn classes(&self) -> Option<usize> {
+        self.classes
+    }
+
+    /// Whether something says that the first output holds class scores: it is one row, and there are
+    /// labels or it comes from a softmax. An embedding is one row, too.
+    pub fn is_classifier(&self) -> bool {
+        self.classes.is_some() && (!self.labels.is_empty() || self.softmax.is_some())
+    }
+
     /// The model.
     pub fn model(&self) -> &Model {
         &self.model
@@ -143,11 +161,7 @@ impl Classifier {
     /// [`ClassifyError`].
     pub fn classify(&mut self, image: &ImageView<'_>) -> Result<Scores, ClassifyError> {
         let values = self.run(image, None, |session| session.run())?;
-        Ok(Scores::new(
-            values,
-            self.already_probabilities,
-            &self.labels,
-        ))
+        Ok(self.scores(values))
     }
 
     /// Classifies a picture, with `run` in place of [`Session::run`], over a pool's threads if there is
@@ -183,7 +197,8 @@ impl Classifier {
 
     /// What [`Classifier::run`] returned, as scores.
     pub fn scores(&self, values: Vec<f32>) -> Scores {
-        Scores::new(values, self.already_probabilities, &self.labels)
+        let already_probabilities = self.softmax == Some(LastSoftmax::Plain);
+        Scores::new(values, already_probabilities, &self.labels)
     }
 }
 
@@ -212,11 +227,16 @@ fn write_pixels(
     Ok(session.write_f32(0, &values)?)
 }
 
-/// Whether the first output comes from a softmax, through nothing but moves and changes of type.
-fn ends_in_softmax(artifact: &Artifact<'_>) -> bool {
-    let Some(output) = artifact.outputs().next() else {
-        return false;
-    };
+/// The softmax at the end of a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LastSoftmax {
+    Plain,
+    Log,
+}
+
+/// The softmax that the first output comes from, through nothing but moves and changes of type.
+fn last_softmax(artifact: &Artifact<'_>) -> Option<LastSoftmax> {
+    let output = artifact.outputs().next()?;
     let steps: Vec<Step> = artifact.steps().collect();
     let mut wanted: TensorId = output.id;
     for step in steps
@@ -228,12 +248,13 @@ fn ends_in_softmax(artifact: &Artifact<'_>) -> bool {
             continue;
         }
         match *step {
-            Step::Softmax { log, .. } => return !log,
+            Step::Softmax { log: true, .. } => return Some(LastSoftmax::Log),
+            Step::Softmax { .. } => return Some(LastSoftmax::Plain),
             Step::Copy { x, .. } | Step::Convert { x, .. } => wanted = x,
-            _ => return false,
+            _ => return None,
         }
     }
-    false
+    None
 }
 
 /// Scores of every class.

@@ -150,6 +150,9 @@ impl Failure {
             Failure::Quantize(QuantizeError::MaxDrop { .. }) => Some(
                 "a larger --max-drop, more or other calibration pictures, or check the preprocessing",
             ),
+            Failure::Quantize(QuantizeError::NotClasses { .. }) => {
+                Some("--min-cosine 0.99, which measures outputs of any kind")
+            }
             Failure::Quantize(QuantizeError::MinCosine { .. }) => Some(
                 "a smaller --min-cosine, or check the calibration data: is an output all zeros?",
             ),

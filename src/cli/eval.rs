@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::args::{ImportArgs, is_onnx, isa};
 use super::error::Failure;
-use super::models::{Engine, OnnxModel, OracleEngine, read_classifier};
+use super::models::{Engine, OnnxModel, OracleEngine, not_classes, read_classifier};
 use super::output::{facts, note, plural, print, print_json};
 use super::preprocessing::{ImageArgs, describe};
 use super::progress::Bars;
@@ -25,6 +25,9 @@ Examples:
   ampoule eval model.amp --data labelled/
   ampoule eval model.onnx --data labelled/ --like model.amp      (the float original, same pictures)
   ampoule eval model.onnx --data labelled/ --preset imagenet --limit 500";
+
+/// Folders named in the note about their order.
+const SHOWN: usize = 4;
 
 /// Measure accuracy on labelled pictures: a folder per class, or a labels.csv with columns `file` and `class`
 #[derive(Debug, Args)]
@@ -91,8 +94,9 @@ impl Eval {
     /// Runs the command.
     pub fn execute(&self) -> Result<(), Failure> {
         let (engine, names, what) = self.engine()?;
+        let classes = engine.classes().ok_or_else(|| not_classes(&self.model))?;
         if let Some(path) = &self.labels {
-            labels::check_count(path, names.len(), engine.classes())?;
+            labels::check_count(path, names.len(), classes)?;
         }
         let set = ImageSet::open_with_classes(&self.data, &names)?;
         let report = set.report();
@@ -102,6 +106,9 @@ impl Eval {
                 what: "has no labels".to_owned(),
                 hint: "a folder per class, named by label or number, or a labels.csv with columns `file` and `class`",
             });
+        }
+        if set.in_folder_order() {
+            self.check_folders(&set, classes)?;
         }
         let set = set.labelled();
         let set = match self.limit {
@@ -130,6 +137,27 @@ impl Eval {
         } else {
             print(&render(&outcome))
         }
+    }
+
+    /// Folders that nothing numbers are classes only where there are as many as the model has.
+    fn check_folders(&self, set: &ImageSet, classes: usize) -> Result<(), Failure> {
+        let folders: Vec<&str> = set.class_names().values().map(String::as_str).collect();
+        if folders.len() != classes {
+            return Err(Failure::Unfit {
+                path: self.data.clone(),
+                what: format!(
+                    "has {} folders named otherwise than by number, but the model has {classes} classes and no names for them",
+                    folders.len()
+                ),
+                hint: "--labels with the names of all classes in order, or folders named by class number",
+            });
+        }
+        let more = if classes > SHOWN { ", …" } else { "" };
+        note(&format!(
+            "assuming: the classes are the folders in alphabetical order ({}{more}); give --labels to choose",
+            folders[..classes.min(SHOWN)].join(", ")
+        ));
+        Ok(())
     }
 
     fn engine(&self) -> Result<(Box<dyn Engine>, Vec<String>, &'static str), Failure> {

@@ -7,6 +7,7 @@ use ampoule::{Classifier, ClassifyError};
 use ampoule_quantize::data::RgbImage;
 use ampoule_quantize::graph::{Graph, Port};
 use ampoule_quantize::import::{self, ImportError, Imported, Oracle, Problem};
+use ampoule_quantize::metrics;
 use ampoule_quantize::model::{Model, ModelError};
 use ampoule_quantize::pipeline::{prepare, prepare_verified, source_shape, to_source};
 use ampoule_quantize::seal::AlignedBytes;
@@ -50,6 +51,15 @@ pub fn not_for_pictures(path: &Path) -> Failure {
         path: path.to_owned(),
         what: "was not sealed for pictures: it carries no preprocessing".to_owned(),
         hint: "give samples as .npy, or calibrate with pictures",
+    }
+}
+
+/// A model whose output does not hold class scores.
+pub fn not_classes(path: &Path) -> Failure {
+    Failure::Unfit {
+        path: path.to_owned(),
+        what: "has a first output that is not one row of classes".to_owned(),
+        hint: "`ampoule run --raw` shows the values, `ampoule compare` how close they are to the float model's",
     }
 }
 
@@ -120,7 +130,7 @@ impl OnnxModel {
                 .graph
                 .outputs
                 .first()
-                .map_or(0, |o| self.graph.shape(o.value).iter().product()),
+                .and_then(|o| metrics::classes(self.graph.shape(o.value))),
         })
     }
 }
@@ -142,8 +152,8 @@ pub struct OracleModel {
     /// Shape of the input as our graph has it.
     stored: Vec<usize>,
     layout: Vec<usize>,
-    /// Values of the first output.
-    classes: usize,
+    /// Values of the first output, where it is one row.
+    classes: Option<usize>,
 }
 
 impl OracleModel {
@@ -160,8 +170,8 @@ pub trait Engine: Send {
     /// One value per class: logits or probabilities.
     fn scores(&mut self, image: &RgbImage) -> Result<Vec<f32>, Failure>;
 
-    /// Number of classes.
-    fn classes(&self) -> usize;
+    /// Number of classes, when the first output is one row.
+    fn classes(&self) -> Option<usize>;
 
     /// An independent one for another thread.
     fn fork(&self) -> Box<dyn Engine>;
@@ -173,10 +183,8 @@ impl Engine for Classifier {
         Ok(self.run(&view, None, |session| session.run())?)
     }
 
-    fn classes(&self) -> usize {
-        let outputs = self.model().artifact().ok();
-        let first = outputs.and_then(|a| a.outputs().next());
-        first.map_or(0, |o| o.tensor.shape.elements())
+    fn classes(&self) -> Option<usize> {
+        Classifier::classes(self)
     }
 
     fn fork(&self) -> Box<dyn Engine> {
@@ -209,7 +217,7 @@ impl Engine for OracleEngine {
             .unwrap_or_default())
     }
 
-    fn classes(&self) -> usize {
+    fn classes(&self) -> Option<usize> {
         self.model.classes
     }
 

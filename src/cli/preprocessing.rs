@@ -164,6 +164,11 @@ impl ImageArgs {
     }
 }
 
+/// Whether pictures can fill an input of that stored shape.
+pub fn takes_pictures(shape: &[usize]) -> bool {
+    matches!(shape, [1, _, _, 1 | 3])
+}
+
 /// What a preprocessing does, in one line.
 pub fn describe(p: &Preprocess) -> String {
     let resize = match p.resize {

@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::args::{ExecArgs, is_npy};
 use super::error::Failure;
 use super::inspect::details::Details;
-use super::models::{classifier, read_artifact};
+use super::models::{classifier, not_classes, read_artifact};
 use super::output::{Table, plural, print, print_json, shape};
 use super::profile::{self, StepTime};
 use super::samples::{dimensions, input_layout};
@@ -25,11 +25,14 @@ Examples:
   ampoule run model.amp cat.jpg dog.jpg
   ampoule run model.amp cat.jpg --top 3 --json
   ampoule run model.amp cat.jpg --profile --isa portable
+  ampoule run encoder.amp cat.jpg --raw --json
   ampoule run sensor.amp samples.npy";
 
 /// Runs behind the times of `--profile`.
 const PROFILE_RUNS: usize = 50;
-/// Values of an array's output that are printed.
+/// Classes shown unless told otherwise.
+const TOP: u32 = 5;
+/// Values of an output that are printed.
 const SHOWN: usize = 8;
 
 /// Run an artifact on pictures, or on .npy arrays
@@ -41,9 +44,13 @@ pub struct Run {
     /// Pictures, or arrays as .npy
     #[arg(required = true)]
     inputs: Vec<PathBuf>,
-    /// Classes shown per picture
-    #[arg(long, default_value_t = 5, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
-    top: u32,
+    /// Classes shown per picture [default: 5]. Without labels or a softmax at the end, outputs count as
+    /// classes only when this is given
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
+    top: Option<u32>,
+    /// Show the values of all outputs for pictures, too
+    #[arg(long, conflicts_with = "top")]
+    raw: bool,
     /// Show the time per step
     #[arg(long)]
     profile: bool,
@@ -72,10 +79,12 @@ enum Answer {
         softmax_applied: bool,
         top: Vec<Class>,
     },
-    Array {
+    Values {
         #[serde(serialize_with = "crate::cli::output::path")]
         file: PathBuf,
-        sample: usize,
+        /// Number of the sample in an array.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        sample: Option<usize>,
         outputs: Vec<Output>,
     },
 }
@@ -133,7 +142,7 @@ impl Run {
         match self.json {
             true => print_json(&outcome)?,
             false if outcome.results.is_empty() && outcome.steps.is_none() => {}
-            false => print(&render(&outcome))?,
+            false => print(&render(&outcome, self.raw))?,
         }
         let last = failures.pop();
         failures.iter().for_each(output::error);
@@ -151,8 +160,17 @@ impl Run {
             path: path.to_owned(),
             error,
         })?;
+        let as_values = self.raw || (self.top.is_none() && !classifier.is_classifier());
+        if !as_values && classifier.classes().is_none() {
+            return Err(not_classes(&self.model));
+        }
+        let mut all = None;
         let values = classifier
-            .run(&view, pool, |session| session.run())
+            .run(&view, pool, |session| {
+                session.run()?;
+                all = as_values.then(|| outputs(session));
+                Ok(())
+            })
             .map_err(|e| match e {
                 ampoule::ClassifyError::Preprocess(error) => Failure::Picture {
                     path: path.to_owned(),
@@ -160,8 +178,15 @@ impl Run {
                 },
                 other => other.into(),
             })?;
+        if let Some(outputs) = all {
+            return Ok(Answer::Values {
+                file: path.to_owned(),
+                sample: None,
+                outputs: outputs?,
+            });
+        }
         let scores: Scores = classifier.scores(values);
-        let top = scores.top(self.top as usize).into_iter();
+        let top = scores.top(self.top.unwrap_or(TOP) as usize).into_iter();
         Ok(Answer::Picture {
             file: path.to_owned(),
             softmax_applied: scores.softmax_applied,
@@ -194,9 +219,9 @@ impl Run {
         for (sample, values) in samples.iter().enumerate() {
             session.write_f32(0, values)?;
             session.run()?;
-            answers.push(Answer::Array {
+            answers.push(Answer::Values {
                 file: path.to_owned(),
-                sample,
+                sample: Some(sample),
                 outputs: outputs(&session)?,
             });
         }
@@ -226,7 +251,7 @@ fn outputs(session: &Session<'_, '_>) -> Result<Vec<Output>, Failure> {
     Ok(outputs.collect())
 }
 
-fn render(o: &Outcome) -> String {
+fn render(o: &Outcome, raw: bool) -> String {
     let mut text = String::new();
     for answer in &o.results {
         text += &match answer {
@@ -250,7 +275,7 @@ fn render(o: &Outcome) -> String {
                 }
                 format!("{}  ({how})\n{}\n", file.display(), table.render())
             }
-            Answer::Array {
+            Answer::Values {
                 file,
                 sample,
                 outputs,
@@ -266,7 +291,14 @@ fn render(o: &Outcome) -> String {
                 for output in outputs {
                     table.row(array_row(output));
                 }
-                format!("{} sample {sample}\n{}\n", file.display(), table.render())
+                let which = match (sample, raw) {
+                    (Some(sample), _) => format!(" sample {sample}"),
+                    (None, true) => String::new(),
+                    (None, false) => {
+                        "  (values: without labels or a softmax they may not be classes; --top K shows them so)".to_owned()
+                    }
+                };
+                format!("{}{which}\n{}\n", file.display(), table.render())
             }
         };
     }

@@ -204,32 +204,68 @@ fn run_on_arrays() {
     assert_eq!(threads["results"], one["results"]);
 }
 
+/// An encoder's output is a row of values like a classifier's, but nothing says that they are classes.
+#[test]
+fn pictures_give_classes_only_where_there_are_any() {
+    let folder = tempfile::tempdir().unwrap();
+    let amp = folder.path().join("clip.amp");
+    let onnx = fixture("models/families/clip_vit-tracer17.onnx");
+    let words = words!["quantize", &onnx, "--calibration", photo(), "-o", &amp];
+    ampoule(words).text();
+    let (text, json) = both(words!["run", &amp, photo()]);
+    let output = &json["results"][0]["outputs"][0];
+    let values = list(&output["values"]);
+    assert_eq!(output["shape"], serde_json::json!([1, values.len()]));
+    assert!(json["results"][0]["top"].is_null() && json["results"][0]["sample"].is_null());
+    shows(&text, "--top K");
+    shows(&text, &format!("{:.4}", number(&values[0])));
+    let (text, json) = both(words!["run", &amp, photo(), "--top", "2"]);
+    assert_eq!(list(&json["results"][0]["top"]).len(), 2);
+    shows(&text, "softmax applied");
+
+    let (text, json) = both(words!["run", vww_amp(), photo(), "--raw"]);
+    assert_eq!(list(&json["results"][0]["outputs"][0]["values"]).len(), 2);
+    assert!(!text.contains("--top") && text.contains("1×2"), "{text}");
+    let words = words!["run", vww_amp(), photo(), "--raw", "--top", "1"];
+    ampoule(words).fails(2, &["--top", "--raw"]);
+}
+
+/// Classes are one row of values; a map is not.
+#[test]
+fn maps_are_not_taken_for_classes() {
+    let folder = tempfile::tempdir().unwrap();
+    let inside = |name| folder.path().join(name);
+    let [onnx, array, amp, labels] = ["m.onnx", "x.npy", "m.amp", "l.txt"].map(inside);
+    std::fs::write(&onnx, doubling_map()).unwrap();
+    npy(&array, "(1, 2, 1, 3)", [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+    std::fs::write(&labels, "a\nb\nc\nd\ne\nf\n").unwrap();
+    let args = words!["quantize", &onnx, "--calibration", &array, "-o", &amp];
+    let with = |more: &[&std::ffi::OsStr]| ampoule(args.iter().chain(more));
+    with(&words!["--max-drop", "1"]).fails_with_advice(&["`y`", "[1, 1, 3, 2]", "--min-cosine"]);
+    with(&words!["--labels", &labels]).fails_with_advice(&["l.txt", "[1, 1, 3, 2]"]);
+    with(&words!["--min-cosine", "0.9"]).text();
+}
+
+/// Two channels of three pixels; the second is doubled.
+fn doubling_map() -> Vec<u8> {
+    let shape = [1, 2, 1, 3].map(Dim::Size);
+    model(
+        17,
+        &[node("conv", "Conv", &["x", "w"], &["y"], &[])],
+        &[tensor("w", &[2, 2, 1, 1], &[1.0, 0.0, 0.0, 2.0])],
+        &[port("x", 1, &shape)],
+        &[port("y", 1, &[])],
+    )
+}
+
 /// A map comes back as the ONNX file has it, channels first, whatever the order in memory.
 #[test]
 fn run_gives_outputs_in_the_models_own_layout() {
     let folder = tempfile::tempdir().unwrap();
     let [onnx, array, amp] = ["m.onnx", "x.npy", "m.amp"].map(|name| folder.path().join(name));
-    let shape = [1, 2, 1, 3].map(Dim::Size);
-    let doubled = tensor("w", &[2, 2, 1, 1], &[1.0, 0.0, 0.0, 2.0]);
-    let file = model(
-        17,
-        &[node("conv", "Conv", &["x", "w"], &["y"], &[])],
-        &[doubled],
-        &[port("x", 1, &shape)],
-        &[port("y", 1, &[])],
-    );
-    std::fs::write(&onnx, file).unwrap();
+    std::fs::write(&onnx, doubling_map()).unwrap();
     npy(&array, "(1, 2, 1, 3)", [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
-    ampoule(words![
-        "quantize",
-        &onnx,
-        "--float",
-        "--calibration",
-        &array,
-        "-o",
-        &amp
-    ])
-    .text();
+    ampoule(words!["quantize", &onnx, "--float", "-o", &amp]).text();
     let (text, json) = both(words!["run", &amp, &array]);
     let output = &json["results"][0]["outputs"][0];
     assert_eq!(output["shape"], serde_json::json!([1, 2, 1, 3]));
@@ -269,6 +305,15 @@ fn eval_of_artifact_and_onnx() {
     let assumed = ampoule(words!["eval", &onnx, "--data", photos(), "--limit", "10"]);
     assert!(assumed.err.contains("assuming: stretched"), "{assumed}");
     shows(&assumed.out, "n = 10");
+    let order = "the folders in alphabetical order (no_person, person)";
+    shows(&assumed.err, order);
+    let folder = tempfile::tempdir().unwrap();
+    for class in ["cat", "dog", "owl"] {
+        std::fs::create_dir(folder.path().join(class)).unwrap();
+        std::fs::copy(photo(), folder.path().join(class).join("a.jpg")).unwrap();
+    }
+    let guessed = ampoule(words!["eval", &onnx, "--data", folder.path()]);
+    guessed.fails_with_advice(&["3 folders", "2 classes", "--labels"]);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 
 use crate::program::{
-    Ran, ampoule, ampoule_in, contents, photo, photos, quantize_args, vww_amp, vww_onnx,
+    Ran, ampoule, ampoule_in, contents, fixture, photo, photos, quantize_args, vww_amp, vww_onnx,
 };
 use crate::words;
 
@@ -216,6 +216,31 @@ fn arguments_that_do_nothing_are_refused() {
     eval(vww_amp(), &["--input-shape", "x:1,2"]).fails(2, &["--input-shape"]);
     eval(vww_onnx(), &["--isa", "portable"]).fails(2, &["--isa is for artifacts"]);
     ampoule(words!["inspect", vww_amp(), "--input-shape", "x:1"]).fails(2, &["--input-shape"]);
+
+    let folder = tempfile::tempdir().unwrap();
+    let float = |onnx: &Path, more: &[&str]| {
+        let words = words!["quantize", onnx, "--float", "-o", "x.amp"];
+        let more = more.iter().map(OsStr::new);
+        ampoule_in(folder.path(), words.into_iter().chain(more))
+    };
+    for option in [
+        &["--equalise"][..],
+        &["--range", "mse"],
+        &["--weight-range", "mse"],
+        &["--no-bias-correction"],
+        &["--samples", "4"],
+        &["--deny-fallback"],
+    ] {
+        float(vww_onnx(), option).fails(2, &[option[0], "--float"]);
+    }
+    let sensor = fixture("models/mlperf-tiny/ad_autoencoder_float.onnx");
+    for option in [&["--bgr"][..], &["--mean", "1"], &["--size", "8x8"]] {
+        float(&sensor, option).fails(2, &["[1, 640]", "pictures"]);
+    }
+    let output = folder.path().join("x.amp");
+    quantize(&output, &words!["--weights", "f16"]).fails(2, &["--weights f16"]);
+    assert!(contents(folder.path()).is_empty());
+    float(vww_onnx(), &["--weights", "f16"]).text();
 }
 
 #[test]

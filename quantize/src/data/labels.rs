@@ -17,6 +17,8 @@ pub(super) struct Labels {
     pub classes: Vec<Option<u32>>,
     /// Names of the classes, where known.
     pub names: BTreeMap<u32, String>,
+    /// Whether classes are the sub-folders in sorted order, which nothing else says.
+    pub in_folder_order: bool,
     /// Rows of the label file whose image is not there.
     pub rows_without_file: usize,
 }
@@ -145,6 +147,7 @@ fn from_folders(images: &[PathBuf], list: &[String]) -> Result<Labels, DataError
         return Ok(labels);
     }
     let numbered = folders.iter().all(|f| f.parse::<u32>().is_ok());
+    labels.in_folder_order = list.is_empty() && !numbered;
     let mut class_of = HashMap::new();
     for (i, name) in folders.iter().enumerate() {
         let class = if !list.is_empty() {

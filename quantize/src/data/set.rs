@@ -20,6 +20,7 @@ pub struct Entry {
 pub struct ImageSet {
     entries: Vec<Entry>,
     names: BTreeMap<u32, String>,
+    in_folder_order: bool,
     report: LoadReport,
 }
 
@@ -77,6 +78,7 @@ impl ImageSet {
         Ok(ImageSet {
             entries,
             names: labels.names,
+            in_folder_order: labels.in_folder_order,
             report,
         })
     }
@@ -105,6 +107,12 @@ impl ImageSet {
     /// Names of the classes, where known.
     pub fn class_names(&self) -> &BTreeMap<u32, String> {
         &self.names
+    }
+
+    /// Whether classes are the sub-folders counted in sorted order: a guess that only fits a model whose
+    /// classes are in that order, too.
+    pub fn in_folder_order(&self) -> bool {
+        self.in_folder_order
     }
 
     /// Whether any image has a label.

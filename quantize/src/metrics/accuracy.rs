@@ -60,6 +60,12 @@ impl fmt::Display for Rate {
     }
 }
 
+/// Number of classes in an output of this shape, which must be one row: all other dimensions are 1.
+pub fn classes(shape: &[usize]) -> Option<usize> {
+    let count = shape.iter().product();
+    shape.contains(&count).then_some(count)
+}
+
 /// Index of the largest value, the first of equal ones; NaN is never the largest. `None` when there is
 /// nothing but NaN.
 pub fn argmax(values: &[f32]) -> Option<usize> {
@@ -151,6 +157,14 @@ mod tests {
             .1,
             1.0
         );
+    }
+
+    #[test]
+    fn one_row_is_classes() {
+        assert_eq!(classes(&[1, 10]), Some(10));
+        assert_eq!(classes(&[1, 10, 1, 1]), Some(10));
+        assert_eq!(classes(&[1, 1]), Some(1));
+        assert_eq!((classes(&[1, 8, 8]), classes(&[])), (None, None));
     }
 
     #[test]

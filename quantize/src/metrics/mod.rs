@@ -16,7 +16,7 @@ mod difference;
 mod error;
 mod softmax;
 
-pub use accuracy::{Rate, agreement, argmax, in_top_k, top_k};
+pub use accuracy::{Rate, agreement, argmax, classes, in_top_k, top_k};
 pub use difference::{Difference, cosine, max_abs_diff, sqnr_db};
 pub use error::MetricError;
 pub use softmax::kl_of_softmax;

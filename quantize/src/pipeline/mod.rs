@@ -14,6 +14,7 @@ use thiserror::Error;
 use crate::calibrate::{Range, RangeMethod, WeightMethod};
 use crate::graph::{Graph, GraphError};
 use crate::lower::LowerOptions;
+use crate::metrics::classes;
 use crate::model::{Compiled, ModelError, compile};
 use crate::observe::{ObserveError, Samples, Statistics, observe};
 use crate::passes::{self, merge::MergedLayer};
@@ -134,6 +135,16 @@ pub enum QuantizeError {
         /// Loss allowed.
         wanted: f64,
     },
+    /// A limit on wrong answers for an output that does not hold classes.
+    #[error(
+        "--max-drop counts right answers, but output `{output}` has shape {shape:?}, not one row of classes"
+    )]
+    NotClasses {
+        /// Graph output.
+        output: String,
+        /// Its shape.
+        shape: Vec<usize>,
+    },
     /// No mix of precisions comes close enough.
     #[error(
         "even with every layer widened the smallest cosine is {reached:.6}, less than --min-cosine {wanted}"
@@ -201,6 +212,13 @@ pub fn quantize(
     progress: &dyn Progress,
 ) -> Result<Quantized, QuantizeError> {
     prepare(&mut graph, options.equalise)?;
+    if let (Some(_), Some(port)) = (options.max_drop, graph.outputs.first()) {
+        let shape = graph.shape(port.value);
+        classes(shape).ok_or_else(|| QuantizeError::NotClasses {
+            output: port.name.clone(),
+            shape: shape.to_vec(),
+        })?;
+    }
     let merged = passes::merge::run(&mut graph, options.merge)?;
     progress.begin("calibrate", samples.len());
     let mut statistics = observe(&graph, samples, &|done| progress.advance(done))?;

@@ -10,11 +10,12 @@ use ampoule_quantize::calibrate::{RangeMethod, WeightMethod};
 use ampoule_quantize::data::ImageSet;
 use ampoule_quantize::graph::Graph;
 use ampoule_quantize::lower::{FloatWeights, LowerOptions};
-use ampoule_quantize::metrics::Difference;
+use ampoule_quantize::metrics::{Difference, classes};
 use ampoule_quantize::model::{Compiled, Model};
 use ampoule_quantize::observe::Samples;
 use ampoule_quantize::pipeline::{self, QuantizeOptions, Quantized};
 use ampoule_quantize::plan::PlanOptions;
+use ampoule_quantize::program::Island;
 use ampoule_runtime::preprocess::Preprocess;
 use clap::{Args, ValueEnum};
 
@@ -24,7 +25,7 @@ use super::files::{check_output, save};
 use super::inspect::details::Details;
 use super::models::OnnxModel;
 use super::output::{hex, print, print_json};
-use super::preprocessing::ImageArgs;
+use super::preprocessing::{ImageArgs, takes_pictures};
 use super::progress::Bars;
 use super::samples::Loaded;
 use super::{labels, memory};
@@ -57,19 +58,19 @@ pub struct Quantize {
     #[arg(short, long, value_name = "FILE.amp")]
     pub output: PathBuf,
     /// Most calibration samples used, spread evenly over the folder
-    #[arg(long, default_value_t = 128, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 128, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "float")]
     pub samples: u32,
     /// How activation ranges are chosen: mse, min-max, percentile:P (as percentile:99.99) or entropy
-    #[arg(long, value_name = "METHOD", default_value = "mse", value_parser = range)]
+    #[arg(long, value_name = "METHOD", default_value = "mse", value_parser = range, conflicts_with = "float")]
     pub range: RangeMethod,
     /// How weight scales are chosen: mse or min-max
-    #[arg(long, value_name = "METHOD", default_value_t)]
+    #[arg(long, value_name = "METHOD", default_value_t, conflicts_with = "float")]
     pub weight_range: WeightMethod,
     /// Leave the biases as they are
-    #[arg(long)]
+    #[arg(long, conflicts_with = "float")]
     pub no_bias_correction: bool,
     /// Equalise channel ranges of neighbouring layers first
-    #[arg(long)]
+    #[arg(long, conflicts_with = "float")]
     pub equalise: bool,
     /// Merge the N most alike tokens in every block of a plain vision transformer, as r=13
     #[arg(long, value_name = "r=N", default_value = "r=0", value_parser = tokens, conflicts_with = "float")]
@@ -89,7 +90,7 @@ pub struct Quantize {
     #[arg(long, value_name = "BYTES", value_parser = byte_count)]
     pub arena_budget: Option<usize>,
     /// Fail when a layer would not run in int8
-    #[arg(long)]
+    #[arg(long, conflicts_with = "float")]
     pub deny_fallback: bool,
     /// Check every pass, and the result with the ONNX file on one sample
     #[arg(long)]
@@ -97,7 +98,7 @@ pub struct Quantize {
     /// Seal in float, without quantising
     #[arg(long)]
     pub float: bool,
-    /// Storage of float weights
+    /// Storage of the weights of layers that are in float
     #[arg(long, value_enum, default_value = "f32")]
     pub weights: StoredWeights,
     /// Leave names out of the artifact
@@ -152,11 +153,12 @@ impl Quantize {
                 "preprocessing is for pictures; samples in .npy are taken as they are".to_owned(),
             ));
         }
-        let preprocess =
-            match rows || (self.float && self.calibration.is_none() && shape.len() != 4) {
-                true => None,
-                false => Some(self.image.preprocess(&shape)?),
-            };
+        let pictures = match self.calibration {
+            Some(_) => !rows,
+            None => self.image.is_given() || takes_pictures(&shape),
+        };
+        let preprocess = pictures.then(|| self.image.preprocess(&shape));
+        let preprocess = preprocess.transpose()?;
         let bars = Bars::new();
         let samples = self.load(&source, preprocess.as_ref(), &labels, &bars)?;
         let parity_db = match (&samples, self.verify) {
@@ -172,6 +174,7 @@ impl Quantize {
             _ => (pipeline::seal_float(&source.graph, &options)?, None),
         };
         self.deny_fallback(&compiled)?;
+        self.check_weights(&compiled)?;
         let summary = self.summary(
             &source,
             &compiled,
@@ -213,7 +216,12 @@ impl Quantize {
         let (Some(path), Some(output)) = (&self.labels, graph.outputs.first()) else {
             return Ok(());
         };
-        let classes = graph.shape(output.value).iter().product();
+        let shape = graph.shape(output.value);
+        let classes = classes(shape).ok_or_else(|| Failure::Unfit {
+            path: path.clone(),
+            what: format!("names classes, but the model's first output has shape {shape:?}"),
+            hint: "leave --labels out; it is for an output that is one row of classes",
+        })?;
         labels::check_count(path, labels.len(), classes)
     }
 
@@ -321,6 +329,19 @@ impl Quantize {
             return Ok(());
         }
         Err(Failure::Fallback(islands.iter().map(island_line).collect()))
+    }
+
+    /// Half precision is for float layers; where there are none it would do nothing.
+    fn check_weights(&self, compiled: &Compiled) -> Result<(), Failure> {
+        let mut islands = compiled.program.islands.iter();
+        let is_layer = |i: &Island| i.dtype == "f32" && matches!(&*i.op, "Conv" | "Linear");
+        match self.weights == StoredWeights::F32 || self.float || islands.any(is_layer) {
+            true => Ok(()),
+            false => Err(Failure::Usage(
+                "--weights f16 does nothing: no layer keeps float weights; it is for --float and for layers that are widened"
+                    .to_owned(),
+            )),
+        }
     }
 
     fn summary(
