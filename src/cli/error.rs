@@ -123,9 +123,9 @@ impl Failure {
                 artifact_hint(*error)
             }
             Failure::Unfit { hint, .. } => Some(hint),
-            Failure::Npy { .. } => {
-                Some("save it with numpy.save, as float32 (token ids as int64), one sample along the first axis")
-            }
+            Failure::Npy { .. } => Some(
+                "save it with numpy.save, as float32 (token ids as int64), one sample along the first axis",
+            ),
             Failure::Picture {
                 error: PreprocessError::CropTooLarge,
                 ..

@@ -197,7 +197,10 @@ mod tests {
 
     #[test]
     fn integers_are_exact() {
-        let ids: Vec<u8> = [49407i64, -1].iter().flat_map(|v| v.to_le_bytes()).collect();
+        let ids: Vec<u8> = [49407i64, -1]
+            .iter()
+            .flat_map(|v| v.to_le_bytes())
+            .collect();
         let array = parse(&file("<i8", "False", "(1, 2)", &ids)).unwrap();
         assert_eq!(array.values, [49407.0, -1.0]);
         let large = (1i32 << 24).to_le_bytes();

@@ -1,12 +1,12 @@
 //! Element-wise operators, pooling, reductions, normalisation, resizing.
 
-use ampoule_runtime::ops::binary::BinaryKind;
-use ampoule_runtime::{DType, TensorId};
 use ampoule_runtime::artifact::{Binary, Blob, Step};
+use ampoule_runtime::ops::binary::BinaryKind;
 use ampoule_runtime::ops::reduce::ReduceKind as StepReduce;
 use ampoule_runtime::ops::resize::{Coordinates, Interpolation};
 use ampoule_runtime::ops::softmax::softmax_table;
 use ampoule_runtime::ops::unary::UnaryKind;
+use ampoule_runtime::{DType, TensorId};
 
 use super::{LowerError, Lowering};
 use crate::graph::{Node, Op, ReduceKind, ResizeCoordinates, ResizeMode};

@@ -354,9 +354,7 @@ pub(crate) fn no_i8_kernel(graph: &Graph, node: &Node) -> Option<&'static str> {
         Op::LayerNorm { .. } => {
             (last() > MAX_CHANNELS).then_some("int8 normalises at most 16384 values a row")
         }
-        Op::MatMul => {
-            (last() > MATMUL_DEPTH).then_some("int8 products sum at most 32768 terms")
-        }
+        Op::MatMul => (last() > MATMUL_DEPTH).then_some("int8 products sum at most 32768 terms"),
         Op::Conv { .. } | Op::Linear { .. } => {
             let weights = graph.shape(node.inputs[1]);
             let depth: usize = weights[1..].iter().product();

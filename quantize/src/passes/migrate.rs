@@ -154,9 +154,7 @@ fn attention(graph: &mut Graph, at: usize, statistics: &Statistics) -> Option<()
     let weights = scale_columns(graph, reader, &columns)?;
     let constant = |&layer: &usize| {
         let inputs = &graph.nodes[layer].inputs;
-        [1, 2]
-            .iter()
-            .all(|&i| graph.constant(inputs[i]).is_some())
+        [1, 2].iter().all(|&i| graph.constant(inputs[i]).is_some())
     };
     layers.iter().all(constant).then_some(())?;
     replace(graph, reader, 1, weights);

@@ -259,13 +259,14 @@ impl Lowering<'_> {
         })?;
         match data.iter().position(|&v| !may_hold(node, v)) {
             None => Ok(data),
-            Some(i) => Err(self.unsupported(
-                node,
-                &format!(
-                    "constant element {i} is {}: expected finite numbers, or -inf in a mask; check the weights",
+            Some(i) => Err(Problem::Invalid {
+                stage: "reading constants",
+                what: format!(
+                    "node `{}`: element {i} of a constant is {}; expected finite numbers, or -inf in a mask. Check the weights and export again",
+                    origin(&node.name, &self.file.names),
                     data[i]
                 ),
-            )),
+            }),
         }
     }
 
@@ -313,7 +314,9 @@ impl Lowering<'_> {
 
 /// Whether a constant of a node may have that element: masks bar with −∞, and clamps have open ends.
 fn may_hold(node: &TypedNode, v: f32) -> bool {
-    let kind = node.op_as::<ops::binary::TypedBinOp>().map(|op| op.0.name());
+    let kind = node
+        .op_as::<ops::binary::TypedBinOp>()
+        .map(|op| op.0.name());
     let masks = kind.as_deref() == Some("Add") || node.op_is::<ops::logic::Iff>();
     let clamps = matches!(kind.as_deref(), Some("Min" | "Max"));
     v.is_finite() || (v.is_infinite() && (clamps || (masks && v < 0.0)))

@@ -211,10 +211,7 @@ fn bar(bias: &mut [f32], keep: &[f32], keys: usize) -> Option<()> {
 }
 
 /// A bias `[outer.., queries, keys]` with the outer dimensions that it repeats along as 1.
-pub(super) fn without_repeats(
-    mut shape: Vec<usize>,
-    mut data: Vec<f32>,
-) -> (Vec<usize>, Vec<f32>) {
+pub(super) fn without_repeats(mut shape: Vec<usize>, mut data: Vec<f32>) -> (Vec<usize>, Vec<f32>) {
     for d in 0..shape.len() - 2 {
         let inner: usize = shape[d + 1..].iter().product();
         let run = inner * shape[d];
