@@ -43,7 +43,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             rates.push(rate(started));
         }
         rates.sort_by(f64::total_cmp);
-        println!("{name:20}  {:7.0} images/s (best {:.0})", rates[4], rates[8]);
+        println!(
+            "{name:20}  {:7.0} images/s (best {:.0})",
+            rates[4], rates[8]
+        );
     }
     match arguments.next() {
         Some(path) => Ok(std::fs::write(path, sheet(&images)?)?),

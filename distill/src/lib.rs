@@ -1,13 +1,17 @@
 //! Distillation: small students from large teachers.
 //!
 //! * [`zoo`] has the students: what they are made of, what they cost, and how they become ONNX files;
-//! * [`augment`] makes the same pixels of a picture and a seed on every machine.
+//! * [`data`] finds pictures and puts them into batches;
+//! * [`augment`] makes the same pixels of a picture and a seed on every machine;
+//! * [`teacher`] runs large models over the pictures;
+//! * [`store`] keeps what they answer, from which students are trained.
 
 #![deny(unsafe_code)]
 
 pub mod augment;
 pub mod data;
 pub mod store;
+pub mod teacher;
 pub mod zoo;
 
 /// Lower-case hexadecimal.

@@ -23,6 +23,7 @@ pub mod quantize;
 mod run;
 mod samples;
 pub mod selftest;
+mod teach;
 mod timing;
 mod zoo;
 
@@ -52,6 +53,7 @@ enum Command {
     Selftest(selftest::Selftest),
     Demo(demo::Demo),
     Zoo(zoo::Zoo),
+    Teach(teach::Teach),
 }
 
 /// Parses the arguments, runs the command and gives the exit code.
@@ -67,6 +69,7 @@ pub fn main() -> ExitCode {
         Command::Selftest(c) => c.execute(),
         Command::Demo(c) => c.execute(),
         Command::Zoo(c) => c.execute(),
+        Command::Teach(c) => c.execute(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,8 +2,8 @@
 
 use crate::program::ampoule;
 
-const COMMANDS: [&str; 8] = [
-    "quantize", "inspect", "run", "eval", "compare", "bench", "selftest", "demo",
+const COMMANDS: [&str; 9] = [
+    "quantize", "inspect", "run", "eval", "compare", "bench", "selftest", "demo", "teach",
 ];
 
 #[test]

@@ -17,3 +17,4 @@ mod program;
 mod protobuf;
 mod reports;
 mod same;
+mod teach;

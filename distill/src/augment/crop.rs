@@ -44,9 +44,7 @@ impl Crop {
         let size = [image.width(), image.height()];
         let (resize, area) = match self {
             Crop::Centre(resize) => (*resize, whole(size)),
-            Crop::Random { scale, ratio } => {
-                (Resize::Exact, choose(size, *scale, *ratio, random))
-            }
+            Crop::Random { scale, ratio } => (Resize::Exact, choose(size, *scale, *ratio, random)),
         };
         let geometry = Preprocess {
             resize,

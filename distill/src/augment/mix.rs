@@ -33,13 +33,7 @@ impl Default for Mix {
 
 impl Mix {
     /// Mixes the pictures of two records in place, and gives the share that each keeps of itself.
-    pub(super) fn apply(
-        &self,
-        a: &mut [u8],
-        b: &mut [u8],
-        size: [u32; 2],
-        seeds: [i32; 2],
-    ) -> f64 {
+    pub(super) fn apply(&self, a: &mut [u8], b: &mut [u8], size: [u32; 2], seeds: [i32; 2]) -> f64 {
         let seed = (seeds[0] ^ seeds[1]) as u32;
         let mut random = Generator::new([u64::from(seed), 0, 0], Purpose::Pair);
         if !random.chance(self.probability) {

@@ -164,7 +164,8 @@ impl Augmentation {
         probability("flip", self.flip)?;
         if let Some(r) = self.rand_augment {
             probability("rand_augment probability", r.probability)?;
-            let strength = (0.0..=10.0).contains(&r.magnitude) && (0.0..=10.0).contains(&r.deviation);
+            let strength =
+                (0.0..=10.0).contains(&r.magnitude) && (0.0..=10.0).contains(&r.deviation);
             let got = format!("{} ± {}", r.magnitude, r.deviation);
             check("rand_augment magnitude", "0 to 10", strength, got)?;
         }

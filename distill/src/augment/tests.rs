@@ -98,15 +98,36 @@ fn settings_survive_json_and_bad_ones_are_named() {
         ..good.clone()
     };
     let wrong = [
-        ("version", Augmentation { version: 0, ..good.clone() }),
-        ("size", Augmentation { size: [0, 4], ..good.clone() }),
-        ("flip", Augmentation { flip: f64::NAN, ..good.clone() }),
+        (
+            "version",
+            Augmentation {
+                version: 0,
+                ..good.clone()
+            },
+        ),
+        (
+            "size",
+            Augmentation {
+                size: [0, 4],
+                ..good.clone()
+            },
+        ),
+        (
+            "flip",
+            Augmentation {
+                flip: f64::NAN,
+                ..good.clone()
+            },
+        ),
         ("crop scale", random([0.0, 1.0], [1.0, 1.0])),
         ("crop ratio", random([0.1, 1.0], [2.0, 1.0])),
         (
             "mix α",
             Augmentation {
-                mix: Some(Mix { mixup: 1e-3, ..Mix::default() }),
+                mix: Some(Mix {
+                    mixup: 1e-3,
+                    ..Mix::default()
+                }),
                 ..good.clone()
             },
         ),

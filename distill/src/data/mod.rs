@@ -28,7 +28,7 @@ mod tests;
 
 pub use dataset::{Dataset, Sample};
 pub use error::DatasetError;
-pub use loader::{Batch, Loader, LoaderOptions};
 pub(crate) use loader::input;
+pub use loader::{Batch, Loader, LoaderOptions};
 pub(crate) use ordered::Ordered;
 pub use pictures::{Picture, Pictures, Seeds, epoch_order, partners, record_seed};

@@ -159,7 +159,9 @@ mod tests {
         for threads in [1, 2, 5, 16] {
             for ahead in [1, 3, 100] {
                 let slow = |i: usize| {
-                    thread::sleep(std::time::Duration::from_micros((i * 7919 % 5) as u64 * 100));
+                    thread::sleep(std::time::Duration::from_micros(
+                        (i * 7919 % 5) as u64 * 100,
+                    ));
                     i * i
                 };
                 let all: Vec<usize> = Ordered::new(3..40, threads, ahead, || slow).collect();
@@ -190,7 +192,8 @@ mod tests {
     fn a_panic_reaches_the_consumer() {
         let worker = || |i: usize| assert!(i != 5, "five");
         let mut ordered = Ordered::new(0..10, 3, 4, worker);
-        let all = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| ordered.by_ref().count()));
+        let all =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| ordered.by_ref().count()));
         assert_eq!(all.unwrap_err().downcast_ref(), Some(&"five"));
     }
 }

@@ -161,14 +161,22 @@ pub struct Gap {
 impl fmt::Display for Gap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Range { start, end } = self.samples;
-        write!(f, "epoch {}: samples {start}..{end} are missing", self.epoch)
+        write!(
+            f,
+            "epoch {}: samples {start}..{end} are missing",
+            self.epoch
+        )
     }
 }
 
 /// Items on lines of their own; of many, the first.
 fn lines<T: fmt::Display>(items: &[T]) -> String {
     const SHOWN: usize = 8;
-    let mut text: String = items.iter().take(SHOWN).map(|i| format!("\n  {i}")).collect();
+    let mut text: String = items
+        .iter()
+        .take(SHOWN)
+        .map(|i| format!("\n  {i}"))
+        .collect();
     if items.len() > SHOWN {
         text += &format!("\n  and {} more", items.len() - SHOWN);
     }

@@ -195,7 +195,9 @@ fn compare(field: String, expected: &Value, got: &Value, found: &mut Vec<Differe
                 compare(inner(key), value, &b[key], found);
             }
         }
-        (Value::Array(a), Value::Array(b)) if a.len() == b.len() && a.iter().any(Value::is_object) => {
+        (Value::Array(a), Value::Array(b))
+            if a.len() == b.len() && a.iter().any(Value::is_object) =>
+        {
             for (i, (a, b)) in a.iter().zip(b).enumerate() {
                 compare(inner(&i.to_string()), a, b, found);
             }

@@ -3,10 +3,12 @@
 use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::files::{self, Part, read};
 use super::map::Mapped;
-use super::{Gap, Header, Record, StoreError};
+use super::{Gap, Header, MISSING, Record, StoreError};
+use crate::data::Seeds;
 
 /// A complete store.
 #[derive(Debug)]
@@ -77,7 +79,11 @@ impl Store {
         }
         let map = |part: Part| {
             let records = Mapped::open(&part.records)?;
-            check_length(&part.records, part.record_bytes(&self.header), records.bytes().len() as u64)?;
+            check_length(
+                &part.records,
+                part.record_bytes(&self.header),
+                records.bytes().len() as u64,
+            )?;
             let sums = fs::read(&part.sums).map_err(read(&part.sums))?;
             check_length(&part.sums, part.sum_bytes(&self.header), sums.len() as u64)?;
             Ok((part, records, sums))
@@ -116,7 +122,11 @@ impl Store {
                 continue;
             }
             check_length(&part.records, part.record_bytes(&self.header), bytes)?;
-            check_length(&part.sums, part.sum_bytes(&self.header), length(&part.sums)?)?;
+            check_length(
+                &part.sums,
+                part.sum_bytes(&self.header),
+                length(&part.sums)?,
+            )?;
         }
         add(end..self.header.samples);
         Ok(gaps)
@@ -141,7 +151,17 @@ impl Epoch {
         let block = number / self.header.block;
         let records = self.block(part, records, sums, block)?;
         let start = (number - block * self.header.block) * size;
-        Ok(Record::new(&self.header.kind, &records[start..start + size]))
+        Ok(Record::new(
+            &self.header.kind,
+            &records[start..start + size],
+        ))
+    }
+
+    /// The records' seeds, as [`Loader`](crate::data::Loader) takes them. A damaged record's is
+    /// [`MISSING`].
+    pub fn seeds(self: &Arc<Self>) -> Seeds {
+        let epoch = self.clone();
+        Arc::new(move |sample| epoch.record(sample).map_or(MISSING, |r| r.seed()))
     }
 
     /// Checks every checksum. Gives the number of records.
@@ -167,7 +187,8 @@ impl Epoch {
         block: usize,
     ) -> Result<&'e [u8], StoreError> {
         let size = self.header.kind.record_bytes();
-        let range = block * self.header.block..((block + 1) * self.header.block).min(part.range.len());
+        let range =
+            block * self.header.block..((block + 1) * self.header.block).min(part.range.len());
         let bytes = &records.bytes()[range.start * size..range.end * size];
         match sums[4 * block..4 * block + 4] == crc32fast::hash(bytes).to_le_bytes() {
             true => Ok(bytes),

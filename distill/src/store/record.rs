@@ -67,7 +67,9 @@ impl Answer {
     pub fn top(probabilities: &[f32], k: usize) -> Self {
         let mut order: Vec<usize> = (0..probabilities.len()).collect();
         let falling = |&a: &usize, &b: &usize| {
-            probabilities[b].total_cmp(&probabilities[a]).then(a.cmp(&b))
+            probabilities[b]
+                .total_cmp(&probabilities[a])
+                .then(a.cmp(&b))
         };
         if (1..order.len()).contains(&k) {
             order.select_nth_unstable_by(k - 1, falling);
@@ -75,7 +77,10 @@ impl Answer {
         order.truncate(k);
         order.sort_unstable_by(falling);
         Answer {
-            values: order.iter().map(|&i| f16::from_f32(probabilities[i])).collect(),
+            values: order
+                .iter()
+                .map(|&i| f16::from_f32(probabilities[i]))
+                .collect(),
             indices: order.into_iter().map(|i| i as u16).collect(),
         }
     }

@@ -124,7 +124,9 @@ impl Writer {
     fn flush(&mut self) -> Result<(), StoreError> {
         let sum = crc32fast::hash(&self.pending).to_le_bytes();
         let Part { records, sums, .. } = &self.part;
-        self.records.write_all(&self.pending).map_err(write(records))?;
+        self.records
+            .write_all(&self.pending)
+            .map_err(write(records))?;
         self.sums.write_all(&sum).map_err(write(sums))?;
         self.pending.clear();
         Ok(())
