@@ -1,6 +1,6 @@
 //! `ampoule teach`: what large models say about pictures, stored for training small ones.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ampoule::distill::augment::{Augmentation, Crop, Mix};
@@ -37,7 +37,7 @@ pub struct Teach {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
-    pass: Option<Pass>,
+    pass: Pass,
 }
 
 #[derive(Debug, Subcommand)]
@@ -48,10 +48,11 @@ enum Command {
 impl Teach {
     /// Runs the command.
     pub fn execute(&self) -> Result<(), Failure> {
-        match (&self.command, &self.pass) {
-            (Some(Command::Check(check)), _) => check.execute(),
-            (None, Some(pass)) => pass.execute(),
-            (None, None) => Err(Failure::Usage("no teacher given".to_owned())),
+        match (&self.command, &self.pass.data, &self.pass.output) {
+            (Some(Command::Check(check)), ..) => check.execute(),
+            (None, Some(data), Some(output)) => self.pass.execute(data, output),
+            // The parser asks for both unless there is a subcommand.
+            (None, ..) => Err(Failure::Usage("--data and -o are needed".to_owned())),
         }
     }
 }
@@ -63,11 +64,11 @@ struct Pass {
     #[arg(long = "teacher", required = true, value_name = "FILE.onnx")]
     teachers: Vec<PathBuf>,
     /// Pictures: a folder, or a list (.csv with a column `path`, or .jsonl)
-    #[arg(long, value_name = "FOLDER")]
-    data: PathBuf,
+    #[arg(long, required = true, value_name = "FOLDER")]
+    data: Option<PathBuf>,
     /// The store
-    #[arg(short, long, value_name = "FOLDER")]
-    output: PathBuf,
+    #[arg(short, long, required = true, value_name = "FOLDER")]
+    output: Option<PathBuf>,
     /// How often every picture is shown, differently each time
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     epochs: u32,
@@ -205,9 +206,10 @@ struct Voice {
 }
 
 impl Pass {
-    fn execute(&self) -> Result<(), Failure> {
+    fn execute(&self, data: &Path, output: &Path) -> Result<(), Failure> {
         let panel = self.panel()?;
-        let data = Arc::new(Dataset::open(&self.data).map_err(TeachError::from)?);
+        let made_from = self.made_from(data);
+        let data = Arc::new(Dataset::open(data).map_err(TeachError::from)?);
         let first = &panel.teachers()[0];
         let preprocess = self.image.preprocess(&input_shape(first))?;
         let pictures = Pictures {
@@ -218,20 +220,20 @@ impl Pass {
         if epochs > 1 && !pictures.augmentation.is_random() {
             note("warning: every epoch is the same without augmentation; one is enough");
         }
-        let header = header(&panel, &pictures, epochs, self.seed, self.made_from());
+        let header = header(&panel, &pictures, epochs, self.seed, made_from);
         let options = TeachOptions {
             shard: self.shard.unwrap_or(Shard::WHOLE),
             threads: self.threads.map_or_else(processors, usize::from),
             max_unreadable: self.max_unreadable.unwrap_or(header.samples / 100),
         };
         let bars = Bars::new();
-        let taught = teach(&self.output, &panel, &pictures, &header, &options, &bars)?;
+        let taught = teach(output, &panel, &pictures, &header, &options, &bars)?;
         for reason in &taught.unreadable {
             note(&format!("warning: no answer: {reason}"));
         }
         let done = taught.records - taught.kept;
         let outcome = Outcome {
-            store: self.output.clone(),
+            store: output.to_owned(),
             teachers: panel.teachers().iter().map(Voice::of).collect(),
             record_bytes: header.kind.record_bytes(),
             kind: header.kind,
@@ -284,11 +286,11 @@ impl Pass {
     }
 
     /// Whole paths, for `check`.
-    fn made_from(&self) -> MadeFrom {
-        let whole = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+    fn made_from(&self, data: &Path) -> MadeFrom {
+        let whole = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         MadeFrom {
-            teachers: self.teachers.iter().map(whole).collect(),
-            data: whole(&self.data),
+            teachers: self.teachers.iter().map(|path| whole(path)).collect(),
+            data: whole(data),
         }
     }
 }

@@ -57,7 +57,7 @@ pub enum Kind {
     },
     /// A feature map of one teacher.
     Features {
-        /// Its dimensions without the batch, channels last.
+        /// Its dimensions without the batch; behind a convolution channels are last.
         shape: Vec<usize>,
     },
 }

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ampoule_quantize::graph::Graph;
 use ampoule_quantize::import::{self, ImportError, ImportOptions, Imported, Oracle, Problem};
 use ampoule_quantize::model::Model;
 use ampoule_quantize::pipeline::prepare;
@@ -36,9 +35,11 @@ struct Inner {
     sha256: String,
     engine: Engine,
     output: String,
-    /// Shape of the output with the batch, channels last.
+    /// Shape of the output with the batch, as our graph has it: behind convolutions channels last.
     shape: Vec<usize>,
     preprocess: Preprocess,
+    /// Whether the input is channel after channel, and not pixel after pixel.
+    is_planar: bool,
     /// Whether the output on some input is a distribution already.
     is_distribution: bool,
 }
@@ -48,7 +49,9 @@ enum Engine {
     Runtime(Arc<AlignedBytes>),
     Tract {
         oracle: Arc<Oracle>,
+        /// Shape of the input.
         shape: Vec<usize>,
+        /// Number of the output.
         output: usize,
         /// Why our import refuses the file.
         reason: String,
@@ -64,19 +67,24 @@ impl Teacher {
     /// [`TeacherError`]: unreadable, not one picture in, or not one output.
     pub fn load(path: impl AsRef<Path>, options: &TeacherOptions) -> Result<Self, TeacherError> {
         let path = path.as_ref();
-        let (engine, size, output, shape) = match own(path, options) {
+        let loaded = match own(path, options) {
             Ok(loaded) => loaded,
             Err(Refusal::Final(error)) => return Err(error),
             Err(Refusal::Import(reason, error)) => by_tract(path, options, reason, error)?,
         };
         let sha256 = std::fs::read(path).map(|bytes| crate::hex(&Sha256::digest(bytes)));
-        let [height, width] = size.map(|side| u16::try_from(side).unwrap_or(u16::MAX));
+        let Input {
+            height,
+            width,
+            is_planar,
+        } = loaded.input;
         let mut inner = Inner {
             path: path.to_owned(),
             sha256: sha256.map_err(|e| run_error(path, e))?,
-            engine,
-            output,
-            shape,
+            engine: loaded.engine,
+            output: loaded.output,
+            shape: loaded.shape,
+            is_planar,
             preprocess: Preprocess {
                 resize: Resize::Exact,
                 filter: Filter::Bicubic,
@@ -131,7 +139,7 @@ impl Teacher {
         &self.0.output
     }
 
-    /// Shape of the output: batch of 1, then the rest with channels last.
+    /// Shape of the output, with a batch of 1. Behind a convolution channels are last.
     pub fn shape(&self) -> &[usize] {
         &self.0.shape
     }
@@ -175,7 +183,10 @@ impl Desk {
     pub fn answer(&mut self, pixels: &[u8], size: [u16; 2]) -> Result<Vec<f32>, TeacherError> {
         let values = input(pixels, size, &self.teacher.preprocess);
         let values = values.map_err(|e| run_error(&self.teacher.path, e))?;
-        self.run(&values)
+        match self.teacher.is_planar {
+            true => self.run(&planes(&values)),
+            false => self.run(&values),
+        }
     }
 
     fn run(&mut self, values: &[f32]) -> Result<Vec<f32>, TeacherError> {
@@ -200,20 +211,18 @@ impl Desk {
                 output,
                 ..
             } => {
-                let p = &self.teacher.preprocess;
-                let area = usize::from(p.width) * usize::from(p.height);
-                let planes: Vec<f32> = match shape[1] == 3 {
-                    true => (0..3 * area)
-                        .map(|i| values[i % area * 3 + i / area])
-                        .collect(),
-                    false => values.to_vec(),
-                };
-                let outputs = oracle.run(&[(shape, &planes)])?;
+                let outputs = oracle.run(&[(shape, values)])?;
                 let answer = outputs.into_iter().nth(*output);
                 Ok(answer.map(|(_, values)| values).unwrap_or_default())
             }
         }
     }
+}
+
+/// Pixel after pixel to channel after channel.
+fn planes(pixels: &[f32]) -> Vec<f32> {
+    let channel = |c| pixels.iter().skip(c).step_by(3).copied();
+    (0..3).flat_map(channel).collect()
 }
 
 impl Inner {
@@ -243,8 +252,23 @@ impl Inner {
     }
 }
 
-/// Engine, height and width, name of the output, and its shape.
-type Loaded = (Engine, [usize; 2], String, Vec<usize>);
+/// A model that takes a picture.
+struct Loaded {
+    engine: Engine,
+    input: Input,
+    /// Name of the output.
+    output: String,
+    /// Shape of the output.
+    shape: Vec<usize>,
+}
+
+/// What a picture must be like.
+struct Input {
+    height: u16,
+    width: u16,
+    /// Channel after channel.
+    is_planar: bool,
+}
 
 /// Why our own import does not give a teacher.
 enum Refusal {
@@ -271,14 +295,20 @@ fn own(path: &Path, options: &TeacherOptions) -> Result<Loaded, Refusal> {
     graph.outputs.swap(0, chosen);
     graph.outputs.truncate(1);
     prepare(&mut graph, false).map_err(|e| other(&e))?;
-    let size = picture_size(path, &graph)?;
+    let inputs = graph.inputs.iter().map(|p| graph.shape(p.value).to_vec());
+    let input = picture(path, &inputs.collect::<Vec<_>>())?;
     let shape = match graph.outputs.first() {
         Some(port) => graph.shape(port.value).to_vec(),
         None => Vec::new(),
     };
     let model = Model::float(&graph).map_err(|e| other(&e))?;
     let bytes = Arc::new(AlignedBytes::from(model.bytes()));
-    Ok((Engine::Runtime(bytes), size, names[chosen].clone(), shape))
+    Ok(Loaded {
+        engine: Engine::Runtime(bytes),
+        input,
+        output: names[chosen].clone(),
+        shape,
+    })
 }
 
 /// Imports the file, with the size given for a picture that leaves it open.
@@ -321,13 +351,27 @@ fn choose(path: &Path, names: &[String], wanted: Option<&str>) -> Result<usize, 
     }
 }
 
-/// Height and width of the only input, which must be a picture in colour.
-fn picture_size(path: &Path, graph: &Graph) -> Result<[usize; 2], TeacherError> {
-    let shapes: Vec<&[usize]> = graph.inputs.iter().map(|p| graph.shape(p.value)).collect();
-    match shapes[..] {
-        [&[1, height, width, 3]] if height.max(width) < 1 << 16 => Ok([height, width]),
-        _ => Err(input_error(path, &shapes)),
-    }
+/// The only input, which must be a picture in colour.
+fn picture(path: &Path, shapes: &[Vec<usize>]) -> Result<Input, TeacherError> {
+    let input = |height: usize, width: usize, is_planar| {
+        Some(Input {
+            height: height.try_into().ok()?,
+            width: width.try_into().ok()?,
+            is_planar,
+        })
+    };
+    let found = match shapes {
+        [shape] => match shape[..] {
+            [1, height, width, 3] => input(height, width, false),
+            [1, 3, height, width] => input(height, width, true),
+            _ => None,
+        },
+        _ => None,
+    };
+    found.ok_or_else(|| TeacherError::Input {
+        path: path.to_owned(),
+        got: format!("{shapes:?}"),
+    })
 }
 
 /// The file run by tract; `refused` is what our import says of it.
@@ -347,33 +391,22 @@ fn by_tract(
     let oracle = Oracle::load_with(path, &import).map_err(|e| refused.unwrap_or(e))?;
     let output = choose(path, oracle.outputs(), options.output.as_deref())?;
     let shapes = oracle.input_shapes();
-    let [shape] = &shapes[..] else {
-        return Err(input_error(path, &shapes));
-    };
-    let size = match shape[..] {
-        [1, 3, height, width] | [1, height, width, 3] if height.max(width) < 1 << 16 => {
-            [height, width]
-        }
-        _ => return Err(input_error(path, &shapes)),
-    };
+    let input = picture(path, &shapes)?;
+    let shape = shapes.into_iter().next().unwrap_or_default();
     let zeros = vec![0.0; shape.iter().product()];
-    let outputs = oracle.run(&[(shape, &zeros)])?;
-    let answer = outputs.get(output).map(|(shape, _)| shape.clone());
-    let name = oracle.outputs()[output].clone();
-    let engine = Engine::Tract {
-        shape: shape.clone(),
-        oracle: Arc::new(oracle),
-        output,
-        reason,
-    };
-    Ok((engine, size, name, answer.unwrap_or_default()))
-}
-
-fn input_error(path: &Path, got: &impl std::fmt::Debug) -> TeacherError {
-    TeacherError::Input {
-        path: path.to_owned(),
-        got: format!("{got:?}"),
-    }
+    let answers = oracle.run(&[(&shape, &zeros)])?;
+    let answer = answers.into_iter().nth(output);
+    Ok(Loaded {
+        input,
+        output: oracle.outputs()[output].clone(),
+        shape: answer.map(|(shape, _)| shape).unwrap_or_default(),
+        engine: Engine::Tract {
+            oracle: Arc::new(oracle),
+            shape,
+            output,
+            reason,
+        },
+    })
 }
 
 fn run_error(path: &Path, error: impl std::fmt::Display) -> TeacherError {
