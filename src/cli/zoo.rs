@@ -188,7 +188,7 @@ impl Export {
             None => Weights::random(&network, self.seed),
         };
         let name = self.choice.name.name;
-        let file = network.to_onnx(&weights, name);
+        let file = weights.to_onnx(name);
         save(&self.output, &file)?;
         let exported = Exported {
             name,

@@ -2,8 +2,8 @@
 
 use crate::program::ampoule;
 
-const COMMANDS: [&str; 9] = [
-    "quantize", "inspect", "run", "eval", "compare", "bench", "selftest", "demo", "teach",
+const COMMANDS: [&str; 10] = [
+    "quantize", "inspect", "run", "eval", "compare", "bench", "selftest", "demo", "zoo", "teach",
 ];
 
 #[test]
@@ -62,10 +62,13 @@ fn check_flags(text: &str, place: &str) -> usize {
     let lines = lines.filter_map(|l| l.trim_start_matches(['$', ' ']).strip_prefix("ampoule "));
     let mut checked = 0;
     for line in lines {
-        let mut words = line.split_whitespace();
+        let mut words = line.split_whitespace().peekable();
         let command = words.next().unwrap();
         assert!(COMMANDS.contains(&command), "{place}: ampoule {line}");
-        let help = ampoule([command, "--help"]).text();
+        let is_group = ["zoo", "teach"].contains(&command);
+        let subcommand = words.next_if(|w| is_group && !w.starts_with("--"));
+        let path = std::iter::once(command).chain(subcommand);
+        let help = ampoule(path.chain(["--help"])).text();
         for flag in words
             .take_while(|w| !w.starts_with(['#', '|']))
             .filter(|w| w.starts_with("--"))

@@ -18,3 +18,4 @@ mod protobuf;
 mod reports;
 mod same;
 mod teach;
+mod zoo;

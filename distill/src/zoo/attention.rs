@@ -120,7 +120,8 @@ pub(super) fn attend(
 /// TinyViT's bias: a table over the absolute offsets in a window, `[h, side²]`.
 pub(super) fn absolute_bias(net: &mut Network, name: &str, heads: usize, side: usize) -> String {
     let table = net.parameter(name, "attention_biases", &[heads, side * side], Role::Table);
-    gather(net, name, &table, side * side, &absolute_offsets(side))
+    let offsets = format!("absolute offsets in {side}x{side}");
+    gather(net, name, &table, &offsets, || absolute_offsets(side))
 }
 
 /// MOAT's bias: a table `[h, 2·trained − 1, 2·trained − 1]` over the signed offsets (key minus query),
@@ -142,24 +143,17 @@ pub(super) fn signed_bias(
         table = net.node("Reshape", name, &[&table, &as_map], &[]);
         let sizes = [1, heads as i64, rows as i64, columns as i64];
         let sizes = net.graph().list(&sizes);
-        let attributes = [
-            ("mode", Attribute::Text("linear")),
-            (
-                "coordinate_transformation_mode",
-                Attribute::Text("half_pixel"),
-            ),
-        ];
+        let centres = (
+            "coordinate_transformation_mode",
+            Attribute::Text("half_pixel"),
+        );
+        let attributes = [("mode", Attribute::Text("linear")), centres];
         table = net.node("Resize", name, &[&table, "", "", &sizes], &attributes);
     }
     let flat = net.graph().list(&[heads as i64, (rows * columns) as i64]);
     let table = net.node("Reshape", name, &[&table, &flat], &[]);
-    gather(
-        net,
-        name,
-        &table,
-        window[0] * window[1],
-        &signed_offsets(window),
-    )
+    let offsets = format!("signed offsets in {}x{}", window[0], window[1]);
+    gather(net, name, &table, &offsets, || signed_offsets(window))
 }
 
 /// For all pairs of positions in a square window the entry of TinyViT's table.
@@ -185,14 +179,23 @@ fn pairs([rows, columns]: [usize; 2], entry: impl Fn([usize; 2], [usize; 2]) -> 
         .collect()
 }
 
-/// `[h, T]` by indices of `T` to `[h, tokens, tokens]`.
-fn gather(net: &mut Network, name: &str, table: &str, tokens: usize, index: &[i64]) -> String {
-    let indices = format!("{name}/offsets");
-    net.graph().integers(&indices, &[tokens, tokens], index);
+/// `[h, T]` by indices of `T` to `[h, tokens, tokens]`. Equal windows share their indices under a name.
+fn gather(
+    net: &mut Network,
+    name: &str,
+    table: &str,
+    offsets: &str,
+    index: impl FnOnce() -> Vec<i64>,
+) -> String {
+    if !net.graph().contains(offsets) {
+        let index = index();
+        let tokens = index.len().isqrt();
+        net.graph().integers(offsets, &[tokens, tokens], &index);
+    }
     net.node(
         "Gather",
         name,
-        &[table, &indices],
+        &[table, offsets],
         &[("axis", Attribute::Int(1))],
     )
 }

@@ -9,7 +9,7 @@
 //! let network = zoo::find("tinyvit-5m").unwrap().config.build().unwrap();
 //! assert_eq!(network.parameter_count(), 5_392_764);
 //! let weights = Weights::random(&network, 0);
-//! let file: Vec<u8> = network.to_onnx(&weights, "tinyvit-5m");
+//! let file: Vec<u8> = weights.to_onnx("tinyvit-5m");
 //! # assert!(file.len() > 4 * 5_392_764);
 //! ```
 

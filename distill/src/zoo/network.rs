@@ -6,8 +6,6 @@
 use ampoule_quantize::export::{Attribute, Dim, OnnxGraph};
 use serde::Serialize;
 
-use super::weights::Weights;
-
 /// A network without weights.
 #[derive(Debug, Clone)]
 pub struct Network {
@@ -118,40 +116,27 @@ impl Network {
         self.macs
     }
 
-    /// An ONNX file whose initialisers have the parameters' names; `architecture` goes into its metadata.
-    /// Input `input[batch, 3, H, W]`, output `logits[batch, classes]`.
-    ///
-    /// # Panics
-    ///
-    /// When the weights are another network's.
-    pub fn to_onnx(&self, weights: &Weights, architecture: &str) -> Vec<u8> {
+    /// The ONNX graph, with values for all parameters in their order.
+    pub(super) fn onnx<'v>(&self, values: impl Iterator<Item = &'v [f32]>) -> OnnxGraph {
         let mut graph = self.graph.clone();
-        for (parameter, values) in self.parameters.iter().zip(weights.values(self)) {
+        for (parameter, values) in self.parameters.iter().zip(values) {
             graph.floats(&parameter.name, &parameter.shape, values);
         }
-        graph.into_model(&[
-            ("architecture", architecture),
-            ("weights", weights.source()),
-        ])
+        graph
     }
 }
 
 impl Parameter {
     /// Number of elements.
-    pub fn len(&self) -> usize {
+    pub fn elements(&self) -> usize {
         self.shape.iter().product()
-    }
-
-    /// Whether it has no elements, which no parameter of a network has.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// Elements that training changes by gradients.
     fn trained(&self) -> u64 {
         match self.role {
             Role::Mean | Role::Variance => 0,
-            _ => self.len() as u64,
+            _ => self.elements() as u64,
         }
     }
 }

@@ -32,25 +32,17 @@ pub(super) fn build(config: &TinyVitConfig) -> Network {
         let name = format!("stages.{stage}");
         let down = format!("{name}.downsample");
         x = net.part(&down, "merging / 2".into(), |net| {
-            let x = merging(net, &x, &down, widths[stage]);
-            net.channels_last(&x, &down)
+            merging(net, &x, &down, widths[stage])
         });
-        x = net.part(
-            &name,
-            format!("{depth} × attention in {window}×{window}"),
-            |net| {
-                let x = (0..depth).fold(x, |x, i| {
-                    block(
-                        net,
-                        &x,
-                        &format!("{name}.blocks.{i}"),
-                        window,
-                        config.head_size,
-                    )
-                });
-                net.channels_first(&x, &name)
-            },
-        );
+        let operator = format!("{depth} × attention in {window}×{window}");
+        x = net.part(&name, operator, |net| {
+            let x = net.channels_last(&x, &down);
+            let x = (0..depth).fold(x, |x, i| {
+                let name = format!("{name}.blocks.{i}");
+                block(net, &x, &name, window, config.head_size)
+            });
+            net.channels_first(&x, &name)
+        });
     }
     let x = net.part("head", "mean, norm, linear".into(), |net| {
         let x = net.mean(&x, "head.global_pool");

@@ -98,10 +98,15 @@ impl OnnxGraph {
         self.constant(name, shape, DataType::Int64, raw);
     }
 
+    /// Whether there is a value or constant of that name.
+    pub fn contains(&self, name: &str) -> bool {
+        self.names.contains(name)
+    }
+
     /// Name of a constant list of integers (a shape, say), which nodes share.
     pub fn list(&mut self, values: &[i64]) -> String {
         let name = format!("{values:?}");
-        if !self.names.contains(&name) {
+        if !self.contains(&name) {
             self.integers(&name, &[values.len()], values);
         }
         name
@@ -110,7 +115,7 @@ impl OnnxGraph {
     /// Name of a constant f32 scalar, which nodes share.
     pub fn scalar(&mut self, value: f32) -> String {
         let name = format!("{value:?}");
-        if !self.names.contains(&name) {
+        if !self.contains(&name) {
             self.floats(&name, &[], &[value]);
         }
         name

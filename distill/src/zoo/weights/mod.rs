@@ -15,23 +15,25 @@ use read::Stored;
 
 /// Values for all parameters of one network.
 #[derive(Debug, Clone)]
-pub struct Weights {
+pub struct Weights<'n> {
+    network: &'n Network,
     values: Vec<Vec<f32>>,
     source: String,
     resized: Vec<String>,
 }
 
-impl Weights {
+impl<'n> Weights<'n> {
     /// Draws weights. Equal seeds give equal weights, on every machine.
     ///
     /// Kernels follow He et al. (normal, `√(2 / fan-in)` behind an activation, `√(1 / fan-in)` elsewhere);
     /// matrices, biases and position tables are normal with deviation 0.02, cut at two deviations. Norms
     /// are not at the identity, as in a trained network: gains and variances are uniform in 0.5..1.5,
     /// offsets and means normal with deviation 0.1.
-    pub fn random(network: &Network, seed: u64) -> Self {
+    pub fn random(network: &'n Network, seed: u64) -> Self {
         let mut random = Random::new(seed);
         let draw = |p: &Parameter| random.parameter(p);
         Weights {
+            network,
             values: network.parameters().iter().map(draw).collect(),
             source: format!("random, seed {seed}"),
             resized: Vec::new(),
@@ -45,7 +47,7 @@ impl Weights {
     /// # Errors
     ///
     /// [`ZooError`] when the file can't be read, or when it is not just this network's weights.
-    pub fn read(network: &Network, path: &Path) -> Result<Self, ZooError> {
+    pub fn read(network: &'n Network, path: &Path) -> Result<Self, ZooError> {
         let stored = names::modern(read::tensors(path)?);
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         Weights::assign(network, stored, name.into_owned())
@@ -61,18 +63,15 @@ impl Weights {
         &self.resized
     }
 
-    /// Values in the order of the network's parameters.
-    pub(super) fn values(&self, network: &Network) -> impl Iterator<Item = &[f32]> {
-        let sizes = network.parameters().iter().map(Parameter::len);
-        assert!(
-            sizes.eq(self.values.iter().map(Vec::len)),
-            "weights of another network"
-        );
-        self.values.iter().map(Vec::as_slice)
+    /// The network as an ONNX file whose initialisers have the parameters' names; `architecture` goes into
+    /// its metadata. Input `input[batch, 3, H, W]`, output `logits[batch, classes]`.
+    pub fn to_onnx(&self, architecture: &str) -> Vec<u8> {
+        let graph = self.network.onnx(self.values.iter().map(Vec::as_slice));
+        graph.into_model(&[("architecture", architecture), ("weights", &self.source)])
     }
 
     fn assign(
-        network: &Network,
+        network: &'n Network,
         mut stored: BTreeMap<String, Stored>,
         source: String,
     ) -> Result<Self, ZooError> {
@@ -86,6 +85,7 @@ impl Weights {
             });
         }
         let mut weights = Weights {
+            network,
             values: Vec::with_capacity(parameters.len()),
             source,
             resized: Vec::new(),

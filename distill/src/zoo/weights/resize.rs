@@ -1,47 +1,45 @@
 //! Resizing of position tables.
 
-/// Resizes squares of side `from` to side `to` with half-pixel centres, without anti-aliasing and with the
-/// border repeated: PyTorch's `interpolate(mode="bicubic", align_corners=False)`.
+/// Resizes squares of side `from` to side `to`, bicubically and anti-aliased, as timm does: PyTorch's
+/// `interpolate(mode="bicubic", antialias=True)`, which is Pillow's filter.
 pub(super) fn bicubic(squares: &[f32], from: usize, to: usize) -> Vec<f32> {
     let taps = taps(from, to);
-    let along = |taps: &Taps, at: &dyn Fn(usize) -> f32| -> f32 {
-        taps.iter().map(|&(i, weight)| weight * at(i)).sum()
-    };
     let mut out = Vec::with_capacity(squares.len() / (from * from) * to * to);
     for square in squares.chunks(from * from) {
-        for y in &taps {
-            for x in &taps {
-                out.push(along(y, &|row| {
-                    along(x, &|column| square[row * from + column])
-                }));
+        for rows in &taps {
+            for columns in &taps {
+                let along = |row: usize| weighted(columns, |column| square[row * from + column]);
+                out.push(weighted(rows, along));
             }
         }
     }
     out
 }
 
-/// Four positions and their weights.
-type Taps = [(usize, f32); 4];
+/// Positions that make up one of the result, and their weights.
+type Taps = Vec<(usize, f32)>;
 
+fn weighted(taps: &Taps, at: impl Fn(usize) -> f32) -> f32 {
+    taps.iter().map(|&(i, weight)| weight * at(i)).sum()
+}
+
+/// The taps of every position. The filter widens where the result is smaller, and is cut at the border.
 fn taps(from: usize, to: usize) -> Vec<Taps> {
     let step = from as f32 / to as f32;
+    let width = step.max(1.0);
     let tap = |i: usize| {
-        let position = (i as f32 + 0.5) * step - 0.5;
-        let first = position.floor();
-        std::array::from_fn(|k| {
-            let at = first + k as f32 - 1.0;
-            (
-                at.clamp(0.0, (from - 1) as f32) as usize,
-                cubic(position - at),
-            )
-        })
+        let centre = (i as f32 + 0.5) * step - 0.5;
+        let weights = (0..from).map(|j| (j, cubic((j as f32 - centre) / width)));
+        let weights: Taps = weights.filter(|&(_, w)| w != 0.0).collect();
+        let sum: f32 = weights.iter().map(|&(_, w)| w).sum();
+        weights.into_iter().map(|(j, w)| (j, w / sum)).collect()
     };
     (0..to).map(tap).collect()
 }
 
-/// Keys' kernel with a = −0.75, PyTorch's choice.
+/// Keys' kernel with a = −0.5.
 fn cubic(distance: f32) -> f32 {
-    const A: f32 = -0.75;
+    const A: f32 = -0.5;
     let d = distance.abs();
     match d {
         d if d <= 1.0 => ((A + 2.0) * d - (A + 3.0)) * d * d + 1.0,
