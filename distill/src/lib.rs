@@ -4,12 +4,14 @@
 //! * [`data`] finds pictures and puts them into batches;
 //! * [`augment`] makes the same pixels of a picture and a seed on every machine;
 //! * [`teacher`] runs large models over the pictures;
-//! * [`store`] keeps what they answer, from which students are trained.
+//! * [`store`] keeps what they answer, from which students are trained;
+//! * [`loss`] says how far a student is from them.
 
 #![deny(unsafe_code)]
 
 pub mod augment;
 pub mod data;
+pub mod loss;
 pub mod store;
 pub mod teacher;
 pub mod zoo;

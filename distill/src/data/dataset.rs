@@ -37,7 +37,7 @@ impl Dataset {
     /// A folder has a sub-folder per class, or a `labels.csv`, as [`ImageSet::open`] reads them. A list
     /// is a `.csv` file with the columns `path` and, where there are any, `label` and `caption`, or a
     /// `.jsonl` file with one object a line: `path`, `label` (a number or a name), `caption` or
-    /// `captions`. Paths are relative to the list. Labels that are not all numbers are numbered in
+    /// `captions`. `file` and `class` are understood for `path` and `label`. Paths are relative to the list. Labels that are not all numbers are numbered in
     /// sorted order.
     ///
     /// # Errors
@@ -180,17 +180,21 @@ fn read_text(path: &Path) -> Result<String, DatasetError> {
 fn read_csv(path: &Path) -> Result<Vec<Row>, DatasetError> {
     let rows = csv::parse(&read_text(path)?);
     let header: &[String] = rows.first().map_or(&[], |r| &r.fields);
-    let column = |name: &str| {
-        let is = |f: &String| f.trim().eq_ignore_ascii_case(name);
-        header.iter().position(is)
+    // The first of the names that is there; `file` and `class` are those of a `labels.csv`.
+    let column = |names: [&str; 2]| {
+        let position = |name: &str| {
+            let is = |f: &String| f.trim().eq_ignore_ascii_case(name);
+            header.iter().position(is)
+        };
+        names.into_iter().find_map(position)
     };
-    let file = column("path").ok_or_else(|| DatasetError::List {
+    let file = column(["path", "file"]).ok_or_else(|| DatasetError::List {
         path: path.to_owned(),
         line: 1,
         expected: "a header with a column `path`",
         got: header.join(","),
     })?;
-    let (label, caption) = (column("label"), column("caption"));
+    let (label, caption) = (column(["class", "label"]), column(["caption", "captions"]));
     let row = |row: &csv::Row| {
         let field = |c: usize| row.fields.get(c).map(|f| f.trim().to_owned());
         let given = |c: Option<usize>| c.and_then(field).filter(|f| !f.is_empty());
@@ -211,7 +215,9 @@ fn read_csv(path: &Path) -> Result<Vec<Row>, DatasetError> {
 /// A line of a JSON list.
 #[derive(Deserialize)]
 struct Line {
+    #[serde(alias = "file")]
     path: String,
+    #[serde(alias = "class")]
     label: Option<Label>,
     caption: Option<String>,
     #[serde(default)]

@@ -90,6 +90,8 @@ fn lists_name_pictures_labels_and_captions() {
     let numbers = open("n.csv", "Path,Label\na.png,7\nb.png,\n").unwrap();
     assert_eq!(numbers.samples()[0].class, Some(7));
     assert_eq!(numbers.samples()[1].class, None);
+    let table = open("t.csv", "file,class,label\na.png,7,dog\n").unwrap();
+    assert_eq!(table.samples()[0].class, Some(7));
     let lines = "{\"path\":\"a.png\",\"label\":3,\"captions\":[\"x\",\"y\"]}\n\n{\"path\":\"b.png\",\"caption\":\"z\"}\n";
     let json = open("c.jsonl", lines).unwrap();
     assert_eq!(json.samples()[0].captions, ["x", "y"]);
@@ -99,7 +101,7 @@ fn lists_name_pictures_labels_and_captions() {
     for (name, text, words) in [
         (
             "a.csv",
-            "file\nx.png\n",
+            "name\nx.png\n",
             "line 1: expected a header with a column `path`",
         ),
         ("a.csv", "path,label\n,cat\n", "line 2: expected a path"),
