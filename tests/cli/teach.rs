@@ -209,6 +209,31 @@ fn teachers_that_can_not_answer_say_why() {
     with(&path, &[]).fails_with_advice(&["expected one output", "y, z"]);
     with(&path, &["--teacher-output", "w"]).fails_with_advice(&["an output `w`", "y, z"]);
     with(&path, &["--teacher-output", "z"]).fails_with_advice(&["[1, 3, 8, 8]", "a vector"]);
+    let roots = model(
+        17,
+        &[
+            node("mean", "GlobalAveragePool", &["x"], &["m"], &[]),
+            node("negate", "Mul", &["m", "w"], &["n"], &[]),
+            node("root", "Sqrt", &["n"], &["y"], &[]),
+        ],
+        &[tensor("w", &[1, 3, 1, 1], &[-1.0; 3])],
+        &[port("x", 1, &sides)],
+        &[port("y", 1, &[])],
+    );
+    fs::write(&path, roots).unwrap();
+    let lost = folder.path().join("lost");
+    let more = words![
+        "teach",
+        "--teacher",
+        &path,
+        "--data",
+        photos(),
+        "-o",
+        &lost,
+        "--preset",
+        "unit"
+    ];
+    ampoule(more).fails_with_advice(&["no_person/000000000285.jpg", "NaN", "--preset"]);
     let mut second = args(&store, &teacher(), photos(), &[]);
     let vww = crate::program::vww_onnx();
     second.extend([PathBuf::from("--teacher"), vww.to_owned()]);

@@ -114,6 +114,11 @@ impl Iterator for Loader {
     /// The next batch, or the error that ends the epoch.
     fn next(&mut self) -> Option<Self::Item> {
         let batch = self.options.batch.max(1);
+        if self.rest.samples.is_empty() && !self.done {
+            // Room for the second of a pair beyond the batch, too: growing would copy everything.
+            let values = (batch + 1) * self.options.preprocess.output_len();
+            self.rest.images.reserve_exact(values);
+        }
         while self.rest.samples.len() < batch && !self.done {
             match self.pictures.next() {
                 None => self.done = true,
@@ -134,7 +139,9 @@ impl Iterator for Loader {
 impl Batch {
     /// Removes the first samples, at most `count` of them.
     fn take(&mut self, count: usize) -> Batch {
-        let count = count.min(self.samples.len());
+        if count >= self.samples.len() {
+            return std::mem::take(self);
+        }
         let each = self.images.len() / self.samples.len().max(1);
         let rest = Batch {
             images: self.images.split_off(count * each),
