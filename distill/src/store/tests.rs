@@ -157,7 +157,10 @@ fn a_record_is_what_the_format_says() {
 
 #[test]
 fn writing_goes_on_after_a_cut_at_any_byte() {
-    let header = sparse();
+    let header = Header {
+        epochs: 1,
+        ..sparse()
+    };
     let whole = made(&header, 1);
     let expected = bytes(whole.path(), &header, 0);
     let name = format!("epoch-0/0-{SAMPLES}");
