@@ -150,17 +150,18 @@ def speed(threads, seconds, layout, batch):
         x = x.contiguous()
     step = training(model, x, 100)
     losses = [round(step(), 6) for _ in range(10)]
-    times, start = [], time.perf_counter()
+    times, start, cpu = [], time.perf_counter(), time.process_time()
     while time.perf_counter() - start < seconds:
         t = time.perf_counter()
         step()
         times.append(time.perf_counter() - t)
+    cpu = 1e3 * (time.process_time() - cpu) / len(times)
     times.sort()
     at = lambda share: round(batch / times[int(share * len(times))], 1)
     print(json.dumps({
         "engine": f"pytorch {layout}", "threads": threads, "batch": batch,
         "parameters": sum(p.numel() for p in model.parameters()), "median": at(0.5), "p10": at(0.1),
-        "best": at(0), "steps": len(times),
+        "best": at(0), "steps": len(times), "cpu_ms": round(cpu, 1),
         "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10, "losses": losses}))
 
 

@@ -40,12 +40,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let losses: Result<Vec<f64>, _> = (0..10).map(&mut step).collect();
     let losses: Vec<String> = losses?.iter().map(|l| format!("{l:.6}")).collect();
-    let (start, mut times) = (Instant::now(), Vec::new());
+    let (start, cpu, mut times) = (Instant::now(), cpu_seconds(), Vec::new());
     while start.elapsed().as_secs_f64() < seconds {
         let start = Instant::now();
         step(10 + times.len() as u64)?;
         times.push(start.elapsed().as_secs_f64());
     }
+    let cpu = 1e3 * (cpu_seconds() - cpu) / times.len() as f64;
     times.sort_by(f64::total_cmp);
     let at = |share: f64| {
         times
@@ -54,7 +55,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     println!(
         "{{\"engine\":\"ampoule\",\"threads\":{threads},\"batch\":{batch},\"parameters\":{count},\
-         \"median\":{:.1},\"p10\":{:.1},\"best\":{:.1},\"steps\":{},\"memory_mb\":{},\"peak_rss_mb\":{},\"losses\":[{}]}}",
+         \"median\":{:.1},\"p10\":{:.1},\"best\":{:.1},\"steps\":{},\"cpu_ms\":{cpu:.1},\"memory_mb\":{},\"peak_rss_mb\":{},\"losses\":[{}]}}",
         at(0.5),
         at(0.1),
         at(0.0),
@@ -64,6 +65,22 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         losses.join(",")
     );
     Ok(())
+}
+
+/// Processor time so far, of all threads, where the system tells.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields = stat
+        .rsplit(')')
+        .next()
+        .unwrap_or_default()
+        .split_whitespace();
+    let ticks: f64 = fields
+        .skip(11)
+        .take(2)
+        .filter_map(|t| t.parse::<f64>().ok())
+        .sum();
+    ticks / 100.0
 }
 
 /// Highest resident memory in KiB, where the system tells.

@@ -22,13 +22,13 @@ pub struct Map {
     pub channels: usize,
 }
 
-/// A value of a graph.
+/// A value of a graph, by index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Value(pub(crate) usize);
+pub struct Value(pub usize);
 
-/// A parameter of a graph.
+/// A parameter of a graph, by index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ParameterId(pub(crate) usize);
+pub struct ParameterId(pub usize);
 
 /// A parameter, or a statistic of a batch norm.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -253,6 +253,16 @@ impl Graph {
     /// Parameters and statistics.
     pub fn parameters(&self) -> &[Parameter] {
         &self.parameters
+    }
+
+    /// Inputs.
+    pub fn inputs(&self) -> &[Value] {
+        &self.inputs
+    }
+
+    /// Outputs.
+    pub fn outputs(&self) -> &[Value] {
+        &self.outputs
     }
 
     /// Layers, in execution order.
