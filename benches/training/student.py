@@ -1,7 +1,7 @@
 """The measured student in PyTorch, with the weights of `distill/kernels/tests/common/student.rs`.
 
     student.py speed THREADS SECONDS default|channels_last [BATCH]   losses of 10 steps, then images/s
-    student.py fixture                                               losses of the small student (tests)
+    student.py fixture > distill/kernels/tests/fixtures/student.txt   losses and gradients of a small student
 """
 import json, resource, sys, time
 import numpy as np
@@ -165,6 +165,29 @@ def speed(threads, seconds, layout, batch):
         "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10, "losses": losses}))
 
 
+def fixture():
+    """Losses of ten steps of a small student, and per parameter the gradient of the first step: its norm and
+    its product with noise."""
+    model, x = Student(32, (8, 12, 16), 2, 2, 10, True), images(8, 32)
+    step = training(model, x, 10)
+    losses = [step()]
+    for name, p in model.named_parameters():
+        g = p.grad.double().flatten()
+        along = g @ torch.from_numpy(noise(len(g), 500)).double()
+        print(f"gradient {name} {g.norm().item():.9e} {along.item():.9e}")
+    losses += [step() for _ in range(9)]
+    for loss in losses:
+        print(f"loss {loss:.9e}")
+    # With first weights: some gradients are nothing but rounding (of a shift that the next batch norm takes
+    # away), from which AdamW makes whole steps that only running statistics can see.
+    model = Student(32, (8, 12, 16), 2, 2, 10, True)
+    model(x)
+    model.eval()
+    print(f"eval {F.cross_entropy(model(x), torch.arange(8) * 7 % 10).item():.9e}")
+
+
 if __name__ == "__main__":
+    if sys.argv[1] == "fixture":
+        fixture()
     if sys.argv[1] == "speed":
         speed(int(sys.argv[2]), float(sys.argv[3]), sys.argv[4], int(sys.argv[5]) if len(sys.argv) > 5 else 64)

@@ -327,3 +327,123 @@ fn running_statistics() {
         assert!((parameters[5][c] as f64 - 0.9 - 0.1 * variance).abs() < 1e-6);
     }
 }
+
+/// A dropped branch leaves the shortcut, a kept one is scaled up, and gradients follow.
+#[test]
+fn drop_path() {
+    let build = |drop_path: f32| {
+        behind_conv(Map::new(2, 2, 3), 4, |l, x| {
+            let y = l.linear(x, "branch", 4);
+            l.push("add", Op::Add { drop_path }, &[x, y])
+        })
+    };
+    let (batch, rate) = (400, 0.25);
+    let run = |graph: Graph, mode: Mode| {
+        let mut parameters = initial(graph.parameters());
+        let mut engine = Engine::new(graph, 2).expect("threads start");
+        let input = noises(batch * 12, 3);
+        engine
+            .forward(&mut parameters, &[&input], batch, mode)
+            .expect("lengths match");
+        let out = engine.output(0).to_vec();
+        let mut gradients: Vec<Vec<f32>> = parameters.iter().map(|p| vec![0.0; p.len()]).collect();
+        engine
+            .backward(&parameters, &[&vec![1.0; out.len()]], &mut gradients)
+            .expect("lengths match");
+        (out, gradients)
+    };
+    let (whole, whole_gradients) = run(build(0.0), Mode::train(9));
+    assert_eq!(run(build(rate), Mode::EVAL).0, whole);
+    let (dropped, gradients) = run(build(rate), Mode::train(9));
+    assert_eq!(run(build(rate), Mode::train(9)).0, dropped);
+    assert_ne!(run(build(rate), Mode::train(10)).0, dropped);
+    let shortcut = run(behind_conv(Map::new(2, 2, 3), 4, |_, x| x), Mode::EVAL).0;
+    let mut kept = 0;
+    for ((got, whole), shortcut) in dropped
+        .chunks(16)
+        .zip(whole.chunks(16))
+        .zip(shortcut.chunks(16))
+    {
+        let is_kept = got != shortcut;
+        kept += is_kept as usize;
+        for i in 0..16 {
+            let factor = if is_kept { 1.0 / (1.0 - rate) } else { 0.0 };
+            assert!((got[i] - shortcut[i] - factor * (whole[i] - shortcut[i])).abs() < 1e-5);
+        }
+    }
+    assert!((270..330).contains(&kept), "{kept} of {batch} kept");
+    // That of the branch's bias counts the samples.
+    let share = kept as f32 / batch as f32 / (1.0 - rate);
+    assert!((gradients[3][0] / whole_gradients[3][0] - share).abs() < 1e-5);
+}
+
+#[test]
+fn lengths_are_checked() {
+    use ampoule_distill_kernels::engine::EngineError;
+    let graph = behind_conv(Map::new(2, 2, 3), 4, |_, x| x);
+    let mut parameters = initial(graph.parameters());
+    let mut engine = Engine::new(graph, 1).expect("one thread");
+    let mut gradients = parameters.clone();
+    let early = engine.backward(&parameters, &[&[0.0; 16]], &mut gradients);
+    assert_eq!(early, Err(EngineError::NothingToDifferentiate));
+    let short = engine.forward(&mut parameters, &[&[0.0; 11]], 1, Mode::EVAL);
+    assert_eq!(
+        short.expect_err("too short").to_string(),
+        "input has 11 values, expected 12"
+    );
+    parameters[1].pop();
+    let lost = engine.forward(&mut parameters, &[&[0.0; 12]], 1, Mode::EVAL);
+    let text = lost.expect_err("too short").to_string();
+    assert_eq!(text, "parameter `first.bias` has 3 values, expected 4");
+}
+
+#[test]
+fn layers_that_do_not_fit() {
+    let mut l = Layers {
+        graph: Graph::new(),
+    };
+    let x = l.graph.input(Map::new(4, 6, 3));
+    let weight = l.parameter("conv", "weight", &[2, 4, 3, 3]);
+    let conv = Op::Conv {
+        weight,
+        bias: None,
+        window: Window::square(3, 1),
+    };
+    let mut fails = |op: Op, inputs: &[Value]| {
+        l.graph
+            .push("bad", op, inputs)
+            .expect_err("it does not fit")
+            .to_string()
+    };
+    assert_eq!(
+        fails(conv, &[x]),
+        "layer `bad`: `conv.weight` has shape [2, 4, 3, 3], expected 54 elements"
+    );
+    assert_eq!(
+        fails(Op::Gate, &[x]),
+        "layer `bad`: expected 2 inputs, got 1"
+    );
+    assert_eq!(
+        fails(Op::Gate, &[x, x]),
+        "layer `bad`: gate of [4, 6, 3] for [4, 6, 3]"
+    );
+    assert!(fails(Op::Mean, &[Value(9)]).contains("not a value"));
+    assert!(fails(Op::Crop([4, 0]), &[x]).contains("crop"));
+    assert!(fails(Op::AveragePool(window([9, 9], [1, 1], [0; 4])), &[x]).contains("does not fit"));
+    assert!(fails(Op::AveragePool(window([2, 2], [0, 1], [0; 4])), &[x]).contains("does not fit"));
+    let lane = Lane {
+        input: 0,
+        offset: 0,
+        stride: 1,
+    };
+    let a = Attention {
+        heads: 1,
+        head_size: 3,
+        scale: 1.0,
+        lanes: [lane; 3],
+        window: Some([3, 3]),
+        bias: None,
+        causal: false,
+    };
+    assert!(fails(Op::Attention(a), &[x]).contains("do not divide"));
+}

@@ -23,3 +23,28 @@ pub fn clip_global_norm(gradients: &mut [Vec<f32>], limit: f32) -> f32 {
     }
     norm
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clips_all_gradients_together() {
+        let mut gradients = vec![vec![3.0], vec![0.0, 4.0]];
+        assert_eq!(clip_global_norm(&mut gradients, 10.0), 5.0);
+        assert_eq!(gradients, [vec![3.0], vec![0.0, 4.0]]);
+        assert_eq!(clip_global_norm(&mut gradients, 1.0), 5.0);
+        assert!((gradients[0][0] - 0.6).abs() < 1e-6 && (gradients[1][1] - 0.8).abs() < 1e-6);
+        gradients[0][0] = f32::NAN;
+        assert!(clip_global_norm(&mut gradients, 1.0).is_nan());
+    }
+
+    #[test]
+    fn average_follows() {
+        let mut ema = Ema::new(0.9, &[vec![1.0]]);
+        ema.update(&[vec![2.0]], 0);
+        assert!((ema.average[0][0] - 1.9).abs() < 1e-6);
+        ema.update(&[vec![2.0]], 1000);
+        assert!((ema.average[0][0] - 1.91).abs() < 1e-6);
+    }
+}
