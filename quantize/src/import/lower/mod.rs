@@ -317,8 +317,8 @@ fn may_hold(node: &TypedNode, v: f32) -> bool {
     let kind = node
         .op_as::<ops::binary::TypedBinOp>()
         .map(|op| op.0.name());
-    let masks = kind.as_deref() == Some("Add") || node.op_is::<ops::logic::Iff>();
-    let clamps = matches!(kind.as_deref(), Some("Min" | "Max"));
+    let masks = kind == Some("Add") || node.op_is::<ops::logic::Iff>();
+    let clamps = matches!(kind, Some("Min" | "Max"));
     v.is_finite() || (v.is_infinite() && (clamps || (masks && v < 0.0)))
 }
 
