@@ -38,6 +38,9 @@ pub struct QuantizeOptions {
     /// Largest loss of accuracy in points (or, without labels, of agreement with the float model).
     /// When int8 loses more, the most sensitive layers are widened until it does not.
     pub max_drop: Option<f64>,
+    /// Check after every pass, migration and equalisation included, that the graph still computes the
+    /// same. Debug builds always do.
+    pub verify: bool,
     /// Preprocessing of the first input.
     pub preprocess: Option<Preprocess>,
     /// Class labels.
@@ -58,6 +61,7 @@ impl Default for QuantizeOptions {
             bias_correction: true,
             equalise: false,
             max_drop: None,
+            verify: cfg!(debug_assertions),
             preprocess: None,
             labels: Vec::new(),
             strip_names: false,
@@ -172,11 +176,21 @@ pub fn quantize(
     options: &QuantizeOptions,
     progress: &dyn Progress,
 ) -> Result<Quantized, QuantizeError> {
-    prepare(&mut graph, options.equalise)?;
+    match options.verify {
+        true => prepare_verified(&mut graph, options.equalise)?,
+        false => prepare(&mut graph, options.equalise)?,
+    }
     progress.begin("calibrate", samples.len());
     let mut statistics = observe(&graph, samples, &|done| progress.advance(done))?;
     progress.end();
+    let parity = match options.verify || cfg!(debug_assertions) {
+        true => Some(parity::Parity::new(&graph)?),
+        false => None,
+    };
     if passes::migrate::run(&mut graph, &statistics) > 0 {
+        if let Some(parity) = parity {
+            parity.check("migrate", &graph)?;
+        }
         progress.begin("calibrate again", samples.len());
         statistics = observe(&graph, samples, &|done| progress.advance(done))?;
         progress.end();

@@ -43,11 +43,12 @@ impl Parity {
         for ((port, before), after) in graph.outputs.iter().zip(&self.outputs).zip(&now) {
             let largest = before
                 .iter()
+                .filter(|v| v.is_finite())
                 .fold(1e-6f64, |m, &v| m.max(f64::from(v.abs())));
             let worst = before
                 .iter()
                 .zip(after)
-                .fold(0f64, |m, (&a, &b)| m.max(f64::from((a - b).abs())));
+                .fold(0f64, |m, (&a, &b)| m.max(distance(a, b)));
             let difference = worst / largest;
             if before.len() != after.len() || difference > TOLERANCE {
                 return Err(QuantizeError::Parity {
@@ -58,6 +59,19 @@ impl Parity {
             }
         }
         Ok(())
+    }
+}
+
+/// How far apart two values are: infinitely when one of them is no number.
+fn distance(a: f32, b: f32) -> f64 {
+    if a.to_bits() == b.to_bits() {
+        return 0.0;
+    }
+    let distance = f64::from(a) - f64::from(b);
+    if distance.is_nan() {
+        f64::INFINITY
+    } else {
+        distance.abs()
     }
 }
 
@@ -131,6 +145,15 @@ fn for_each_index(shape: &[usize], strides: &[usize], mut f: impl FnMut(usize, u
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_number_is_a_difference() {
+        assert_eq!(distance(f32::NAN, f32::NAN), 0.0);
+        assert_eq!(distance(1.0, 1.5), 0.5);
+        for (a, b) in [(f32::NAN, 0.0), (0.0, f32::NAN), (f32::INFINITY, 1.0)] {
+            assert_eq!(distance(a, b), f64::INFINITY);
+        }
+    }
 
     #[test]
     fn layouts_go_there_and_back() {

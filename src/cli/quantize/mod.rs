@@ -22,7 +22,7 @@ use super::error::Failure;
 use super::files::{check_output, save};
 use super::inspect::details::Details;
 use super::models::OnnxModel;
-use super::output::{hex, print, print_json};
+use super::output::{hex, note, print, print_json};
 use super::preprocessing::ImageArgs;
 use super::progress::Bars;
 use super::samples::Loaded;
@@ -149,6 +149,12 @@ impl Quantize {
         let samples = self.load(&source, preprocess.as_ref(), &labels, &bars)?;
         let parity_db = match (&samples, self.verify) {
             (Some(samples), true) => Some(self.parity(&source, samples)?),
+            (None, true) => {
+                note(
+                    "note: --verify checked the passes only: comparing with the ONNX file takes a sample, give --calibration",
+                );
+                None
+            }
             _ => None,
         };
         let options = self.options(&source, preprocess, labels);
@@ -283,6 +289,7 @@ impl Quantize {
             bias_correction: !self.no_bias_correction,
             equalise: self.equalise,
             max_drop: self.max_drop,
+            verify: self.verify,
             preprocess,
             labels,
             strip_names: self.strip,
