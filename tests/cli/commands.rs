@@ -27,6 +27,26 @@ fn number(value: &Value) -> f64 {
 }
 
 #[test]
+fn verify_says_what_it_could_not_check() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("float.amp");
+    let float = words!["quantize", "--float", "--verify", "-o"];
+    let args = float
+        .into_iter()
+        .chain([path.as_os_str(), vww_onnx().as_os_str()]);
+    let ran = ampoule(args.clone());
+    assert!(
+        ran.code == 0 && ran.err.contains("give --calibration"),
+        "{ran}"
+    );
+    let sample = words!["--json", "--calibration"];
+    let with = args.chain(sample).chain([photo().as_os_str()]);
+    let ran = ampoule(with);
+    assert!(!ran.err.contains("give --calibration"), "{ran}");
+    assert!(number(&ran.json()["parity_db"]) > 90.0);
+}
+
+#[test]
 fn quantize() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("vww.amp");

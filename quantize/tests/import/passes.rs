@@ -773,10 +773,8 @@ fn separate_attention(
     b: &mut Build,
     scores: impl FnOnce(&mut Build, ValueId) -> ValueId,
 ) -> ValueId {
-    let [q, k, v] = [0; 3].map(|_| b.input(&[4, 2, 12, 5]));
-    // Without it the transpose would become the layout of an input.
-    let (gain, offset) = (b.constant(&[5]), b.constant(&[5]));
-    let k = b.push(Op::LayerNorm { epsilon: 1e-5 }, &[k, gain, offset]);
+    let x = b.input(&[4, 2, 12, 5]);
+    let [q, k, v] = [0; 3].map(|_| b.linear(x, 5));
     let k = b.push(Op::Transpose(vec![0, 1, 3, 2]), &[k]);
     let y = b.push(Op::MatMul, &[q, k]);
     let y = scores(b, y);
@@ -803,7 +801,7 @@ fn biases_follow_windows_that_are_put_together() {
         let y = b.push(Op::Reshape(vec![1, 2, 2, 4, 3, 10]), &[y]);
         let y = b.push(Op::Transpose(vec![0, 1, 3, 2, 4, 5]), &[y]);
         let y = b.push(Op::Reshape(vec![1, 8, 6, 10]), &[y]);
-        assert_eq!(b.optimised(y), "Attention 1, LayerNorm 1", "{shape:?}");
+        assert_eq!(b.optimised(y), "Attention 1, Linear 3", "{shape:?}");
     }
 }
 
@@ -826,13 +824,10 @@ fn masks_by_selection_are_biases() {
         b.optimised(y)
     };
     for fill in [-1e4, -1e9, f32::MIN, f32::NEG_INFINITY] {
-        assert_eq!(masked(fill), "Attention 1, LayerNorm 1", "{fill}");
+        assert_eq!(masked(fill), "Attention 1, Linear 3", "{fill}");
     }
     // A selected score that keeps its weight.
-    assert_eq!(
-        masked(-2.0),
-        "Add 1, LayerNorm 1, MatMul 2, Mul 2, Softmax 1, Transpose 1"
-    );
+    assert!(masked(-2.0).contains("Softmax 1"));
 }
 
 #[test]
@@ -840,7 +835,7 @@ fn scores_of_no_positive_scale_stay() {
     for scale in [-0.7, 0.0] {
         let mut b = Build::default();
         let y = separate_attention(&mut b, |b, y| b.with(BinaryKind::Mul, y, scale));
-        let nodes = b.optimised(y);
+        let nodes = b.after(passes::attention::run, y);
         assert!(nodes.contains("Softmax 1"), "{scale}: {nodes}");
     }
 }
@@ -938,7 +933,7 @@ fn branches_of_other_reshapes_stay() {
     let mut b = Build::default();
     let x = b.input(&[1, 64, 3]);
     let map = b.push(Op::Reshape(vec![1, 16, 4, 3]), &[x]);
-    let y = branch(&mut b, map, tall([9, 3], [0, 3, 0, 3]), true);
+    let y = branch(&mut b, map, tall([9, 3], [0, 2, 0, 4]), true);
     let skip = b.push(Op::Reshape(vec![1, 8, 8, 3]), &[x]);
     let y = b.binary(BinaryKind::Add, y, skip);
     assert_eq!(
@@ -950,8 +945,8 @@ fn branches_of_other_reshapes_stay() {
     let x = b.input(&[1, 64, 3]);
     let square = b.push(Op::Reshape(vec![1, 8, 8, 3]), &[x]);
     let map = b.push(Op::Reshape(vec![1, 16, 4, 3]), &[x]);
-    let p = branch(&mut b, square, tall([9, 3], [4, 1, 4, 1]), true);
-    let q = branch(&mut b, map, tall([9, 3], [0, 3, 0, 3]), true);
+    let p = branch(&mut b, square, tall([13, 3], [4, 1, 8, 1]), true);
+    let q = branch(&mut b, map, tall([9, 3], [0, 1, 0, 5]), true);
     let y = b.binary(BinaryKind::Add, p, q);
     assert_eq!(
         b.after(passes::branches::run, y),
