@@ -136,9 +136,10 @@ fn render(c: &Comparison) -> String {
         (
             "compared",
             format!(
-                "{} over {}; {} without a float counterpart",
+                "{} over {}, {} of them rescaled per channel and scaled back; {} without a float counterpart",
                 plural(c.layers.len(), "tensor"),
                 plural(c.samples, "sample"),
+                c.rescaled,
                 c.unmatched
             ),
         ),
