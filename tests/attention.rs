@@ -6,7 +6,7 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
-use ampoule_quantize::graph::Graph;
+use ampoule_quantize::graph::{Graph, Op};
 use ampoule_quantize::import;
 use ampoule_quantize::model::Model;
 use ampoule_quantize::observe::observe;
@@ -15,6 +15,7 @@ use ampoule_quantize::pipeline::{
     QuantizeOptions, Quantized, Silent, quantize, source_shape, to_stored,
 };
 use ampoule_runtime::Isa;
+use ampoule_runtime::ops::binary::BinaryKind;
 use common::{Builder, Lcg};
 
 /// Smallest cosine of int8 outputs and ONNX Runtime's, over the fixture's samples.
@@ -128,6 +129,133 @@ fn cosine(a: &[f32], b: &[f32]) -> f64 {
             .sum()
     };
     dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+}
+
+/// Smallest cosine of an int8 model's outputs and those of its source graph, with the nodes that are not
+/// int8.
+fn int8_of(mut b: Builder) -> (f64, Vec<String>) {
+    let samples = b.samples(8);
+    let mut float = Model::float(&b.graph).unwrap();
+    let done = quantize(b.graph, &samples, &QuantizeOptions::default(), &Silent).unwrap();
+    let islands = done.compiled.program.islands.iter().map(|i| i.op.clone());
+    let islands = islands.collect();
+    let mut int8 = Model::from_bytes(done.compiled.bytes).unwrap();
+    let mut least = 1.0f64;
+    for sample in &samples {
+        let (expected, got) = (
+            float.run_f32(sample).unwrap(),
+            int8.run_f32(sample).unwrap(),
+        );
+        for (e, g) in expected.iter().zip(&got) {
+            least = least.min(cosine(e, g));
+        }
+    }
+    (least, islands)
+}
+
+#[test]
+fn tensors_that_serve_twice_keep_their_ranges() {
+    // Starts of queries, keys and values among the channels of one layer, which has 72.
+    for (q, k, v) in [(0, 24, 24), (0, 24, 0), (0, 0, 24), (0, 0, 0), (0, 4, 8)] {
+        let mut b = Builder::new(11);
+        let x = b.graph.input("image", &[1, 6, 5, 24]);
+        let y = b.attention(x, 3);
+        b.graph.output("y", y);
+        for node in &mut b.graph.nodes {
+            if let Op::Attention(op) = &mut node.op {
+                op.geometry.q.start = q;
+                op.geometry.k.start = k;
+                op.geometry.v.start = v;
+            }
+        }
+        let (cosine, islands) = int8_of(b);
+        println!("{q} {k} {v}: {cosine:.5}");
+        assert!(
+            cosine >= 0.99 && islands.is_empty(),
+            "{q} {k} {v}: {cosine}"
+        );
+    }
+}
+
+#[test]
+fn masks_leave_the_codes_of_scores_that_count() {
+    let binary = |kind| Op::Binary {
+        kind,
+        activation: None,
+    };
+    for (selected, fill) in [
+        (false, -1e4),
+        (false, f32::MIN),
+        (false, f32::NEG_INFINITY),
+        (true, -1e9),
+        (true, f32::NEG_INFINITY),
+    ] {
+        let mut b = Builder::new(5);
+        let x = b.graph.input("tokens", &[1, 12, 16]);
+        let [q, k, v] = [0; 3].map(|_| b.linear(x, 16));
+        let k = b.push("keys", Op::Transpose(vec![0, 2, 1]), &[k]);
+        let mut y = b.push("scores", Op::MatMul, &[q, k]);
+        if selected {
+            let keep = (0..144).map(|i| f32::from(u8::from(i % 12 <= i / 12)));
+            let keep = b.graph.constant_value("keep", &[12, 12], keep.collect());
+            y = b.push("selected", binary(BinaryKind::Mul), &[y, keep]);
+        }
+        // The mask is in one constant with a bias.
+        let bias = b.rng.values(144, 1.0);
+        let mask = |(i, b)| if i % 12 <= i / 12 { b } else { fill };
+        let mask = bias.into_iter().enumerate().map(mask).collect();
+        let mask = b.graph.constant_value("mask", &[12, 12], mask);
+        let y = b.push("masked", binary(BinaryKind::Add), &[y, mask]);
+        let weights = b.push("weights", Op::Softmax { log: false }, &[y]);
+        let y = b.push("mix", Op::MatMul, &[weights, v]);
+        let y = b.linear(y, 16);
+        // Two readers: it stays in its parts.
+        b.graph.output("weights", weights);
+        b.graph.output("y", y);
+        let (cosine, islands) = int8_of(b);
+        println!("{selected} {fill}: {cosine:.5}");
+        assert!(
+            cosine >= 0.99 && islands.is_empty(),
+            "{selected} {fill}: {cosine}"
+        );
+    }
+}
+
+#[test]
+fn what_is_too_long_for_int8_is_a_named_island() {
+    let mut b = Builder::new(2);
+    let x = b.graph.input("x", &[1, 16_400]);
+    let (gain, offset) = (b.rng.values(16_400, 1.0), b.rng.values(16_400, 1.0));
+    let gain = b.graph.constant_value("gain", &[16_400], gain);
+    let offset = b.graph.constant_value("offset", &[16_400], offset);
+    let y = b.push("norm", Op::LayerNorm { epsilon: 1e-5 }, &[x, gain, offset]);
+    b.graph.output("y", y);
+    let (cosine, islands) = int8_of(b);
+    assert!(
+        cosine > 0.99 && islands == ["LayerNorm"],
+        "{cosine} {islands:?}"
+    );
+
+    let mut b = Builder::new(2);
+    let x = b.graph.input("x", &[1, 65_600]);
+    let y = b.linear(x, 3);
+    b.graph.output("y", y);
+    let (cosine, islands) = int8_of(b);
+    assert!(
+        cosine > 0.99 && islands == ["Linear"],
+        "{cosine} {islands:?}"
+    );
+
+    let mut b = Builder::new(2);
+    let x = b.graph.input("x", &[2, 32_800]);
+    let t = b.push("t", Op::Transpose(vec![1, 0]), &[x]);
+    let y = b.push("gram", Op::MatMul, &[x, t]);
+    b.graph.output("y", y);
+    let (cosine, islands) = int8_of(b);
+    assert!(
+        cosine > 0.99 && islands == ["MatMul"],
+        "{cosine} {islands:?}"
+    );
 }
 
 #[test]

@@ -22,7 +22,7 @@ use ampoule_runtime::ops::pool::PoolKind;
 use ampoule_runtime::ops::unary::UnaryKind;
 use ampoule_runtime::preprocess::{Channels, Filter, Preprocess, Resize};
 use ampoule_runtime::{Artifact, Isa};
-use common::{Builder, inverted_residual, quantized, vit, window};
+use common::{Builder, inverted_residual, quantized, rows_net, vit, window};
 
 /// All seeds by name.
 fn seeds() -> Vec<(&'static str, AlignedBytes)> {
@@ -64,6 +64,20 @@ fn seeds() -> Vec<(&'static str, AlignedBytes)> {
             out.push(("merging-float", sealed(&q.graph, None, FloatWeights::F32)));
         }
     }
+    let q = quantized(rows_net(), &QuantizeOptions::default());
+    let planning = PlanOptions {
+        arena_budget: Some(20_000),
+        ..PlanOptions::default()
+    };
+    let lowering = LowerOptions::default();
+    let bands = compile(
+        &q.graph,
+        Some(&q.scheme),
+        &lowering,
+        &planning,
+        &Extras::default(),
+    );
+    out.push(("bands", bands.unwrap().bytes));
     // Mixtures change type both ways.
     let precisions: [(&str, &[Precision]); 4] = [
         ("int8", &[Precision::I8]),

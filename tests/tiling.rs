@@ -8,28 +8,8 @@ use ampoule_quantize::model::{Model, ModelError, compile};
 use ampoule_quantize::pipeline::QuantizeOptions;
 use ampoule_quantize::plan::PlanOptions;
 use ampoule_quantize::seal::Extras;
-use ampoule_runtime::ops::Window;
-use ampoule_runtime::ops::unary::UnaryKind;
 use ampoule_runtime::{Isa, Pool, Session};
-use common::{Builder, Lcg, quantized, window};
-
-/// Convolutions of many shapes, an inverted residual, pooling; then a head that needs the whole map.
-fn net() -> Builder {
-    let mut b = Builder::new(11);
-    let relu6 = Some(UnaryKind::Clamp(0.0, 6.0));
-    let x = b.graph.input("image", &[1, 46, 40, 3]);
-    let x = b.conv(x, 16, window(3, 2, [0, 0, 1, 1]), 1, relu6);
-    let e = b.conv(x, 48, Window::POINT, 1, Some(UnaryKind::HardSwish));
-    let d = b.conv(e, 48, window(5, 1, [2; 4]), 48, Some(UnaryKind::Silu));
-    let x = b.conv_with(d, 16, Window::POINT, 1, None, Some(x));
-    let x = b.conv(x, 24, window(3, 2, [1; 4]), 1, Some(UnaryKind::Relu));
-    let x = b.conv(x, 24, window(7, 1, [3; 4]), 24, None);
-    let x = b.conv(x, 8, window(3, 2, [1; 4]), 1, None);
-    let x = b.attention(x, 2);
-    let x = b.linear(x, 5);
-    b.graph.output("y", x);
-    b
-}
+use common::{Lcg, quantized, rows_net};
 
 fn run(session: &mut Session<'_, '_>, seed: u32) -> Vec<u8> {
     let mut rng = Lcg(seed);
@@ -43,7 +23,7 @@ fn run(session: &mut Session<'_, '_>, seed: u32) -> Vec<u8> {
 
 #[test]
 fn bands_take_less_memory_and_give_the_same_bytes() {
-    let done = quantized(net(), &QuantizeOptions::default());
+    let done = quantized(rows_net(), &QuantizeOptions::default());
     let with = |arena_budget: Option<usize>| {
         let planning = PlanOptions {
             arena_budget,

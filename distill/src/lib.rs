@@ -1,7 +1,22 @@
-//! Students for distillation.
+//! Distillation: small students from large teachers.
 //!
-//! [`zoo`] has the networks: what they are made of, what they cost, and how they become ONNX files.
+//! * [`zoo`] has the students: what they are made of, what they cost, and how they become ONNX files;
+//! * [`data`] finds pictures and puts them into batches;
+//! * [`augment`] makes the same pixels of a picture and a seed on every machine;
+//! * [`teacher`] runs large models over the pictures;
+//! * [`store`] keeps what they answer, from which students are trained;
+//! * [`loss`] says how far a student is from them.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
+pub mod augment;
+pub mod data;
+pub mod loss;
+pub mod store;
+pub mod teacher;
 pub mod zoo;
+
+/// Lower-case hexadecimal.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}

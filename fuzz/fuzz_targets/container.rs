@@ -116,10 +116,11 @@ impl Container {
 
     /// A field of a tensor record, by itself or as another tensor has it.
     fn tensor(&mut self, random: &mut Random) {
-        const FIELDS: [(usize, usize); 15] = [
+        const FIELDS: [(usize, usize); 16] = [
             (0, 1),
             (1, 1),
             (2, 1),
+            (3, 1),
             (4, 4),
             (8, 4),
             (12, 4),

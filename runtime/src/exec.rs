@@ -104,7 +104,7 @@ fn split<T: Send>(
     let mut parts = [const { None }; MAX_PARTS];
     let (mut rest, mut scratch, mut first) = (y, scratch, 0);
     for (i, part) in parts.iter_mut().take(runs).enumerate() {
-        let end = (grains * (i + 1) / runs * grain * row)
+        let end = end_of(i, runs, grains, grain * row)
             .saturating_sub(first * row)
             .min(rest.len());
         let (mine, tail) = if i + 1 == runs {
@@ -120,6 +120,19 @@ fn split<T: Send>(
     share(pool, &mut parts, &|(first, y, scratch)| {
         f(first, y, scratch)
     })
+}
+
+/// Where run `i` of `runs` ends that share `grains` of `size` elements.
+#[cfg(feature = "std")]
+fn end_of(i: usize, runs: usize, grains: usize, size: usize) -> usize {
+    let grains = share_of(i + 1, runs, grains) as u64;
+    // The last grain may reach beyond what there is, and beyond what 32 bits count.
+    usize::try_from(grains.saturating_mul(size as u64)).unwrap_or(usize::MAX)
+}
+
+/// Where run `i` begins of `runs` that share `n` things: products of 32-bit sizes need 64 bits.
+pub(crate) fn share_of(i: usize, runs: usize, n: usize) -> usize {
+    (n as u64 * i as u64 / runs.max(1) as u64) as usize
 }
 
 /// Threads take parts one after another, each its own first.
@@ -151,6 +164,14 @@ fn share<P: Send>(
 #[cfg(all(test, feature = "std"))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_beyond_32_bits_share_out() {
+        assert_eq!(share_of(3, 4, u32::MAX as usize), 3_221_225_471);
+        assert_eq!(end_of(0, 2, 3, usize::MAX / 2 + 1), usize::MAX / 2 + 1);
+        assert_eq!(end_of(1, 2, 3, usize::MAX / 2 + 1), usize::MAX);
+        assert_eq!((share_of(7, 7, 100), share_of(0, 7, 100)), (100, 0));
+    }
 
     #[test]
     fn runs_cover_the_output_once() {

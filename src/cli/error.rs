@@ -4,6 +4,9 @@ use std::io;
 use std::path::PathBuf;
 
 use ampoule::ClassifyError;
+use ampoule::distill::data::DatasetError;
+use ampoule::distill::store::StoreError;
+use ampoule::distill::teacher::{TeachError, TeacherError};
 use ampoule::distill::zoo::ZooError;
 use ampoule_quantize::compare::CompareError;
 use ampoule_quantize::data::DataError;
@@ -75,6 +78,15 @@ pub enum Failure {
     /// A network of the zoo that can't be built, or weights that are not its own.
     #[error(transparent)]
     Zoo(#[from] ZooError),
+    /// The teacher pass stopped, or a store is refused.
+    #[error(transparent)]
+    Teach(#[from] TeachError),
+    /// A store that its teachers no longer agree with.
+    #[error(
+        "the teachers now answer otherwise: mean |Δ| {difference:.2e}, other classes {:.2} %",
+        100.0 * .mismatch
+    )]
+    Drift { difference: f64, mismatch: f64 },
     /// Steps that are not int8, with `--deny-fallback`.
     #[error("{} of the steps would not run in int8:\n{}", .0.len(), .0.join("\n"))]
     Fallback(Vec<String>),
@@ -140,6 +152,10 @@ impl Failure {
                 Some("give the ONNX file that the artifact was made from")
             }
             Failure::Zoo(error) => zoo_hint(error),
+            Failure::Teach(error) => teach_hint(error),
+            Failure::Drift { .. } => {
+                Some("check that pictures and teachers are the same, or teach a new store")
+            }
             Failure::Fallback(_) => Some("leave --deny-fallback out to accept them"),
             Failure::Quantize(QuantizeError::Scheme(_)) => {
                 Some("check the weights, the calibration data and the preprocessing")
@@ -185,6 +201,55 @@ fn import_hint(problem: &Problem) -> Option<&'static str> {
     match problem {
         Problem::Read(_) => Some("check the path"),
         Problem::NotOnnx(_) => Some("give an .onnx file, and check that it was copied whole"),
+        _ => None,
+    }
+}
+
+fn teach_hint(error: &TeachError) -> Option<&'static str> {
+    match error {
+        TeachError::Store(error) => store_hint(error),
+        TeachError::Data(DatasetError::Data(error)) => data_hint(error),
+        TeachError::Data(DatasetError::Unreadable { .. }) => {
+            Some("replace the pictures, or go on with --max-unreadable")
+        }
+        TeachError::Data(DatasetError::List { .. } | DatasetError::Empty(_)) => {
+            Some("a header `path,label` and a row per picture, or a JSON object per line")
+        }
+        TeachError::Data(DatasetError::Picture { .. }) => {
+            Some("--resize exact, or larger pictures")
+        }
+        TeachError::Teacher(TeacherError::Import(error)) => import_hint(&error.problem),
+        TeachError::Teacher(TeacherError::Input { .. }) => {
+            Some("give a model that takes one picture, such as the image tower of a pair")
+        }
+        TeachError::Teacher(TeacherError::Output { .. }) => {
+            Some("name one of them with --teacher-output")
+        }
+        TeachError::Teacher(TeacherError::Shape { .. }) => {
+            Some("another --kind, or another --teacher-output")
+        }
+        TeachError::Teacher(TeacherError::TopK { .. }) => Some("a smaller --top-k"),
+        TeachError::Answer { .. } => Some("check the teacher and its preprocessing (--preset)"),
+        TeachError::EmptyShard { .. } => Some("fewer shards"),
+        _ => None,
+    }
+}
+
+fn store_hint(error: &StoreError) -> Option<&'static str> {
+    match error {
+        StoreError::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+            Some("check the path; `ampoule teach` makes a store")
+        }
+        StoreError::Write { .. } => Some("make room or check the rights, and start it again"),
+        StoreError::Differs { .. } => {
+            Some("give the settings that the store was made with, or another folder")
+        }
+        StoreError::Incomplete { .. } | StoreError::Cut { .. } | StoreError::Damaged { .. } => {
+            Some("run `ampoule teach` again as before: it does what is missing")
+        }
+        StoreError::Length { .. } => Some("copy the store again, or teach it again"),
+        StoreError::Range { .. } => Some("keep to one number of shards, or another folder"),
+        StoreError::Busy { .. } => Some("wait for the other process, or end it"),
         _ => None,
     }
 }

@@ -24,6 +24,7 @@ pub mod quantize;
 mod run;
 mod samples;
 pub mod selftest;
+mod teach;
 mod timing;
 mod zoo;
 
@@ -53,6 +54,7 @@ enum Command {
     Selftest(selftest::Selftest),
     Demo(demo::Demo),
     Zoo(zoo::Zoo),
+    Teach(teach::Teach),
 }
 
 /// Parses the arguments, runs the command and gives the exit code.
@@ -68,6 +70,7 @@ pub fn main() -> ExitCode {
         Command::Selftest(c) => c.execute(),
         Command::Demo(c) => c.execute(),
         Command::Zoo(c) => c.execute(),
+        Command::Teach(c) => c.execute(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,8 +2,8 @@
 
 use crate::program::ampoule;
 
-const COMMANDS: [&str; 9] = [
-    "quantize", "inspect", "run", "eval", "compare", "bench", "selftest", "demo", "zoo",
+const COMMANDS: [&str; 10] = [
+    "quantize", "inspect", "run", "eval", "compare", "bench", "selftest", "demo", "zoo", "teach",
 ];
 
 #[test]
@@ -62,10 +62,11 @@ fn check_flags(text: &str, place: &str) -> usize {
     let lines = lines.filter_map(|l| l.trim_start_matches(['$', ' ']).strip_prefix("ampoule "));
     let mut checked = 0;
     for line in lines {
-        let mut words = line.split_whitespace();
+        let mut words = line.split_whitespace().peekable();
         let command = words.next().unwrap();
         assert!(COMMANDS.contains(&command), "{place}: ampoule {line}");
-        let subcommand = (command == "zoo").then(|| words.next().unwrap());
+        let is_group = ["zoo", "teach"].contains(&command);
+        let subcommand = words.next_if(|w| is_group && !w.starts_with("--"));
         let path = std::iter::once(command).chain(subcommand);
         let help = ampoule(path.chain(["--help"])).text();
         for flag in words

@@ -17,4 +17,5 @@ mod program;
 mod protobuf;
 mod reports;
 mod same;
+mod teach;
 mod zoo;

@@ -316,6 +316,24 @@ pub fn inverted_residual() -> Builder {
     b
 }
 
+/// Convolutions of many shapes, an inverted residual, pooling; then a head that needs the whole map.
+pub fn rows_net() -> Builder {
+    let mut b = Builder::new(11);
+    let relu6 = Some(UnaryKind::Clamp(0.0, 6.0));
+    let x = b.graph.input("image", &[1, 46, 40, 3]);
+    let x = b.conv(x, 16, window(3, 2, [0, 0, 1, 1]), 1, relu6);
+    let e = b.conv(x, 48, Window::POINT, 1, Some(UnaryKind::HardSwish));
+    let d = b.conv(e, 48, window(5, 1, [2; 4]), 48, Some(UnaryKind::Silu));
+    let x = b.conv_with(d, 16, Window::POINT, 1, None, Some(x));
+    let x = b.conv(x, 24, window(3, 2, [1; 4]), 1, Some(UnaryKind::Relu));
+    let x = b.conv(x, 24, window(7, 1, [3; 4]), 24, None);
+    let x = b.conv(x, 8, window(3, 2, [1; 4]), 1, None);
+    let x = b.attention(x, 2);
+    let x = b.linear(x, 5);
+    b.graph.output("y", x);
+    b
+}
+
 pub fn quantized(mut b: Builder, options: &QuantizeOptions) -> Quantized {
     let samples = b.samples(8);
     quantize(b.graph, &samples, options, &Silent).unwrap()

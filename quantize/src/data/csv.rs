@@ -1,13 +1,16 @@
 //! Comma-separated values (RFC 4180): quoted fields may hold commas, doubled quotes and line breaks.
 
 /// A row and the line it starts on, from 1.
-pub(super) struct Row {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// Line it starts on.
     pub line: usize,
+    /// Fields without their quotes.
     pub fields: Vec<String>,
 }
 
 /// Parses the non-empty rows of `text`.
-pub(super) fn parse(text: &str) -> Vec<Row> {
+pub fn parse(text: &str) -> Vec<Row> {
     let mut rows = Vec::new();
     let mut row = Row {
         line: 1,

@@ -15,7 +15,7 @@
 //! The order is that of the paths, everywhere the same, and files that cannot be read are counted in
 //! the [`LoadReport`], never dropped silently.
 
-mod csv;
+pub mod csv;
 mod decode;
 mod error;
 mod images;

@@ -74,6 +74,15 @@ impl Oracle {
         &self.inputs
     }
 
+    /// Shapes of the inputs, in the same order.
+    pub fn input_shapes(&self) -> Vec<Vec<usize>> {
+        let shape = |i| {
+            let fact = self.model.model().input_fact(i).ok()?;
+            Some(fact.shape.as_concrete()?.to_vec())
+        };
+        (0..self.inputs.len()).filter_map(shape).collect()
+    }
+
     /// Names of the outputs, in the order that [`Oracle::run`] gives them.
     pub fn outputs(&self) -> &[String] {
         &self.outputs

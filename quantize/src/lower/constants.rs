@@ -38,8 +38,30 @@ impl Lowering<'_> {
         scale: f32,
         zero_point: i32,
     ) -> Result<TensorId, LowerError> {
+        let data = self.graph.constant(value).cloned().unwrap_or_default();
+        self.constant_of(value, &data, dtype, scale, zero_point)
+    }
+
+    /// Other int8 values in the place of a constant's.
+    pub(super) fn replaced_operand(
+        &mut self,
+        value: ValueId,
+        data: &[f32],
+    ) -> Result<TensorId, LowerError> {
+        let (lo, hi) = bounds(data);
+        let q = QParams::from_range(lo, hi);
+        self.constant_of(value, data, DType::I8, q.scale, q.zero_point)
+    }
+
+    fn constant_of(
+        &mut self,
+        value: ValueId,
+        data: &[f32],
+        dtype: DType,
+        scale: f32,
+        zero_point: i32,
+    ) -> Result<TensorId, LowerError> {
         let v = self.graph.value(value);
-        let data = v.data.as_ref().map(|d| d.as_slice()).unwrap_or_default();
         let shape = Shape::new(&v.shape).ok_or_else(|| LowerError::Shape {
             name: v.name.clone(),
             shape: v.shape.clone(),

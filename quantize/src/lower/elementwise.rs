@@ -1,11 +1,12 @@
 //! Element-wise operators, pooling, reductions, normalisation, resizing.
 
-use ampoule_runtime::DType;
 use ampoule_runtime::artifact::{Binary, Blob, Step};
+use ampoule_runtime::ops::binary::BinaryKind;
 use ampoule_runtime::ops::reduce::ReduceKind as StepReduce;
 use ampoule_runtime::ops::resize::{Coordinates, Interpolation};
 use ampoule_runtime::ops::softmax::softmax_table;
 use ampoule_runtime::ops::unary::UnaryKind;
+use ampoule_runtime::{DType, TensorId};
 
 use super::{LowerError, Lowering};
 use crate::graph::{Node, Op, ReduceKind, ResizeCoordinates, ResizeMode};
@@ -16,8 +17,8 @@ impl Lowering<'_> {
         let Op::Binary { kind, activation } = node.op else {
             return Ok(());
         };
-        let a = self.operand(node.inputs[0], dtype)?;
-        let b = self.operand(node.inputs[1], dtype)?;
+        let a = self.term(node, kind, [0, 1], dtype)?;
+        let b = self.term(node, kind, [1, 0], dtype)?;
         let target = self.target(node, activation, dtype)?;
         let table = self.activation_table(node, activation, dtype, &target)?;
         let step = Binary {
@@ -33,6 +34,32 @@ impl Lowering<'_> {
         };
         self.program.push(&node.name, 0, Step::Binary(step));
         self.float_activation(node, activation, dtype)
+    }
+
+    /// An operand. Of a constant that an int8 sum adds, what takes every code of the other operand below
+    /// the result's range needs be no lower: masks would leave the rest of the constant no codes.
+    fn term(
+        &mut self,
+        node: &Node,
+        kind: BinaryKind,
+        [this, other]: [usize; 2],
+        dtype: DType,
+    ) -> Result<TensorId, LowerError> {
+        let (value, other) = (node.inputs[this], node.inputs[other]);
+        let data = match self.graph.constant(value) {
+            Some(data) if kind == BinaryKind::Add && dtype == DType::I8 => data.clone(),
+            _ => return self.operand(value, dtype),
+        };
+        let known = |v| self.scheme?.values.get(&(v, Stage::Post));
+        let (Some(x), Some(y)) = (known(other), known(node.output)) else {
+            return self.operand(value, dtype);
+        };
+        let enough = y.extent().0 - x.extent().1;
+        if node.op.activation().is_some() || data.iter().all(|&c| c >= enough) {
+            return self.operand(value, dtype);
+        }
+        let raised: Vec<f32> = data.iter().map(|&c| c.max(enough)).collect();
+        self.replaced_operand(value, &raised)
     }
 
     pub(super) fn unary(

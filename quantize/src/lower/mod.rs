@@ -366,12 +366,33 @@ impl Lowering<'_> {
     }
 }
 
+/// Longest rows of the runtime's int8 softmax.
+const SOFTMAX_ROW: usize = 1 << 16;
+/// Most terms of a sum of the runtime's int8 products of activations.
+const MATMUL_DEPTH: usize = 1 << 15;
+/// Most terms of a sum of the runtime's int8 layers.
+const LAYER_DEPTH: usize = 1 << 16;
+
 /// Why an operator has no int8 kernel, `None` when it has one.
 pub(crate) fn no_i8_kernel(graph: &Graph, node: &Node) -> Option<&'static str> {
     use crate::graph::ReduceKind;
     use ampoule_runtime::ops::binary::BinaryKind;
+    use ampoule_runtime::ops::norm::MAX_CHANNELS;
+    let last = || graph.shape(node.inputs[0]).last().copied().unwrap_or(1);
     match &node.op {
         Op::Softmax { log: true } => Some("no int8 kernel"),
+        Op::Softmax { log: false } => {
+            (last() > SOFTMAX_ROW).then_some("int8 softmax has at most 65536 values a row")
+        }
+        Op::LayerNorm { .. } => {
+            (last() > MAX_CHANNELS).then_some("int8 normalises at most 16384 values a row")
+        }
+        Op::MatMul => (last() > MATMUL_DEPTH).then_some("int8 products sum at most 32768 terms"),
+        Op::Conv { .. } | Op::Linear { .. } => {
+            let weights = graph.shape(node.inputs[1]);
+            let depth: usize = weights[1..].iter().product();
+            (depth > LAYER_DEPTH).then_some("int8 layers sum at most 65536 terms")
+        }
         Op::Binary {
             kind: BinaryKind::Add | BinaryKind::Sub | BinaryKind::Mul,
             ..

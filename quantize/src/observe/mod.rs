@@ -146,6 +146,8 @@ struct Observed {
     inputs: Vec<ValueId>,
     /// Values whose channel means are wanted, with their channel count.
     means: BTreeSet<ValueId>,
+    /// Values that nothing but softmax reads.
+    scores: BTreeSet<ValueId>,
     /// Names of values, for messages.
     names: Vec<String>,
 }
@@ -174,6 +176,7 @@ impl Observed {
             values,
             inputs: graph.inputs.iter().map(|p| p.value).collect(),
             means: read.copied().collect(),
+            scores: scores(graph),
             names: graph.values.iter().map(|v| v.name.clone()).collect(),
         }
     }
@@ -205,6 +208,9 @@ impl Observed {
                 if let Some(key) = self.values.get(o.index).copied().flatten() {
                     values.resize(o.tensor.shape.elements(), 0.0);
                     dequantize(&o.tensor, o.bytes, &mut values);
+                    if self.scores.contains(&key.0) {
+                        without_masked(&mut values, o.tensor.shape.last());
+                    }
                     let recorded = self.record(statistics, key, o.tensor.shape.last(), &values);
                     outcome = std::mem::replace(&mut outcome, Ok(())).and(recorded);
                 }
@@ -231,6 +237,51 @@ impl Observed {
             .or_insert_with(|| ChannelStats::new(channels))
             .update(name, values)
     }
+}
+
+/// Scores so far below the largest of their row have weights that int8 softmax rounds to 0.
+const WEIGHTLESS: f32 = 12.0;
+
+/// Raises scores that softmax gives no weight, which masks make as low as −∞: a range that reaches them
+/// has no codes left for the others. Saturated codes are as good for them.
+fn without_masked(values: &mut [f32], row: usize) {
+    for row in values.chunks_exact_mut(row.max(1)) {
+        let largest = row.iter().fold(f32::NEG_INFINITY, |m, &v| m.max(v));
+        if largest.is_finite() {
+            let least = largest - WEIGHTLESS;
+            row.iter_mut().for_each(|v| {
+                if *v < least {
+                    *v = least;
+                }
+            });
+        }
+    }
+}
+
+/// Values that only softmax reads, directly or moved as whole rows.
+fn scores(graph: &Graph) -> BTreeSet<ValueId> {
+    let consumers = graph.consumers();
+    let mut scores = BTreeSet::new();
+    // Readers come after what they read.
+    for node in graph.nodes.iter().rev() {
+        let v = node.output;
+        let read = |i: &usize| {
+            let reader = &graph.nodes[*i];
+            let whole_rows = match &reader.op {
+                Op::Reshape(shape) => shape.last() == graph.shape(v).last(),
+                Op::Transpose(perm) => perm.last().is_some_and(|&p| p + 1 == perm.len()),
+                _ => false,
+            };
+            reader.op == (Op::Softmax { log: false })
+                || (whole_rows && scores.contains(&reader.output))
+        };
+        let readers = consumers.get(&v);
+        let is_output = graph.outputs.iter().any(|p| p.value == v);
+        if !is_output && readers.is_some_and(|r| r.iter().all(read)) {
+            scores.insert(v);
+        }
+    }
+    scores
 }
 
 impl Statistics {

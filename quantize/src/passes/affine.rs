@@ -13,14 +13,20 @@ pub fn run(graph: &mut Graph) -> Result<usize, GraphError> {
 
 /// Into the layer that produces the operand.
 fn backwards(edit: &mut Edit<'_>, node: &Node) -> Verdict {
+    // `c − x` is an addition to the negated layer, `x − c` one of the negated constant.
+    let mut sign = [1.0, 1.0];
     let (kind, x, c) = match with_constant(edit, node) {
+        Some((BinaryKind::Sub, x, c)) => {
+            sign[1] = -1.0;
+            (BinaryKind::Add, x, c)
+        }
         Some(found) => found,
         None => match binary(node) {
-            // `c − x` is an addition to the negated layer.
             Some((BinaryKind::Sub, c, x))
                 if edit.constant(c).is_some() && edit.shape(x) == edit.shape(node.output) =>
             {
-                (BinaryKind::Sub, x, c)
+                sign[0] = -1.0;
+                (BinaryKind::Add, x, c)
             }
             _ => return Ok(None),
         },
@@ -34,8 +40,10 @@ fn backwards(edit: &mut Edit<'_>, node: &Node) -> Verdict {
     };
     let (scale, offset) = match kind {
         BinaryKind::Mul => (c, vec![0.0; channels]),
-        BinaryKind::Add => (vec![1.0; channels], c),
-        BinaryKind::Sub => (vec![-1.0; channels], c),
+        BinaryKind::Add => (
+            vec![sign[0]; channels],
+            c.iter().map(|c| sign[1] * c).collect(),
+        ),
         _ => return Ok(None),
     };
     let (Some(w), Some(b)) = (

@@ -21,7 +21,7 @@ fn rule(edit: &mut Edit<'_>, node: &Node) -> Verdict {
     let Some((kind @ (BinaryKind::Add | BinaryKind::Sub), a, b)) = binary(node) else {
         return Ok(None);
     };
-    let output = edit.shape(node.output);
+    let output = edit.shape(node.output).to_vec();
     if edit.shape(a) != output
         || edit.shape(b) != output
         || [a, b].iter().any(|&v| edit.constant(v).is_some())
@@ -38,6 +38,8 @@ fn rule(edit: &mut Edit<'_>, node: &Node) -> Verdict {
                 return line(edit, node, x, &a.plus(&b.times(sign)));
             }
             (Branch::Window(a), Branch::Window(b)) => a.plus(&b.times(sign)),
+            // A skip reads the place that it writes: the window must see the same map.
+            (Branch::Window(w), _) | (_, Branch::Window(w)) if edit.shape(w.x) != output => None,
             (Branch::Window(w), Branch::Line(l)) => w.plus_line(&l.times(sign)),
             (Branch::Line(l), Branch::Window(w)) => w.times(sign).plus_line(&l),
         };
@@ -215,7 +217,9 @@ impl Layer {
 
     /// The sum with another window over the same places.
     fn plus(&self, other: &Layer) -> Option<Layer> {
-        let alike = self.groups == other.groups
+        // Other reshapes of the common value have other neighbours.
+        let alike = self.x == other.x
+            && self.groups == other.groups
             && self.depth == other.depth
             && self.bias.len() == other.bias.len();
         let (large, small) = if self.window.taps() >= other.window.taps() {

@@ -53,13 +53,19 @@ fn normalisation(graph: &mut Graph, at: usize, statistics: &Statistics) -> Optio
     // Half way, as geometric means go: channels evened out in full have no room for what calibration
     // has not seen.
     let factors: Vec<f32> = relative(&widths).iter().map(|r| r.sqrt()).collect();
-    for operand in [1, 2] {
+    let narrowed = |operand: usize| -> Option<Vec<f32>> {
         let values = data(graph, norm.inputs[operand])?;
-        let scaled = values.iter().zip(&factors).map(|(v, r)| v / r).collect();
-        replace(graph, at, operand, scaled);
-    }
-    for reader in readers {
-        let weights = scale_columns(graph, reader, &factors)?;
+        Some(values.iter().zip(&factors).map(|(v, r)| v / r).collect())
+    };
+    // All is known before anything changes.
+    let (gain, offset) = (narrowed(1)?, narrowed(2)?);
+    let weights = readers
+        .iter()
+        .map(|&reader| scale_columns(graph, reader, &factors))
+        .collect::<Option<Vec<_>>>()?;
+    replace(graph, at, 1, gain);
+    replace(graph, at, 2, offset);
+    for (reader, weights) in readers.into_iter().zip(weights) {
         replace(graph, reader, 1, weights);
     }
     Some(())
@@ -123,6 +129,18 @@ fn attention(graph: &mut Graph, at: usize, statistics: &Statistics) -> Option<()
     for (&(a, b), r) in values.iter().zip(relative(&seen)) {
         (factors[2][a], columns[b]) = (1.0 / r, r);
     }
+    // A channel that serves as two of them can't have two factors.
+    let used = [
+        (q, pairs.iter().map(|p| p.0).collect::<Vec<_>>()),
+        (k, pairs.iter().map(|p| p.1).collect()),
+        (v, values.iter().map(|p| p.0).collect()),
+    ];
+    let shared = |a: &(ValueId, Vec<usize>), b: &(ValueId, Vec<usize>)| {
+        a.0 == b.0 && a.1.iter().any(|channel| b.1.contains(channel))
+    };
+    if shared(&used[0], &used[1]) || shared(&used[0], &used[2]) || shared(&used[1], &used[2]) {
+        return None;
+    }
     // One range for all three; what the scores lose is in the scale.
     let common = if q == v || k == v { even / widest } else { 1.0 };
     if !(common.is_finite() && common > 0.0 && even > 0.0) {
@@ -132,11 +150,17 @@ fn attention(graph: &mut Graph, at: usize, statistics: &Statistics) -> Option<()
         factors[0][a] *= common;
         factors[1][b] *= common;
     }
+    // All is known before anything changes.
+    let weights = scale_columns(graph, reader, &columns)?;
+    let constant = |&layer: &usize| {
+        let inputs = &graph.nodes[layer].inputs;
+        [1, 2].iter().all(|&i| graph.constant(inputs[i]).is_some())
+    };
+    layers.iter().all(constant).then_some(())?;
+    replace(graph, reader, 1, weights);
     for (i, &layer) in layers.iter().enumerate() {
         scale_rows(graph, layer, &factors[i])?;
     }
-    let weights = scale_columns(graph, reader, &columns)?;
-    replace(graph, reader, 1, weights);
     let scale = op.scale / (common * common);
     graph.nodes[at].op = Op::Attention(Box::new(Attention {
         scale,

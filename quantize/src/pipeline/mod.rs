@@ -45,6 +45,9 @@ pub struct QuantizeOptions {
     /// Smallest cosine of the angle between the first output and the float model's, over the samples; no
     /// labels needed. When int8 is further off, the most sensitive layers are widened until it is not.
     pub min_cosine: Option<f64>,
+    /// Check after every pass, migration and equalisation included, that the graph still computes the
+    /// same. Debug builds always do.
+    pub verify: bool,
     /// Preprocessing of the first input.
     pub preprocess: Option<Preprocess>,
     /// Class labels.
@@ -69,6 +72,7 @@ impl Default for QuantizeOptions {
             merge: 0,
             max_drop: None,
             min_cosine: None,
+            verify: cfg!(debug_assertions),
             preprocess: None,
             labels: Vec::new(),
             strip_names: false,
@@ -216,7 +220,10 @@ pub fn quantize(
     options: &QuantizeOptions,
     progress: &dyn Progress,
 ) -> Result<Quantized, QuantizeError> {
-    prepare(&mut graph, options.equalise)?;
+    match options.verify {
+        true => prepare_verified(&mut graph, options.equalise)?,
+        false => prepare(&mut graph, options.equalise)?,
+    }
     if let (Some(_), Some(port)) = (options.max_drop, graph.outputs.first()) {
         let shape = graph.shape(port.value);
         classes(shape).ok_or_else(|| QuantizeError::NotClasses {
@@ -228,9 +235,16 @@ pub fn quantize(
     progress.begin("calibrate", samples.len());
     let mut statistics = observe(&graph, samples, &|done| progress.advance(done))?;
     progress.end();
+    let parity = match options.verify || cfg!(debug_assertions) {
+        true => Some(parity::Parity::new(&graph)?),
+        false => None,
+    };
     let mut migrated = BTreeMap::new();
     let before = graph.clone();
     if passes::migrate::run(&mut graph, &statistics) > 0 {
+        if let Some(parity) = parity {
+            parity.check("migrate", &graph)?;
+        }
         if !options.strip_names {
             let first = samples.sample(0);
             let input = first.map_err(|message| ObserveError::Sample { index: 0, message })?;

@@ -64,6 +64,7 @@ fn extend_views(program: &Program, lives: &mut [Option<Lifetime>]) {
     for (i, step) in program.steps.iter().enumerate() {
         written[usize::from(step.output())].get_or_insert(i);
     }
+    let mut whole = vec![0; lives.len()];
     // Of each tensor with views: the first step that writes and the last that reads some of it.
     let mut since = written.clone();
     let mut until: Vec<usize> = lives.iter().map(|l| l.map_or(0, |l| l.last)).collect();
@@ -79,6 +80,13 @@ fn extend_views(program: &Program, lives: &mut [Option<Lifetime>]) {
         until[of] = until[of].max(until[view]);
     }
     for (view, of) in views() {
+        // As a whole it exists once its last view is written.
+        if let (Some(step), Some(life)) = (written[view], &mut lives[usize::from(of)]) {
+            whole[usize::from(of)] = whole[usize::from(of)].max(step);
+            if written[usize::from(of)].is_none() {
+                life.first = whole[usize::from(of)];
+            }
+        }
         if let Some(life) = &mut lives[view] {
             match written[view] {
                 Some(_) => life.last = life.last.max(until[usize::from(of)]),

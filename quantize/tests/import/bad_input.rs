@@ -138,6 +138,28 @@ fn unsupported_use_is_named_with_shapes() {
 }
 
 #[test]
+fn constants_that_are_no_numbers_are_refused() {
+    let with = |operator: &str, v: f32| {
+        let c = tensor("c", &[2], &[1.0, v]);
+        let node = node("sum", operator, &["x", "c"], &["y"], &[]);
+        let x = port("x", 1, &[Dim::Size(3), Dim::Size(2)]);
+        import(&model(17, &[node], &[c], &[x], &[port("y", 1, &[])]))
+    };
+    for (operator, v) in [
+        ("Add", f32::NAN),
+        ("Add", f32::INFINITY),
+        ("Mul", f32::NEG_INFINITY),
+    ] {
+        let message = with(operator, v).unwrap_err().to_string();
+        for part in ["`sum`", "element 1", "finite"] {
+            assert!(message.contains(part), "{message}");
+        }
+    }
+    // What masks add.
+    assert!(with("Add", f32::NEG_INFINITY).is_ok());
+}
+
+#[test]
 fn unknown_domain_is_refused() {
     let odd = [relu("odd", "y"), field(7, b"com.example")].concat();
     let message = problem(&single(17, odd, &[])).to_string();

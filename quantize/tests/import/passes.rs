@@ -266,6 +266,19 @@ fn affine_goes_into_the_layer_before() {
 }
 
 #[test]
+fn affine_takes_differences_either_way() {
+    for constant_first in [false, true] {
+        let mut b = Build::default();
+        let x = b.input(&[1, 4, 4, 3]);
+        let y = b.conv(x, 5, 3, 1);
+        let c = b.constant(&[5]);
+        let (p, q) = if constant_first { (c, y) } else { (y, c) };
+        let y = b.binary(BinaryKind::Sub, p, q);
+        assert_eq!(b.after(passes::affine::run, y), "Conv 1");
+    }
+}
+
+#[test]
 fn affine_stays_behind_a_shared_layer() {
     let mut b = Build::default();
     let x = b.input(&[1, 4, 4, 3]);
@@ -755,6 +768,92 @@ fn attention_in_windows_is_one_node_that_addresses_the_map() {
     }
 }
 
+/// Queries, keys and values of 4 windows of 12 tokens with 2 heads of 5, each a tensor of its own.
+fn separate_attention(
+    b: &mut Build,
+    scores: impl FnOnce(&mut Build, ValueId) -> ValueId,
+) -> ValueId {
+    let [q, k, v] = [0; 3].map(|_| b.input(&[4, 2, 12, 5]));
+    // Without it the transpose would become the layout of an input.
+    let (gain, offset) = (b.constant(&[5]), b.constant(&[5]));
+    let k = b.push(Op::LayerNorm { epsilon: 1e-5 }, &[k, gain, offset]);
+    let k = b.push(Op::Transpose(vec![0, 1, 3, 2]), &[k]);
+    let y = b.push(Op::MatMul, &[q, k]);
+    let y = scores(b, y);
+    let weights = b.push(Op::Softmax { log: false }, &[y]);
+    b.push(Op::MatMul, &[weights, v])
+}
+
+#[test]
+fn biases_follow_windows_that_are_put_together() {
+    let biases: [&[usize]; 5] = [
+        &[4, 1, 12, 12],
+        &[1, 2, 12, 12],
+        &[4, 2, 12, 12],
+        &[4, 1, 1, 12],
+        &[12],
+    ];
+    for shape in biases {
+        let mut b = Build::default();
+        let y = separate_attention(&mut b, |b, y| {
+            let c = b.constant(shape);
+            b.binary(BinaryKind::Add, y, c)
+        });
+        let y = b.push(Op::Transpose(vec![0, 2, 1, 3]), &[y]);
+        let y = b.push(Op::Reshape(vec![1, 2, 2, 4, 3, 10]), &[y]);
+        let y = b.push(Op::Transpose(vec![0, 1, 3, 2, 4, 5]), &[y]);
+        let y = b.push(Op::Reshape(vec![1, 8, 6, 10]), &[y]);
+        assert_eq!(b.optimised(y), "Attention 1, LayerNorm 1", "{shape:?}");
+    }
+}
+
+#[test]
+fn masks_by_selection_are_biases() {
+    // What import makes of `Where(causal, scores, fill)`.
+    let masked = |fill: f32| {
+        let mut b = Build::default();
+        let y = separate_attention(&mut b, |b, y| {
+            let kept = |i: usize| i % 12 <= i / 12;
+            let number = |yes: f32, no: f32| (0..144).map(move |i| if kept(i) { yes } else { no });
+            let keep = number(1.0, 0.0).collect();
+            let keep = b.0.constant_value("keep", &[12, 12], keep);
+            let fill = number(0.0, fill).collect();
+            let fill = b.0.constant_value("fill", &[12, 12], fill);
+            let y = b.binary(BinaryKind::Mul, y, keep);
+            let y = b.binary(BinaryKind::Add, y, fill);
+            b.with(BinaryKind::Mul, y, 0.5)
+        });
+        b.optimised(y)
+    };
+    for fill in [-1e4, -1e9, f32::MIN, f32::NEG_INFINITY] {
+        assert_eq!(masked(fill), "Attention 1, LayerNorm 1", "{fill}");
+    }
+    // A selected score that keeps its weight.
+    assert_eq!(
+        masked(-2.0),
+        "Add 1, LayerNorm 1, MatMul 2, Mul 2, Softmax 1, Transpose 1"
+    );
+}
+
+#[test]
+fn scores_of_no_positive_scale_stay() {
+    for scale in [-0.7, 0.0] {
+        let mut b = Build::default();
+        let y = separate_attention(&mut b, |b, y| b.with(BinaryKind::Mul, y, scale));
+        let nodes = b.optimised(y);
+        assert!(nodes.contains("Softmax 1"), "{scale}: {nodes}");
+    }
+}
+
+#[test]
+fn logarithms_of_softmax_come_from_its_operand() {
+    let mut b = Build::default();
+    let x = b.input(&[2, 7]);
+    let y = b.push(Op::Softmax { log: false }, &[x]);
+    let y = b.unary(UnaryKind::Log, y);
+    assert_eq!(b.optimised(y), "LogSoftmax 1");
+}
+
 #[test]
 fn weights_that_others_read_stay() {
     let mut b = Build::default();
@@ -826,6 +925,38 @@ fn branches_of_one_value_become_one_convolution() {
         let y = b.binary(BinaryKind::Add, skip, y);
         assert_eq!(b.after(passes::branches::run, y), "Conv 1");
     }
+}
+
+#[test]
+fn branches_of_other_reshapes_stay() {
+    let tall = |kernel: [u16; 2], pad| Window {
+        kernel,
+        pad,
+        ..Window::POINT
+    };
+    // A window that makes 8 × 8 of 16 × 4, and the same elements as 8 × 8.
+    let mut b = Build::default();
+    let x = b.input(&[1, 64, 3]);
+    let map = b.push(Op::Reshape(vec![1, 16, 4, 3]), &[x]);
+    let y = branch(&mut b, map, tall([9, 3], [0, 3, 0, 3]), true);
+    let skip = b.push(Op::Reshape(vec![1, 8, 8, 3]), &[x]);
+    let y = b.binary(BinaryKind::Add, y, skip);
+    assert_eq!(
+        b.after(passes::branches::run, y),
+        "Add 1, Conv 1, Reshape 2"
+    );
+    // Windows of two maps of the same elements.
+    let mut b = Build::default();
+    let x = b.input(&[1, 64, 3]);
+    let square = b.push(Op::Reshape(vec![1, 8, 8, 3]), &[x]);
+    let map = b.push(Op::Reshape(vec![1, 16, 4, 3]), &[x]);
+    let p = branch(&mut b, square, tall([9, 3], [4, 1, 4, 1]), true);
+    let q = branch(&mut b, map, tall([9, 3], [0, 3, 0, 3]), true);
+    let y = b.binary(BinaryKind::Add, p, q);
+    assert_eq!(
+        b.after(passes::branches::run, y),
+        "Add 1, Conv 2, Reshape 2"
+    );
 }
 
 #[test]

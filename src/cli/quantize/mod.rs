@@ -24,7 +24,7 @@ use super::error::Failure;
 use super::files::{check_output, save};
 use super::inspect::details::Details;
 use super::models::OnnxModel;
-use super::output::{hex, print, print_json};
+use super::output::{hex, note, print, print_json};
 use super::preprocessing::{ImageArgs, takes_pictures};
 use super::progress::Bars;
 use super::samples::{Loaded, known_ids};
@@ -163,6 +163,12 @@ impl Quantize {
         let samples = self.load(&source, preprocess.as_ref(), &labels, &bars)?;
         let parity_db = match (&samples, self.verify) {
             (Some(samples), true) => Some(self.parity(&source, samples)?),
+            (None, true) => {
+                note(
+                    "note: --verify checked the passes only: comparing with the ONNX file takes a sample, give --calibration",
+                );
+                None
+            }
             _ => None,
         };
         let options = self.options(&source, preprocess, labels);
@@ -309,6 +315,7 @@ impl Quantize {
             merge: self.merge,
             max_drop: self.max_drop,
             min_cosine: self.min_cosine,
+            verify: self.verify,
             preprocess,
             labels,
             strip_names: self.strip,

@@ -254,9 +254,20 @@ impl Lowering<'_> {
 
     /// Data of a constant as f32.
     fn floats(&self, node: &TypedNode, t: &Tensor) -> Result<Vec<f32>, Problem> {
-        operand::floats(t).map_err(|e| {
+        let data = operand::floats(t).map_err(|e| {
             self.unsupported(node, &format!("a constant operand is not numeric: {e:#}"))
-        })
+        })?;
+        match data.iter().position(|&v| !may_hold(node, v)) {
+            None => Ok(data),
+            Some(i) => Err(Problem::Invalid {
+                stage: "reading constants",
+                what: format!(
+                    "node `{}`: element {i} of a constant is {}; expected finite numbers, or -inf in a mask. Check the weights and export again",
+                    origin(&node.name, &self.file.names),
+                    data[i]
+                ),
+            }),
+        }
     }
 
     /// Concrete shape of a fact, which must be of a sensible size.
@@ -299,6 +310,16 @@ impl Lowering<'_> {
                 .collect(),
         }
     }
+}
+
+/// Whether a constant of a node may have that element: masks bar with −∞, and clamps have open ends.
+fn may_hold(node: &TypedNode, v: f32) -> bool {
+    let kind = node
+        .op_as::<ops::binary::TypedBinOp>()
+        .map(|op| op.0.name());
+    let masks = kind == Some("Add") || node.op_is::<ops::logic::Iff>();
+    let clamps = matches!(kind, Some("Min" | "Max"));
+    v.is_finite() || (v.is_infinite() && (clamps || (masks && v < 0.0)))
 }
 
 /// Evaluates a node of constants that folding has left, because they are large or shared.

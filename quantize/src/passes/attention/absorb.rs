@@ -1,6 +1,7 @@
 //! Movements behind an attention become its result's view, also from behind the layer that reads it.
 
 use super::factors::{Factor, Loops, merge};
+use super::fuse::{spread, without_repeats};
 use super::sink::{keeps_rows, with_channels};
 use super::strides::Strided;
 use crate::graph::{Attention, Node, Op, ValueId};
@@ -43,8 +44,8 @@ pub(super) fn rule(edit: &mut Edit<'_>, node: &Node) -> Verdict {
 }
 
 /// The attention that gives `op(v)`, where `v` is the result of one that nothing else reads.
-fn moved(edit: &Edit<'_>, v: ValueId, op: &Op) -> Option<(Op, Vec<ValueId>, String)> {
-    let node = edit.producer(v).filter(|_| edit.is_private(v))?;
+fn moved(edit: &mut Edit<'_>, v: ValueId, op: &Op) -> Option<(Op, Vec<ValueId>, String)> {
+    let node = edit.producer(v).filter(|_| edit.is_private(v))?.clone();
     let Op::Attention(attention) = &node.op else {
         return None;
     };
@@ -75,14 +76,28 @@ fn moved(edit: &Edit<'_>, v: ValueId, op: &Op) -> Option<(Op, Vec<ValueId>, Stri
         queries,
         ..old
     };
+    let geometry = new.geometry()?;
+    let mut inputs = node.inputs.clone();
+    if let Some(&bias) = inputs.get(3)
+        && geometry.outer != attention.geometry.outer
+    {
+        // The same matrices in the same order, under other outer indices.
+        let mut full = attention.geometry.outer.map(|n| n as usize).to_vec();
+        full.extend(&edit.shape(bias)[4..]);
+        let data = spread(edit.constant(bias)?, edit.shape(bias), &full);
+        let mut shape = geometry.outer.map(|n| n as usize).to_vec();
+        shape.extend(&full[4..]);
+        let (shape, data) = without_repeats(shape, data);
+        inputs[3] = edit.constant_value(&format!("{}.bias", node.name), &shape, data);
+    }
     let attention = Attention {
-        geometry: new.geometry()?,
+        geometry,
         shape,
         ..(**attention).clone()
     };
     Some((
         Op::Attention(Box::new(attention)),
-        node.inputs.clone(),
+        inputs,
         node.name.clone(),
     ))
 }

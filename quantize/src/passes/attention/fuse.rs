@@ -28,12 +28,28 @@ pub(super) fn rule(edit: &mut Edit<'_>, node: &Node) -> Verdict {
         .map(Some)
 }
 
+/// What is done to the scores.
+enum Term {
+    /// `factor · constant` is added.
+    Bias(f32, ValueId),
+    /// A constant of zeros and ones multiplies them, and what is added later bars the zeros: what
+    /// exporters make of a selection by a mask.
+    Keep(ValueId),
+}
+
+/// A score that bars a key: softmax gives 0 beside any that does not.
+const BARRING: f32 = -1e3;
+
+/// What a barred score becomes: so low that the score itself is lost in it.
+const BARRED: f32 = -1e30;
+
 /// What softmax is taken of: `scale · q·kᵀ + Σ factor · bias`.
 struct Scores {
     q: ValueId,
     k: ValueId,
     scale: f32,
-    biases: Vec<(f32, ValueId)>,
+    /// From the softmax to the product.
+    terms: Vec<Term>,
     shape: Vec<usize>,
 }
 
@@ -43,7 +59,7 @@ impl Scores {
         if softmax.op != (Op::Softmax { log: false }) || !edit.is_private(weights) {
             return None;
         }
-        let (mut at, mut scale, mut biases) = (softmax.inputs[0], 1.0, Vec::new());
+        let (mut at, mut scale, mut terms) = (softmax.inputs[0], 1f32, Vec::new());
         loop {
             if !edit.is_private(at) {
                 return None;
@@ -52,11 +68,12 @@ impl Scores {
             if node.op == Op::MatMul {
                 let shape = edit.shape(at).to_vec();
                 let [q, k] = node.inputs[..] else { return None };
-                return Some(Scores {
+                // The operator takes no other scales.
+                return (scale > 0.0 && scale.is_finite()).then_some(Scores {
                     q,
                     k,
                     scale,
-                    biases,
+                    terms,
                     shape,
                 });
             }
@@ -72,7 +89,8 @@ impl Scores {
             }
             match (kind, scalar(edit, c)) {
                 (BinaryKind::Mul, Some(number)) => scale *= number,
-                (BinaryKind::Add, _) => biases.push((scale, c)),
+                (BinaryKind::Add, _) => terms.push(Term::Bias(scale, c)),
+                (BinaryKind::Mul, None) if is_mask(edit.constant(c)?) => terms.push(Term::Keep(c)),
                 _ => return None,
             }
             at = x;
@@ -126,7 +144,12 @@ impl Scores {
             starts: [q.1.start, k.1.start, v.1.start, 0],
         };
         let geometry = loops.geometry()?;
-        let bias = match self.biases[..] {
+        let [q_len, k_len, v_len] = [q.0, k.0, v.0].map(|v| edit.len(v));
+        // Longer rows than the operator has run as products and a softmax.
+        geometry
+            .fits(q_len, k_len, v_len, out.iter().product())
+            .then_some(())?;
+        let bias = match self.terms[..] {
             [] => None,
             _ => Some(self.bias(edit, geometry.outer.map(|n| n as usize), &out[..lead])?),
         };
@@ -150,34 +173,64 @@ impl Scores {
         let tokens = &self.shape[self.shape.len() - 2..];
         let full: Vec<usize> = lead.iter().chain(tokens).copied().collect();
         let mut data = vec![0.0; full.iter().product()];
-        for (factor, c) in &self.biases {
+        for term in &self.terms {
+            let (Term::Bias(_, c) | Term::Keep(c)) = term;
             let values = spread(edit.constant(*c)?, edit.shape(*c), &full);
-            data.iter_mut()
-                .zip(values)
-                .for_each(|(d, v)| *d += factor * v);
+            match term {
+                Term::Bias(factor, _) => data
+                    .iter_mut()
+                    .zip(values)
+                    .for_each(|(d, v)| *d += factor * v),
+                Term::Keep(_) => bar(&mut data, &values, tokens[1])?,
+            }
         }
         // The outer loops are the leading dimensions in the same order.
         let mut shape = outer.to_vec();
         shape.extend(tokens);
-        for d in 0..outer.len() {
-            let inner: usize = shape[d + 1..].iter().product();
-            let run = inner * shape[d];
-            let repeats = |run: &[f32]| run.chunks_exact(inner).all(|slice| *slice == run[..inner]);
-            if shape[d] > 1 && data.chunks_exact(run).all(repeats) {
-                data = data
-                    .chunks_exact(run)
-                    .flat_map(|run| &run[..inner])
-                    .copied()
-                    .collect();
-                shape[d] = 1;
-            }
-        }
-        Some((shape, data))
+        Some(without_repeats(shape, data))
     }
 }
 
+/// Whether a constant takes and drops what it multiplies.
+fn is_mask(data: &[f32]) -> bool {
+    data.iter().all(|&v| v == 0.0 || v == 1.0)
+}
+
+/// Bars what a mask drops, where the bias does that already. A row that keeps nothing weighs its keys
+/// by the bias alone, which must be the same for all of them.
+fn bar(bias: &mut [f32], keep: &[f32], keys: usize) -> Option<()> {
+    for (bias, keep) in bias.chunks_exact_mut(keys).zip(keep.chunks_exact(keys)) {
+        let dropped = || bias.iter().zip(keep).filter(|(_, k)| **k == 0.0);
+        let low = dropped().all(|(&b, _)| b <= BARRING);
+        let even = dropped().count() < keys || bias.iter().all(|&b| b == bias[0]);
+        (low && even).then_some(())?;
+        for (b, _) in bias.iter_mut().zip(keep).filter(|(_, k)| **k == 0.0) {
+            *b = BARRED;
+        }
+    }
+    Some(())
+}
+
+/// A bias `[outer.., queries, keys]` with the outer dimensions that it repeats along as 1.
+pub(super) fn without_repeats(mut shape: Vec<usize>, mut data: Vec<f32>) -> (Vec<usize>, Vec<f32>) {
+    for d in 0..shape.len() - 2 {
+        let inner: usize = shape[d + 1..].iter().product();
+        let run = inner * shape[d];
+        let repeats = |run: &[f32]| run.chunks_exact(inner).all(|slice| *slice == run[..inner]);
+        if shape[d] > 1 && data.chunks_exact(run).all(repeats) {
+            data = data
+                .chunks_exact(run)
+                .flat_map(|run| &run[..inner])
+                .copied()
+                .collect();
+            shape[d] = 1;
+        }
+    }
+    (shape, data)
+}
+
 /// Values of `from` repeated to `to`.
-fn spread(data: &[f32], from: &[usize], to: &[usize]) -> Vec<f32> {
+pub(super) fn spread(data: &[f32], from: &[usize], to: &[usize]) -> Vec<f32> {
     let lead = to.len() - from.len();
     let mut out = Vec::with_capacity(to.iter().product());
     let mut steps = vec![0; to.len()];

@@ -6,7 +6,7 @@
 
 use super::{DepthwiseF32, DepthwiseI8};
 use crate::error::Error;
-use crate::exec::{Exec, MAX_PARTS};
+use crate::exec::{Exec, MAX_PARTS, share_of};
 use crate::ops::Window;
 use crate::ops::length::{at_least, expect};
 
@@ -99,7 +99,7 @@ impl InPlace {
             .max(1);
         let share = scratch.len() / runs;
         let mut parts = [const { None }; MAX_PARTS];
-        let bounds = |i: usize| self.height * i / runs;
+        let bounds = |i: usize| share_of(i, runs, self.height);
         // What lies around a run is saved before its neighbours overwrite it.
         for (i, scratch) in scratch.chunks_exact_mut(share).take(runs).enumerate() {
             let (first, end) = (bounds(i), bounds(i + 1));

@@ -25,18 +25,18 @@ pub fn table_i8_in_place(cap: Capability, table: &[i8; 256], y: &mut [i8]) -> Re
     Ok(())
 }
 
-/// Runs the instruction set's kernel; `false` when it has none. Only AVX-512 can look bytes up in a
-/// table of 256 faster than loads do.
+/// Runs the instruction set's kernel; `false` when it has none.
 fn vectors(cap: Capability, table: &[i8; 256], x: Option<&[i8]>, y: &mut [i8]) -> bool {
     #[cfg(target_arch = "x86_64")]
     {
-        use crate::arch::x86::elementwise::table_avx512;
-        let token = match cap {
-            Capability::Avx512Vnni(token) => token,
-            Capability::Amx(token) => token.avx512vnni(),
-            _ => return false,
-        };
-        table_avx512(token, table, x, y);
+        use crate::arch::x86::elementwise::{table_avx2, table_avx512};
+        match cap {
+            Capability::Portable => return false,
+            Capability::Avx2(token) => table_avx2(token, table, x, y),
+            Capability::AvxVnni(token) => table_avx2(token.avx2(), table, x, y),
+            Capability::Avx512Vnni(token) => table_avx512(token, table, x, y),
+            Capability::Amx(token) => table_avx512(token.avx512vnni(), table, x, y),
+        }
         true
     }
     #[cfg(not(target_arch = "x86_64"))]

@@ -2,6 +2,7 @@
 
 use core::arch::x86_64::*;
 
+use crate::arch::x86::elementwise::{look_up_avx2, table_steps};
 use crate::numerics::MAGIC;
 use crate::ops::conv::kernel::CallI8;
 use crate::ops::conv::{ConvI8, Residual};
@@ -21,7 +22,7 @@ pub(super) struct Epilogue<'a> {
     packs: bool,
     residual: Option<Residual<'a>>,
     table: Option<&'a [i8; 256]>,
-    /// The table for [`look_up`].
+    /// The table for [`look_up_avx2`].
     steps: [[i8; 16]; 16],
     /// Position of the call's first value in the whole output.
     first: usize,
@@ -44,7 +45,7 @@ impl<'a> Epilogue<'a> {
             packs: stays_small(call.conv),
             residual: e.residual,
             table: e.table,
-            steps: e.table.map_or([[0; 16]; 16], steps),
+            steps: e.table.map_or([[0; 16]; 16], table_steps),
             first: call.first * channels,
             y: core::mem::take(&mut call.y).as_mut_ptr(),
             channels,
@@ -171,7 +172,7 @@ impl<'a> Epilogue<'a> {
             let bytes = _mm256_min_epi8(_mm256_max_epi8(bytes, self.bounds[0]), self.bounds[1]);
             let mut bytes = _mm256_permutevar8x32_epi32(bytes, order);
             if TABLE {
-                bytes = look_up(&self.steps, bytes);
+                bytes = look_up_avx2(&self.steps, bytes);
             }
             let halves = [
                 _mm256_castsi256_si128(bytes),
@@ -231,41 +232,6 @@ impl<'a> Epilogue<'a> {
             }
         }
     }
-}
-
-/// A table as [`look_up`] wants it: sixteenths of 16 values, of which each but the first of a half is
-/// XORed with the one before.
-fn steps(table: &[i8; 256]) -> [[i8; 16]; 16] {
-    let sixteenths = table.as_chunks::<16>().0;
-    core::array::from_fn(|k| {
-        core::array::from_fn(|i| match k % 8 {
-            0 => sixteenths[k][i],
-            _ => sixteenths[k][i] ^ sixteenths[k - 1][i],
-        })
-    })
-}
-
-/// `table[code as u8]` of 32 codes.
-///
-/// A byte shuffle looks 16 values up by the low four bits, and gives 0 where the sign bit is set. Less
-/// `16 · k`, saturated, a code is below 0 from the sixteenth after its own on: the XOR of the results
-/// telescopes to the value of its own. The negative half is the same with the sign bit turned over.
-#[target_feature(enable = "avx2")]
-#[inline]
-fn look_up(steps: &[[i8; 16]; 16], codes: __m256i) -> __m256i {
-    let (halves, sixteen) = (steps.as_chunks::<8>().0, _mm256_set1_epi8(16));
-    let mut at = [codes, _mm256_xor_si256(codes, _mm256_set1_epi8(i8::MIN))];
-    let mut sums = [_mm256_setzero_si256(); 2];
-    for k in 0..8 {
-        for h in 0..2 {
-            // SAFETY: 16 bytes are read of 16.
-            let step = unsafe { _mm_loadu_si128(halves[h][k].as_ptr().cast()) };
-            let step = _mm256_broadcastsi128_si256(step);
-            sums[h] = _mm256_xor_si256(sums[h], _mm256_shuffle_epi8(step, at[h]));
-            at[h] = _mm256_subs_epi8(at[h], sixteen);
-        }
-    }
-    _mm256_xor_si256(sums[0], sums[1])
 }
 
 /// What the residual adds, for 8 of its codes.

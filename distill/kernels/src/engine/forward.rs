@@ -1,0 +1,164 @@
+//! The forward pass.
+
+use super::part::{Chunk, Context, Scratch, parts, room, split};
+use super::plan::{Kernel, Unit};
+use super::{Engine, Prepared, parallel, set_norm};
+use crate::gemm::{self, Start};
+use crate::ops::batch_norm::Moments;
+use crate::ops::{Window, attention, conv, depthwise, pool};
+
+impl Engine {
+    /// Computes a unit's output, and the statistics of the norms that read it.
+    pub(super) fn forward_unit(&mut self, index: usize, parameters: &mut [Vec<f32>]) {
+        let unit = &self.plan.units[index];
+        if let Kernel::NormGradient(_) = unit.kernel {
+            return;
+        }
+        let storage = &self.plan.storages[unit.output];
+        let (len, channels) = (storage.map.len(), storage.map.channels);
+        let mut out = std::mem::take(&mut self.storages[unit.output]);
+        out.resize(self.batch * len, 0.0);
+        let context = Context {
+            plan: &self.plan,
+            storages: &self.storages,
+            norms: &self.norms,
+            parameters,
+            neutral: &self.neutral,
+            mode: self.mode,
+        };
+        let statistics = self.mode.batch_statistics && !storage.norms.is_empty();
+        let parts = parts(self.batch);
+        let pieces = split(&mut out, &parts, len);
+        let jobs: Vec<_> = parts.iter().zip(pieces).zip(&mut self.scratch).collect();
+        let prepared = &self.prepared[index];
+        parallel(&self.pool, jobs, |((samples, mut out), scratch)| {
+            scratch.moments.reset(channels);
+            for chunk in context.chunks(unit, samples.clone()) {
+                let size = context.range(unit.output, chunk).len();
+                let (piece, rest) = out.split_at_mut(size);
+                context.forward(index, unit, prepared, chunk, piece, scratch);
+                if statistics {
+                    scratch.moments.add(piece);
+                }
+                out = rest;
+            }
+        });
+        self.storages[unit.output] = out;
+        self.set_norms(unit.output, parts.len(), parameters);
+    }
+
+    /// Statistics of an input that norms read.
+    pub(super) fn input_statistics(&mut self, storage: usize, parameters: &mut [Vec<f32>]) {
+        let map = self.plan.storages[storage].map;
+        if self.plan.storages[storage].norms.is_empty() {
+            return;
+        }
+        let moments = &mut self.scratch[0].moments;
+        moments.reset(map.channels);
+        for rows in self.storages[storage].chunks(256 * map.channels) {
+            moments.add(rows);
+        }
+        self.set_norms(storage, 1, parameters);
+    }
+
+    /// Sets the norms of a storage from the statistics of the parts.
+    fn set_norms(&mut self, storage: usize, parts: usize, parameters: &mut [Vec<f32>]) {
+        let norms = &self.plan.storages[storage].norms;
+        if norms.is_empty() {
+            return;
+        }
+        let mut total = Moments::default();
+        total.reset(self.plan.storages[storage].map.channels);
+        for scratch in &self.scratch[..parts] {
+            total.merge(&scratch.moments);
+        }
+        let batch = self.mode.batch_statistics.then_some(&total);
+        for &norm in norms {
+            set_norm(
+                &self.plan.norms[norm].of,
+                &mut self.norms[norm],
+                batch,
+                parameters,
+            );
+        }
+    }
+}
+
+impl Context<'_> {
+    /// A unit on a chunk.
+    fn forward(
+        &self,
+        index: usize,
+        unit: &Unit,
+        prepared: &Prepared,
+        chunk: Chunk,
+        out: &mut [f32],
+        scratch: &mut Scratch,
+    ) {
+        let map = |source: usize| self.plan.storages[unit.sources[source].view.storage].map;
+        let mut values = std::mem::take(&mut scratch.values);
+        if let Kernel::Add { drop_path } = unit.kernel {
+            for (i, (source, value)) in unit.sources.iter().zip(&mut values).enumerate() {
+                let x = self.load(&source.view, chunk, value);
+                let rate = if i == 0 { 0.0 } else { drop_path };
+                pool::scaled(self.drop_path(rate, index, chunk.first), x, i > 0, out);
+            }
+            scratch.values = values;
+            return;
+        }
+        let inputs = unit.sources.iter().zip(&mut values);
+        let inputs: Vec<&[f32]> = inputs.map(|(s, v)| self.load(&s.view, chunk, v)).collect();
+        match &unit.kernel {
+            Kernel::Conv { bias, window, .. } => {
+                let [k, n] = prepared.forward.shape();
+                let rows = out.len() / n;
+                let x = if *window == Window::POINT {
+                    inputs[0]
+                } else {
+                    let columns = room(&mut scratch.columns, rows * k);
+                    conv::windows(window, map(0).dims(), inputs[0], columns);
+                    columns
+                };
+                let start = bias.map_or(Start::Zero, |b| Start::Bias(&self.parameters[b.0]));
+                gemm::product(rows, x, k, &prepared.forward, start, out, n);
+            }
+            Kernel::Depthwise { bias, window, .. } => {
+                let bias = bias.map(|b| &self.parameters[b.0][..]);
+                depthwise::forward(window, map(0).dims(), inputs[0], &prepared.rows, bias, out);
+            }
+            Kernel::Attention { geometry, bias } => {
+                let bias = bias.is_some().then_some(&prepared.rows[..]);
+                attention::forward(geometry, &inputs, bias, out, &mut scratch.attention);
+            }
+            Kernel::Gate => pool::gate(inputs[0], inputs[1], out),
+            Kernel::AveragePool(window) => pool::average(window, map(0).dims(), inputs[0], out),
+            Kernel::Mean => pool::mean(inputs[0], out),
+            Kernel::Resize => {
+                let to = self.plan.storages[unit.output].map;
+                resize(
+                    inputs[0],
+                    [map(0).height, map(0).width],
+                    out,
+                    [to.height, to.width],
+                );
+            }
+            Kernel::Add { .. } | Kernel::NormGradient(_) => {}
+        }
+        scratch.values = values;
+    }
+}
+
+/// Copies what two maps of one width of channels share, from the top left; the rest is zero.
+pub(super) fn resize(
+    from: &[f32],
+    [h, w]: [usize; 2],
+    to: &mut [f32],
+    [height, width]: [usize; 2],
+) {
+    let c = from.len() / (h * w).max(1);
+    let shared = w.min(width) * c;
+    to.fill(0.0);
+    for y in 0..h.min(height) {
+        to[y * width * c..][..shared].copy_from_slice(&from[y * w * c..][..shared]);
+    }
+}

@@ -1,0 +1,398 @@
+//! Runs the forward and the backward pass of a graph.
+//!
+//! The samples of a batch are cut into a fixed number of parts. Each part keeps its own sums, and these
+//! are added up in order, so that results do not depend on the number of threads or on who finishes
+//! first.
+
+mod backward;
+mod buffers;
+mod forward;
+mod part;
+mod plan;
+
+use rayon::prelude::*;
+
+use crate::gemm::Packed;
+use crate::graph::{Graph, Kind};
+use crate::ops::batch_norm::{Backward, Moments};
+use buffers::Buffers;
+use part::Scratch;
+use plan::{Kernel, Plan};
+
+/// Most parts that the samples of a batch are cut into.
+const PARTS: usize = 8;
+
+/// Executes a graph on the processor.
+pub struct Engine {
+    graph: Graph,
+    plan: Plan,
+    pool: Option<rayon::ThreadPool>,
+    batch: usize,
+    mode: Mode,
+    /// Maps.
+    storages: Vec<Vec<f32>>,
+    /// Gradients that are waiting, by slot.
+    gradients: Vec<Option<Vec<f32>>>,
+    free: Buffers,
+    norms: Vec<NormState>,
+    prepared: Vec<Prepared>,
+    scratch: Vec<Scratch>,
+    /// Ones and zeros for views without norm.
+    neutral: [Vec<f32>; 2],
+}
+
+/// How norms and drop path behave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mode {
+    /// Norms use the statistics of the batch, and running statistics follow; else they use those.
+    pub batch_statistics: bool,
+    /// Seed of drop path for this step; nothing is dropped without.
+    pub drop_path: Option<u64>,
+}
+
+impl Mode {
+    /// For using a network.
+    pub const EVAL: Mode = Mode {
+        batch_statistics: false,
+        drop_path: None,
+    };
+
+    /// For a step of training.
+    pub const fn train(seed: u64) -> Mode {
+        Mode {
+            batch_statistics: true,
+            drop_path: Some(seed),
+        }
+    }
+}
+
+/// What does not fit a graph.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// The threads could not be started.
+    #[error("cannot start {threads} threads: {why}")]
+    Threads {
+        /// How many.
+        threads: usize,
+        /// The system's reason.
+        why: String,
+    },
+    /// A slice has the wrong length.
+    #[error("{what} has {got} values, expected {expected}")]
+    Length {
+        /// Which.
+        what: String,
+        /// What it has.
+        got: usize,
+        /// What the graph needs.
+        expected: usize,
+    },
+    /// A backward pass without forward pass.
+    #[error("backward pass without forward pass")]
+    NothingToDifferentiate,
+}
+
+/// A batch norm during a step.
+#[derive(Debug, Default)]
+struct NormState {
+    mean: Vec<f32>,
+    /// 1/√(variance + epsilon)
+    reciprocal: Vec<f32>,
+    /// The norm as `scale · x + shift`.
+    scale: Vec<f32>,
+    shift: Vec<f32>,
+    /// Over the batch: of the gradient, and of the gradient times the distance from the mean.
+    sums: [Vec<f64>; 2],
+    backward: Backward,
+}
+
+/// A unit's parameters as its kernel needs them.
+#[derive(Debug, Default)]
+struct Prepared {
+    /// `[I · taps, O]`
+    forward: Packed,
+    /// `[O, I · taps]`
+    backward: Packed,
+    /// Depthwise weights `[taps, C]`, dense ones `[O, taps · I]`, or attention biases `[heads, tokens,
+    /// tokens]`.
+    rows: Vec<f32>,
+}
+
+impl Engine {
+    /// For a graph, on `threads` threads.
+    ///
+    /// # Errors
+    ///
+    /// When the threads cannot be started.
+    pub fn new(graph: Graph, threads: usize) -> Result<Engine, EngineError> {
+        let plan = Plan::new(&graph);
+        let pool = match threads {
+            0 | 1 => None,
+            _ => {
+                let builder = rayon::ThreadPoolBuilder::new().num_threads(threads);
+                let failed = |e: rayon::ThreadPoolBuildError| EngineError::Threads {
+                    threads,
+                    why: e.to_string(),
+                };
+                Some(builder.build().map_err(failed)?)
+            }
+        };
+        let sources = plan
+            .units
+            .iter()
+            .map(|u| u.sources.len())
+            .max()
+            .unwrap_or(0);
+        Ok(Engine {
+            pool,
+            batch: 0,
+            mode: Mode::EVAL,
+            storages: plan.storages.iter().map(|_| Vec::new()).collect(),
+            gradients: plan.slots.iter().map(|_| None).collect(),
+            free: Buffers::default(),
+            norms: plan.norms.iter().map(|_| NormState::default()).collect(),
+            prepared: plan.units.iter().map(|_| Prepared::default()).collect(),
+            scratch: (0..PARTS).map(|_| Scratch::new(sources)).collect(),
+            neutral: [vec![1.0; plan.channels], vec![0.0; plan.channels]],
+            graph,
+            plan,
+        })
+    }
+
+    /// The graph.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// Computes the outputs of `batch` samples; [`Engine::output`] has them. Parameters are in the graph's
+    /// order; running statistics change as `mode` says.
+    ///
+    /// # Errors
+    ///
+    /// When slices do not have the graph's lengths.
+    pub fn forward(
+        &mut self,
+        parameters: &mut [Vec<f32>],
+        inputs: &[&[f32]],
+        batch: usize,
+        mode: Mode,
+    ) -> Result<(), EngineError> {
+        self.check_parameters("parameter", parameters, |_| true)?;
+        self.batch = batch;
+        self.mode = mode;
+        for (&storage, given) in self.plan.inputs.iter().zip(inputs) {
+            let expected = self.plan.storages[storage].map.len() * batch;
+            check_length("input", given.len(), expected)?;
+            self.storages[storage].clear();
+            self.storages[storage].extend_from_slice(given);
+        }
+        check_length("list of inputs", inputs.len(), self.plan.inputs.len())?;
+        for gradient in &mut self.gradients {
+            self.free.give(gradient.take());
+        }
+        self.prepare(parameters);
+        for &storage in &self.plan.inputs.clone() {
+            self.input_statistics(storage, parameters);
+        }
+        for unit in 0..self.plan.units.len() {
+            self.forward_unit(unit, parameters);
+        }
+        Ok(())
+    }
+
+    /// An output of the last forward pass, `[batch, height, width, channels]`.
+    pub fn output(&self, index: usize) -> &[f32] {
+        &self.storages[self.plan.outputs[index]]
+    }
+
+    /// Adds the gradients of all parameters to `gradients`, from those with respect to the outputs. Entries
+    /// of statistics may be empty.
+    ///
+    /// # Errors
+    ///
+    /// When slices do not have the graph's lengths, or there was no forward pass.
+    pub fn backward(
+        &mut self,
+        parameters: &[Vec<f32>],
+        outputs: &[&[f32]],
+        gradients: &mut [Vec<f32>],
+    ) -> Result<(), EngineError> {
+        if self.batch == 0 {
+            return Err(EngineError::NothingToDifferentiate);
+        }
+        self.check_parameters("parameter", parameters, |_| true)?;
+        self.check_parameters("gradient of", gradients, |k| k != Kind::Statistic)?;
+        check_length(
+            "list of output gradients",
+            outputs.len(),
+            self.plan.outputs.len(),
+        )?;
+        for (&storage, given) in self.plan.outputs.iter().zip(outputs) {
+            check_length("output gradient", given.len(), self.storages[storage].len())?;
+        }
+        self.start_backward(outputs);
+        for unit in (0..self.plan.units.len()).rev() {
+            self.backward_unit(unit, parameters, gradients);
+        }
+        Ok(())
+    }
+
+    /// Bytes held for maps, gradients and scratch.
+    pub fn memory(&self) -> usize {
+        let waiting = self.gradients.iter().flatten();
+        let maps: usize = self.storages.iter().chain(waiting).map(Vec::capacity).sum();
+        let scratch: usize = self.scratch.iter().map(Scratch::len).sum();
+        4 * (maps + scratch + self.free.len())
+    }
+
+    fn check_parameters(
+        &self,
+        what: &str,
+        given: &[Vec<f32>],
+        needed: impl Fn(Kind) -> bool,
+    ) -> Result<(), EngineError> {
+        check_length(
+            "list of parameters",
+            given.len(),
+            self.graph.parameters.len(),
+        )?;
+        for (p, given) in self.graph.parameters.iter().zip(given) {
+            if needed(p.kind) {
+                check_length(&format!("{what} `{}`", p.name), given.len(), p.len())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Arranges the weights for the kernels.
+    fn prepare(&mut self, parameters: &[Vec<f32>]) {
+        let Engine {
+            plan,
+            prepared,
+            pool,
+            graph,
+            ..
+        } = self;
+        let units: Vec<_> = plan.units.iter().zip(prepared).collect();
+        parallel(pool, units, |(unit, prepared)| match &unit.kernel {
+            Kernel::Conv { weight, window, .. } => {
+                let w = &parameters[weight.0];
+                let out = graph.parameters[weight.0].shape[0];
+                let k = w.len() / out.max(1);
+                let taps = window.taps();
+                let rows = if taps == 1 {
+                    w
+                } else {
+                    prepared.rows.resize(w.len(), 0.0);
+                    swap_inner(w, taps, k / taps, &mut prepared.rows);
+                    &prepared.rows
+                };
+                prepared.forward.pack(rows, [k, out], [1, k]);
+                if unit.sources[0].slot.is_some() {
+                    prepared.backward.pack(rows, [out, k], [k, 1]);
+                }
+            }
+            Kernel::Depthwise { weight, window, .. } => {
+                let w = &parameters[weight.0];
+                prepared.rows.resize(w.len(), 0.0);
+                let taps = window.taps();
+                swap_inner(w, taps, w.len() / taps, &mut prepared.rows);
+            }
+            Kernel::Attention {
+                geometry,
+                bias: Some(bias),
+            } => {
+                let table = &parameters[bias.table.0];
+                let entries = table.len() / geometry.heads;
+                prepared.rows.clear();
+                for table in table.chunks_exact(entries) {
+                    prepared
+                        .rows
+                        .extend(bias.index.iter().map(|&i| table[i as usize]));
+                }
+            }
+            _ => {}
+        });
+    }
+}
+
+/// `[.., channels, taps]` to `[.., taps, channels]`.
+fn swap_inner(from: &[f32], taps: usize, channels: usize, to: &mut [f32]) {
+    let size = (taps * channels).max(1);
+    for (from, to) in from.chunks_exact(size).zip(to.chunks_exact_mut(size)) {
+        for (tap, to) in to.chunks_exact_mut(channels).enumerate() {
+            for (channel, to) in to.iter_mut().enumerate() {
+                *to = from[channel * taps + tap];
+            }
+        }
+    }
+}
+
+/// Runs the jobs, on the pool's threads if there is one.
+fn parallel<J: Send>(
+    pool: &Option<rayon::ThreadPool>,
+    jobs: Vec<J>,
+    run: impl Fn(J) + Sync + Send,
+) {
+    match pool {
+        Some(pool) => pool.install(|| jobs.into_par_iter().with_max_len(1).for_each(run)),
+        None => jobs.into_iter().for_each(run),
+    }
+}
+
+fn check_length(what: &str, got: usize, expected: usize) -> Result<(), EngineError> {
+    if got == expected {
+        return Ok(());
+    }
+    Err(EngineError::Length {
+        what: what.into(),
+        got,
+        expected,
+    })
+}
+
+/// Merges the parts' statistics, and sets the norm for this step.
+fn set_norm(
+    of: &crate::graph::BatchNorm,
+    state: &mut NormState,
+    batch: Option<&Moments>,
+    parameters: &mut [Vec<f32>],
+) {
+    let c = parameters[of.weight.0].len();
+    for to in [
+        &mut state.mean,
+        &mut state.reciprocal,
+        &mut state.scale,
+        &mut state.shift,
+    ] {
+        to.resize(c, 0.0);
+    }
+    for sums in &mut state.sums {
+        sums.clear();
+        sums.resize(c, 0.0);
+    }
+    for i in 0..c {
+        let (mean, variance) = match batch {
+            Some(moments) => (moments.mean(i), moments.variance(i)),
+            None => (
+                parameters[of.mean.0][i] as f64,
+                parameters[of.variance.0][i] as f64,
+            ),
+        };
+        let reciprocal = 1.0 / (variance + of.epsilon as f64).sqrt();
+        let scale = parameters[of.weight.0][i] as f64 * reciprocal;
+        state.mean[i] = mean as f32;
+        state.reciprocal[i] = reciprocal as f32;
+        state.scale[i] = scale as f32;
+        state.shift[i] = (parameters[of.bias.0][i] as f64 - mean * scale) as f32;
+        if let Some(moments) = batch {
+            let unbiased = variance * moments.count() / (moments.count() - 1.0).max(1.0);
+            let momentum = of.momentum as f64;
+            for (statistic, new) in [(of.mean, mean), (of.variance, unbiased)] {
+                let running = &mut parameters[statistic.0][i];
+                *running = (*running as f64 * (1.0 - momentum) + momentum * new) as f32;
+            }
+        }
+    }
+}

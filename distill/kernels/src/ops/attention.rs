@@ -1,0 +1,252 @@
+//! Softmax attention of one sample, in windows of its map.
+//!
+//! Queries, keys and values are addressed in the rows of their maps, so that projections packed in any
+//! order need no transposition. The backward pass computes the weights again instead of storing them.
+
+use crate::gemm::{self, Packed, Panels, Start};
+use crate::isa::{self, kernel};
+use crate::math;
+
+/// Shape of an attention.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Geometry {
+    /// Height and width of the map.
+    pub map: [usize; 2],
+    /// Height and width of the windows, which divide the map.
+    pub window: [usize; 2],
+    /// Number of heads.
+    pub heads: usize,
+    /// Channels of a head.
+    pub head_size: usize,
+    /// Factor of the products of queries and keys.
+    pub scale: f32,
+    /// Whether a token sees only those before it and itself.
+    pub causal: bool,
+    /// Queries, keys and values.
+    pub lanes: [Lane; 3],
+}
+
+/// Where the heads of queries, keys or values are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lane {
+    /// Which input.
+    pub input: usize,
+    /// First channel of the first head.
+    pub offset: usize,
+    /// Distance of the first channels of two heads.
+    pub stride: usize,
+}
+
+/// Memory of one head in one window.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    q: Vec<f32>,
+    k: Vec<f32>,
+    v: Vec<f32>,
+    d: Vec<f32>,
+    weights: Vec<f32>,
+    of_weights: Vec<f32>,
+    out: Vec<f32>,
+    packed: Packed,
+    panels: Panels,
+}
+
+impl Geometry {
+    /// Tokens of a window.
+    pub fn tokens(&self) -> usize {
+        self.window[0] * self.window[1]
+    }
+
+    /// Number of windows.
+    pub fn windows(&self) -> usize {
+        self.map[0] / self.window[0] * (self.map[1] / self.window[1])
+    }
+
+    /// The row of the map that is token `t` of window `w`.
+    fn row(&self, w: usize, t: usize) -> usize {
+        let across = self.map[1] / self.window[1];
+        let y = w / across * self.window[0] + t / self.window[1];
+        let x = w % across * self.window[1] + t % self.window[1];
+        y * self.map[1] + x
+    }
+
+    /// First value of a lane's head in the row of a token, of maps of that many values.
+    fn place(&self, lane: &Lane, len: usize, w: usize, t: usize, h: usize) -> usize {
+        let channels = len / (self.map[0] * self.map[1]);
+        self.row(w, t) * channels + lane.offset + h * lane.stride
+    }
+
+    /// Writes a head of a window to its places.
+    fn scatter(
+        &self,
+        lane: usize,
+        w: usize,
+        h: usize,
+        from: &[f32],
+        factor: f32,
+        to: &mut [&mut [f32]],
+    ) {
+        let lane = &self.lanes[lane];
+        let to = &mut *to[lane.input];
+        for (t, from) in from.chunks_exact(self.head_size).enumerate() {
+            let at = self.place(lane, to.len(), w, t, h);
+            for (to, from) in to[at..][..self.head_size].iter_mut().zip(from) {
+                *to = factor * from;
+            }
+        }
+    }
+}
+
+/// `y[tokens, heads · head size] = softmax(scale · q·kᵀ + bias)·v`, with `bias[heads, tokens, tokens]` of
+/// a window.
+pub fn forward(
+    g: &Geometry,
+    inputs: &[&[f32]],
+    bias: Option<&[f32]>,
+    y: &mut [f32],
+    s: &mut Scratch,
+) {
+    let (n, d) = (g.tokens(), g.head_size);
+    s.out.resize(n * d, 0.0);
+    for w in 0..g.windows() {
+        for h in 0..g.heads {
+            s.gather(g, inputs, w, h);
+            s.weigh(g, bias, h);
+            s.packed.pack(&s.v, [n, d], [d, 1]);
+            gemm::product(n, &s.weights, n, &s.packed, Start::Zero, &mut s.out, d);
+            for (t, from) in s.out.chunks_exact(d).enumerate() {
+                y[(g.row(w, t) * g.heads + h) * d..][..d].copy_from_slice(from);
+            }
+        }
+    }
+}
+
+/// Gradients with respect to queries, keys and values, written to their places, and that of the bias,
+/// added to `of_bias`, from `dy`, that with respect to `y`.
+pub fn backward(
+    g: &Geometry,
+    inputs: &[&[f32]],
+    bias: Option<&[f32]>,
+    dy: &[f32],
+    gradients: &mut [&mut [f32]],
+    mut of_bias: Option<&mut [f32]>,
+    s: &mut Scratch,
+) {
+    let (n, d) = (g.tokens(), g.head_size);
+    for w in 0..g.windows() {
+        for h in 0..g.heads {
+            s.gather(g, inputs, w, h);
+            s.weigh(g, bias, h);
+            s.d.resize(n * d, 0.0);
+            for (t, to) in s.d.chunks_exact_mut(d).enumerate() {
+                to.copy_from_slice(&dy[(g.row(w, t) * g.heads + h) * d..][..d]);
+            }
+            s.out.clear();
+            s.out.resize(n * d, 0.0);
+            gemm::accumulate_transposed(
+                n,
+                &s.weights,
+                [n, n],
+                &s.d,
+                [d, d],
+                &mut s.out,
+                &mut s.panels,
+            );
+            g.scatter(2, w, h, &s.out, 1.0, gradients);
+            s.packed.pack(&s.v, [d, n], [1, d]);
+            s.of_weights.resize(n * n, 0.0);
+            gemm::product(n, &s.d, d, &s.packed, Start::Zero, &mut s.of_weights, n);
+            softmax_gradient(n, &s.weights, &mut s.of_weights);
+            if let Some(of_bias) = of_bias.as_deref_mut() {
+                let of_bias = &mut of_bias[h * n * n..][..n * n];
+                of_bias
+                    .iter_mut()
+                    .zip(&s.of_weights)
+                    .for_each(|(b, g)| *b += g);
+            }
+            s.packed.pack(&s.k, [n, d], [d, 1]);
+            s.out.resize(n * d, 0.0);
+            gemm::product(n, &s.of_weights, n, &s.packed, Start::Zero, &mut s.out, d);
+            g.scatter(0, w, h, &s.out, g.scale, gradients);
+            s.out.fill(0.0);
+            // The queries are scaled already.
+            gemm::accumulate_transposed(
+                n,
+                &s.of_weights,
+                [n, n],
+                &s.q,
+                [d, d],
+                &mut s.out,
+                &mut s.panels,
+            );
+            g.scatter(1, w, h, &s.out, 1.0, gradients);
+        }
+    }
+}
+
+impl Scratch {
+    /// Copies a head of a window, the queries scaled.
+    fn gather(&mut self, g: &Geometry, inputs: &[&[f32]], w: usize, h: usize) {
+        let (n, d) = (g.tokens(), g.head_size);
+        for (to, lane) in [&mut self.q, &mut self.k, &mut self.v]
+            .into_iter()
+            .zip(&g.lanes)
+        {
+            let from = inputs[lane.input];
+            to.resize(n * d, 0.0);
+            for (t, to) in to.chunks_exact_mut(d).enumerate() {
+                to.copy_from_slice(&from[g.place(lane, from.len(), w, t, h)..][..d]);
+            }
+        }
+        self.q.iter_mut().for_each(|q| *q *= g.scale);
+    }
+
+    /// Computes the weights.
+    fn weigh(&mut self, g: &Geometry, bias: Option<&[f32]>, h: usize) {
+        let (n, d) = (g.tokens(), g.head_size);
+        self.weights.resize(n * n, 0.0);
+        let start = match bias {
+            Some(bias) => {
+                self.weights.copy_from_slice(&bias[h * n * n..][..n * n]);
+                Start::Destination
+            }
+            None => Start::Zero,
+        };
+        self.packed.pack(&self.k, [d, n], [1, d]);
+        gemm::product(n, &self.q, d, &self.packed, start, &mut self.weights, n);
+        if g.causal {
+            for (t, row) in self.weights.chunks_exact_mut(n).enumerate() {
+                row[t + 1..].fill(f32::NEG_INFINITY);
+            }
+        }
+        softmax(n, &mut self.weights);
+    }
+}
+
+kernel! {
+    /// Softmax of each row of `n`.
+    pub fn softmax<'a, S, simd>(n: usize, x: &'a mut [f32]) {
+        for row in x.chunks_exact_mut(n) {
+            let most = isa::max(simd, row);
+            for x in row.iter_mut() {
+                *x = math::exp(simd, *x - most);
+            }
+            let share = 1.0 / isa::sum(simd, row);
+            for x in row.iter_mut() {
+                *x *= share;
+            }
+        }
+    }
+}
+
+kernel! {
+    /// Gradient with respect to what the softmax got, in place of `d`, that with respect to its result `y`.
+    fn softmax_gradient<'a, S, simd>(n: usize, y: &'a [f32], d: &'a mut [f32]) {
+        for (y, d) in y.chunks_exact(n).zip(d.chunks_exact_mut(n)) {
+            let along = isa::dot(simd, y, d);
+            for i in 0..n {
+                d[i] = y[i] * (d[i] - along);
+            }
+        }
+    }
+}
