@@ -14,7 +14,7 @@ use super::files::{check_output, save};
 use super::models::{OnnxModel, not_for_pictures, read_artifact};
 use super::output::{Table, facts, plural, print, print_json, shape, shortened};
 use super::progress::Bars;
-use super::samples::{Loaded, input_layout};
+use super::samples::{Loaded, input_layout, known_ids_of};
 use crate::report;
 
 /// Columns of the table, here and in the report.
@@ -95,7 +95,13 @@ impl Compare {
                 Loaded::pictures(&set, &preprocess, &bars)?
             }
             None if !is_npy(&self.data) => return Err(not_for_pictures(&self.artifact)),
-            _ => Loaded::rows(&self.data, &stored, &layout, self.samples as usize)?,
+            _ => Loaded::rows(
+                &self.data,
+                &stored,
+                &layout,
+                known_ids_of(&artifact),
+                self.samples as usize,
+            )?,
         };
         bars.begin("compare", samples.len());
         let comparison = compare(&graph, &model, &samples, &|done| bars.advance(done))?;
@@ -136,9 +142,10 @@ fn render(c: &Comparison) -> String {
         (
             "compared",
             format!(
-                "{} over {}; {} without a float counterpart",
+                "{} over {}, {} of them rescaled per channel and scaled back; {} without a float counterpart",
                 plural(c.layers.len(), "tensor"),
                 plural(c.samples, "sample"),
+                c.rescaled,
                 c.unmatched
             ),
         ),

@@ -65,6 +65,21 @@ pub fn samples(
     }
 }
 
+/// Checks that samples are token ids which a model with `limit` of them knows.
+pub fn check_ids(samples: &[Vec<f32>], limit: usize) -> Result<(), String> {
+    let known = |id: f32| id.fract() == 0.0 && (0.0..limit as f32).contains(&id);
+    for (number, sample) in samples.iter().enumerate() {
+        if let Some(at) = sample.iter().position(|&id| !known(id)) {
+            return Err(format!(
+                "sample {number} has token id {} at position {at}; the model knows whole numbers from 0 to {}",
+                sample[at],
+                limit.saturating_sub(1)
+            ));
+        }
+    }
+    Ok(())
+}
+
 fn parse(bytes: &[u8]) -> Result<Array, String> {
     let (header, data) = split(bytes).ok_or("not a NumPy array file, or a truncated one")?;
     if field(header, "'fortran_order':").is_none_or(|v| !v.starts_with("False")) {
@@ -209,6 +224,16 @@ mod tests {
         for bad in [(1i64 << 24) + 1, i64::MIN, i64::MAX] {
             let refused = parse(&file("<i8", "False", "(1,)", &bad.to_le_bytes()));
             assert!(refused.unwrap_err().contains(&bad.to_string()));
+        }
+    }
+
+    #[test]
+    fn ids_that_the_model_does_not_have() {
+        assert_eq!(check_ids(&[vec![0.0, 48.0]], 49), Ok(()));
+        for id in [49.0, -1.0, 3.7] {
+            let error = check_ids(&[vec![0.0], vec![1.0, id]], 49).unwrap_err();
+            assert!(error.contains(&format!("sample 1 has token id {id} at position 1")));
+            assert!(error.contains("0 to 48"));
         }
     }
 

@@ -14,11 +14,11 @@ use super::args::{ExecArgs, is_npy};
 use super::error::Failure;
 use super::inspect::details::Details;
 use super::models::{classifier, not_classes, read_artifact};
+use super::output;
 use super::output::{Table, plural, print, print_json, shape};
 use super::profile::{self, StepTime};
-use super::samples::{dimensions, input_layout};
+use super::samples::{dimensions, input_layout, known_ids_of, read_rows};
 use super::timing::{self, Until};
-use super::{npy, output};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -207,14 +207,10 @@ impl Run {
         path: &Path,
         pool: Option<&Pool>,
     ) -> Result<Vec<Answer>, Failure> {
-        let array = npy::read(path)?;
         let (stored, layout) = input_layout(&model.artifact()?)?;
+        let ids = known_ids_of(&model.artifact()?);
+        let samples = read_rows(path, &stored, &layout, ids, usize::MAX)?;
         let mut session = self.exec.session(model, pool)?;
-        let samples = npy::samples(&array, &stored, &layout, usize::MAX);
-        let samples = samples.map_err(|what| Failure::Npy {
-            path: path.to_owned(),
-            what,
-        })?;
         let mut answers = Vec::new();
         for (sample, values) in samples.iter().enumerate() {
             session.write_f32(0, values)?;

@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use ampoule_quantize::data::{ImageSet, LoadReport, RgbImage};
+use ampoule_quantize::graph::{Graph, ValueId};
 use ampoule_quantize::observe::Samples;
 use ampoule_quantize::pipeline::Progress;
 use ampoule_runtime::Artifact;
-use ampoule_runtime::artifact::Io;
+use ampoule_runtime::artifact::{Io, Step};
 use ampoule_runtime::preprocess::{Preprocess, PreprocessError};
 
 use super::error::Failure;
@@ -59,19 +60,16 @@ impl Loaded {
         })
     }
 
-    /// Reads at most `limit` samples of an array file, in the source's layout or in ours.
+    /// Reads at most `limit` samples of an array file, in the source's layout or in ours. `ids` is the
+    /// number of tokens that the model knows, when its input is token ids.
     pub fn rows(
         path: &Path,
         stored: &[usize],
         layout: &[usize],
+        ids: Option<usize>,
         limit: usize,
     ) -> Result<Self, Failure> {
-        let array = npy::read(path)?;
-        let rows = npy::samples(&array, stored, layout, limit);
-        let rows = rows.map_err(|what| Failure::Npy {
-            path: path.to_owned(),
-            what,
-        })?;
+        let rows = read_rows(path, stored, layout, ids, limit)?;
         let labels = vec![None; rows.len()];
         Ok(Loaded {
             inputs: Inputs::Rows(rows),
@@ -109,6 +107,46 @@ impl Samples for Loaded {
     fn label(&self, index: usize) -> Option<usize> {
         self.labels.get(index).copied().flatten()
     }
+}
+
+/// At most `limit` samples of an array file, as [`Loaded::rows`] takes them.
+pub fn read_rows(
+    path: &Path,
+    stored: &[usize],
+    layout: &[usize],
+    ids: Option<usize>,
+    limit: usize,
+) -> Result<Vec<Vec<f32>>, Failure> {
+    let rows = npy::samples(&npy::read(path)?, stored, layout, limit);
+    let checked = rows.and_then(|rows| match ids {
+        Some(known) => npy::check_ids(&rows, known).map(|()| rows),
+        None => Ok(rows),
+    });
+    checked.map_err(|what| Failure::Npy {
+        path: path.to_owned(),
+        what,
+    })
+}
+
+/// Number of tokens that a model knows, when its input is token ids.
+pub fn known_ids(graph: &Graph, input: ValueId) -> Option<usize> {
+    let is_index = graph.value(input).is_index;
+    is_index.then(|| graph.index_limit(input))
+}
+
+/// Number of tokens that an artifact knows, when its first input is token ids that a table is read with.
+pub fn known_ids_of(artifact: &Artifact<'_>) -> Option<usize> {
+    let input = artifact.inputs().next()?.id;
+    let tables = artifact.steps().filter_map(|step| match step {
+        Step::Gather {
+            x, indices, axis, ..
+        } if indices == input => {
+            let table = artifact.tensor(x).ok()?;
+            table.shape.dims().get(usize::from(axis)).copied()
+        }
+        _ => None,
+    });
+    tables.min().map(|n| n as usize)
 }
 
 /// Shape of an artifact's first input, as stored, and where the source's dimensions are in it.

@@ -362,6 +362,31 @@ fn compare_lists_the_worst_first() {
     }
 }
 
+/// Hybrids keep some tensors multiplied per channel; they are compared in the float model's scale.
+#[test]
+fn compare_undoes_migration() {
+    let folder = tempfile::tempdir().unwrap();
+    let amp = folder.path().join("tower.amp");
+    let onnx = fixture("models/families/clip_vit-tracer17.onnx");
+    let words = words!["quantize", &onnx, "--calibration", photos(), "-o", &amp];
+    ampoule(words.into_iter().chain(words!["--samples", "8", "--json"])).json();
+    let (text, json) = both(words!["compare", &onnx, &amp, "--data", photos()]);
+    let rescaled = json["rescaled"].as_u64().unwrap();
+    assert!(rescaled >= 6, "{rescaled}");
+    shows(&text, &format!("{rescaled} of them rescaled"));
+    for layer in list(&json["layers"]) {
+        assert!(number(&layer["cosine"]) > 0.98, "{layer}");
+        assert!(number(&layer["sqnr_db"]) > 14.0, "{layer}");
+    }
+    // What every inference costs is the same wherever it is printed.
+    let quantized = ampoule(words.into_iter().chain(words!["--json"])).json();
+    let inspected = ampoule(words!["inspect", &amp, "--json"]).json();
+    assert_eq!(quantized["macs"], inspected["macs"]);
+    let stripped = ampoule(words.into_iter().chain(words!["--strip", "--json"])).json();
+    let inspected = ampoule(words!["inspect", &amp, "--json"]).json();
+    assert!(stripped["macs"] == inspected["macs"] && inspected["meta"]["migrated"].is_null());
+}
+
 #[test]
 fn bench_counts_and_orders_its_times() {
     let (text, json) = both(words![

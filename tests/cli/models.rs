@@ -145,6 +145,26 @@ fn weights_that_are_no_numbers() {
 }
 
 #[test]
+fn token_ids_that_do_not_fit() {
+    let folder = tempfile::tempdir().unwrap();
+    let (array, output) = (folder.path().join("x.npy"), folder.path().join("x.amp"));
+    let onnx = fixture("models/families/clip_text-tracer17.onnx");
+    ampoule(words!["quantize", &onnx, "--float", "-o", &output]).text();
+    let ids = |last: f32| (0..12).map(move |i| if i == 11 { last } else { 1.0 });
+    npy(&array, "(1, 12)", ids(47.0));
+    ampoule(words!["run", &output, &array]).text();
+    for bad in [48.0, 3.7] {
+        npy(&array, "(1, 12)", ids(bad));
+        let what = format!("token id {bad} at position 11");
+        let words = ["x.npy", "sample 0", &what, "from 0 to 47"];
+        ampoule(words!["run", &output, &array]).fails_with_advice(&words);
+        let other = folder.path().join("y.amp");
+        let quantize = words!["quantize", &onnx, "--calibration", &array, "-o", &other];
+        ampoule(quantize).fails_with_advice(&words);
+    }
+}
+
+#[test]
 fn samples_that_do_not_fit() {
     let folder = tempfile::tempdir().unwrap();
     let (array, output) = (folder.path().join("x.npy"), folder.path().join("x.amp"));

@@ -14,6 +14,7 @@ use crate::graph::Graph;
 use crate::metrics::{Difference, MetricError};
 use crate::model::{Model, ModelError};
 use crate::observe::Samples;
+use crate::pipeline::Meta;
 
 /// Signal-to-noise ratio below which a layer is suspicious, in decibels.
 pub const SUSPICIOUS_DB: f64 = 20.0;
@@ -50,6 +51,9 @@ pub struct Comparison {
     pub samples: usize,
     /// Tensors.
     pub layers: Vec<LayerError>,
+    /// Tensors whose channels the artifact keeps multiplied; compared after division by what its meta section
+    /// says.
+    pub rescaled: usize,
     /// Tensors of the artifact without a float counterpart, such as conversions and fused parts.
     pub unmatched: usize,
 }
@@ -114,6 +118,11 @@ pub fn compare(
     if names.iter().flatten().next().is_none() {
         return Err(CompareError::NoNames);
     }
+    let meta = sealed.artifact()?.meta().map(serde_json::from_str::<Meta>);
+    let migrated = meta
+        .and_then(Result::ok)
+        .map(|m| m.migrated)
+        .unwrap_or_default();
     let mut layers: Vec<Option<Accumulated>> = names.iter().map(|_| None).collect();
     for index in 0..samples.len() {
         let inputs = samples
@@ -143,8 +152,11 @@ pub fn compare(
             };
             got.resize(expected.len(), 0.0);
             dequantize(&o.tensor, o.bytes, &mut got);
-            let layer = layers[o.index].get_or_insert_with(|| Accumulated::new(o.step, o.tensor));
-            let added = layer.add(expected, &got);
+            let layer = layers[o.index].get_or_insert_with(|| {
+                let factors = migrated.get(name).cloned().unwrap_or_default();
+                Accumulated::new(o.step, o.tensor, factors)
+            });
+            let added = layer.add(expected, &mut got);
             outcome = std::mem::replace(&mut outcome, Ok(())).and(added);
         })?;
         outcome?;
@@ -159,10 +171,13 @@ pub fn compare(
     if matched.is_empty() && !samples.is_empty() {
         return Err(CompareError::NothingInCommon);
     }
+    let is_rescaled = |l: &&LayerError| migrated.contains_key(&l.name);
+    let rescaled = matched.iter().filter(is_rescaled).count();
     let unmatched = names.iter().flatten().count() - matched.len();
     Ok(Comparison {
         samples: samples.len(),
         layers: matched,
+        rescaled,
         unmatched,
     })
 }
@@ -190,14 +205,16 @@ fn completed_tensors(artifact: &Artifact<'_>) -> Vec<Option<String>> {
 struct Accumulated {
     op: &'static str,
     tensor: Tensor,
-    /// Values the codes can express, with half a step of rounding.
+    /// Values the codes can express (as stored), with half a step of rounding.
     extent: (f32, f32),
+    /// What its channels are multiplied by; empty for nothing.
+    factors: Vec<f32>,
     difference: Difference,
     clipped: u64,
 }
 
 impl Accumulated {
-    fn new(step: Step, tensor: Tensor) -> Self {
+    fn new(step: Step, tensor: Tensor, mut factors: Vec<f32>) -> Self {
         use ampoule_runtime::DType::{I8, I16};
         let real = |code: f32| (code - tensor.zero_point as f32) * tensor.scale;
         let extent = match tensor.dtype {
@@ -205,20 +222,26 @@ impl Accumulated {
             I16 => (real(-32767.5), real(32767.5)),
             _ => (f32::NEG_INFINITY, f32::INFINITY),
         };
+        if factors.len() != tensor.shape.last() {
+            factors = vec![1.0];
+        }
         Accumulated {
             op: step.name(),
             tensor,
             extent,
+            factors,
             difference: Difference::default(),
             clipped: 0,
         }
     }
 
-    fn add(&mut self, expected: &[f32], got: &[f32]) -> Result<(), MetricError> {
-        let outside = expected
-            .iter()
-            .filter(|&&e| e < self.extent.0 || e > self.extent.1);
+    fn add(&mut self, expected: &[f32], got: &mut [f32]) -> Result<(), MetricError> {
+        let factors = || self.factors.iter().cycle();
+        let stored = expected.iter().zip(factors()).map(|(e, f)| e * f);
+        let outside = stored.filter(|&e| e < self.extent.0 || e > self.extent.1);
         self.clipped += outside.count() as u64;
+        let channels = self.factors.iter().cycle();
+        got.iter_mut().zip(channels).for_each(|(v, f)| *v /= f);
         self.difference.update(expected, got)
     }
 

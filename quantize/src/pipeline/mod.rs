@@ -1,6 +1,7 @@
 //! The whole way from an imported graph to a sealed int8 artifact.
 
 mod golden;
+mod migrated;
 mod parity;
 mod sensitivity;
 
@@ -198,6 +199,10 @@ pub struct Meta {
     /// What bands of rows do for the arena, where it was given a budget.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tiled: Option<Tiled>,
+    /// What the channels (last axis) of tensors are multiplied by, where ranges were migrated into weights; to
+    /// compare them with the float model's. Not in artifacts without names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub migrated: BTreeMap<String, Vec<f32>>,
     /// Source facts given by the caller.
     pub facts: BTreeMap<String, serde_json::Value>,
 }
@@ -234,9 +239,16 @@ pub fn quantize(
         true => Some(parity::Parity::new(&graph)?),
         false => None,
     };
+    let mut migrated = BTreeMap::new();
+    let before = graph.clone();
     if passes::migrate::run(&mut graph, &statistics) > 0 {
         if let Some(parity) = parity {
             parity.check("migrate", &graph)?;
+        }
+        if !options.strip_names {
+            let first = samples.sample(0);
+            let input = first.map_err(|message| ObserveError::Sample { index: 0, message })?;
+            migrated = migrated::factors(&before, &graph, &input)?;
         }
         progress.begin("calibrate again", samples.len());
         statistics = observe(&graph, samples, &|done| progress.advance(done))?;
@@ -258,7 +270,7 @@ pub fn quantize(
         )?),
         false => None,
     };
-    let compiled = seal_all(&graph, &scheme, &statistics, options)?;
+    let compiled = seal_all(&graph, &scheme, &statistics, migrated, options)?;
     Ok(Quantized {
         compiled,
         graph,
@@ -349,6 +361,7 @@ fn seal_all(
     graph: &Graph,
     scheme: &Scheme,
     statistics: &Statistics,
+    migrated: migrated::Factors,
     options: &QuantizeOptions,
 ) -> Result<Compiled, QuantizeError> {
     let mut sealed = compile(
@@ -367,6 +380,7 @@ fn seal_all(
         macs: graph.macs(),
         islands: sealed.program.islands.clone(),
         tiled: sealed.tiled.clone(),
+        migrated,
         facts: options.facts.clone(),
     };
     let extras = Extras {

@@ -27,7 +27,7 @@ use super::models::OnnxModel;
 use super::output::{hex, note, print, print_json};
 use super::preprocessing::{ImageArgs, takes_pictures};
 use super::progress::Bars;
-use super::samples::Loaded;
+use super::samples::{Loaded, known_ids};
 use super::{labels, memory};
 use crate::report;
 use summary::{Summary, clipped, island_line, render};
@@ -245,7 +245,11 @@ impl Quantize {
         match preprocess {
             None => {
                 let port = source.input()?;
-                Loaded::rows(path, source.graph.shape(port.value), &port.layout, limit).map(Some)
+                let (shape, ids) = (
+                    source.graph.shape(port.value),
+                    known_ids(&source.graph, port.value),
+                );
+                Loaded::rows(path, shape, &port.layout, ids, limit).map(Some)
             }
             // Folder names mean classes only where a label list says which.
             Some(p) if self.max_drop.is_some() && !labels.is_empty() => {
