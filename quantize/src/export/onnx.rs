@@ -79,20 +79,41 @@ impl OnnxGraph {
 
     /// Declares an f32 input and gives its name.
     pub fn input(&mut self, name: &str, shape: &[Dim<'_>]) -> String {
-        self.proto.input.push(port(name, shape));
+        self.proto.input.push(port(name, DataType::Float, shape));
+        self.names.insert(name.to_owned());
+        name.to_owned()
+    }
+
+    /// Declares an input of indices (i64) and gives its name.
+    pub fn integer_input(&mut self, name: &str, shape: &[Dim<'_>]) -> String {
+        self.proto.input.push(port(name, DataType::Int64, shape));
         self.names.insert(name.to_owned());
         name.to_owned()
     }
 
     /// Declares a value as an f32 output, and renames it so.
     pub fn output(&mut self, name: &str, value: &str, shape: &[Dim<'_>]) {
+        self.output_of(name, value, DataType::Float, shape);
+    }
+
+    /// Declares a value of indices (i64) as an output, and renames it so.
+    pub fn integer_output(&mut self, name: &str, value: &str, shape: &[Dim<'_>]) {
+        self.output_of(name, value, DataType::Int64, shape);
+    }
+
+    /// The name, or the name with a number when it is taken; it is taken from then on.
+    pub fn free_name(&mut self, name: &str) -> String {
+        self.unique(name)
+    }
+
+    fn output_of(&mut self, name: &str, value: &str, kind: DataType, shape: &[Dim<'_>]) {
         let nodes = self.proto.node.iter_mut();
         for used in nodes.flat_map(|n| n.input.iter_mut().chain(&mut n.output)) {
             if used == value {
                 *used = name.to_owned();
             }
         }
-        self.proto.output.push(port(name, shape));
+        self.proto.output.push(port(name, kind, shape));
     }
 
     /// Adds an f32 constant, row-major.
@@ -214,7 +235,7 @@ fn ir_version(opset: i64) -> i64 {
     if opset < 19 { 8 } else { 9 }
 }
 
-fn port(name: &str, shape: &[Dim<'_>]) -> ValueInfoProto {
+fn port(name: &str, kind: DataType, shape: &[Dim<'_>]) -> ValueInfoProto {
     let dim = |d: &Dim<'_>| Dimension {
         value: Some(match *d {
             Dim::Size(size) => dimension::Value::DimValue(size as i64),
@@ -223,7 +244,7 @@ fn port(name: &str, shape: &[Dim<'_>]) -> ValueInfoProto {
         ..Dimension::default()
     };
     let tensor = type_proto::Tensor {
-        elem_type: DataType::Float as i32,
+        elem_type: kind as i32,
         shape: Some(TensorShapeProto {
             dim: shape.iter().map(dim).collect(),
         }),
