@@ -13,7 +13,9 @@ use ampoule_quantize::data::DataError;
 use ampoule_quantize::graph::GraphError;
 use ampoule_quantize::import::{ImportError, Problem};
 use ampoule_quantize::model::ModelError;
+use ampoule_quantize::observe::ObserveError;
 use ampoule_quantize::pipeline::QuantizeError;
+use ampoule_quantize::prune::PruneError;
 use ampoule_runtime::Error as Runtime;
 use ampoule_runtime::preprocess::PreprocessError;
 use thiserror::Error;
@@ -75,6 +77,12 @@ pub enum Failure {
     /// Two models can't be compared.
     #[error(transparent)]
     Compare(#[from] CompareError),
+    /// A graph that can't be pruned as asked.
+    #[error(transparent)]
+    Prune(#[from] PruneError),
+    /// Samples that a model can't be observed on.
+    #[error(transparent)]
+    Observe(#[from] ObserveError),
     /// A network of the zoo that can't be built, or weights that are not its own.
     #[error(transparent)]
     Zoo(#[from] ZooError),
@@ -150,6 +158,13 @@ impl Failure {
             Failure::Data(error) => data_hint(error),
             Failure::Compare(CompareError::NothingInCommon) => {
                 Some("give the ONNX file that the artifact was made from")
+            }
+            Failure::Prune(PruneError::NoSuchLayer { .. }) => {
+                Some("`ampoule prune … --structured 0.5` without --keep lists all groups")
+            }
+            Failure::Prune(PruneError::Share { .. }) => Some("0.5 cuts half"),
+            Failure::Prune(PruneError::Nothing { .. }) => {
+                Some("check that the model has hidden layers, or leave --keep out")
             }
             Failure::Zoo(error) => zoo_hint(error),
             Failure::Teach(error) => teach_hint(error),

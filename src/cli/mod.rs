@@ -20,6 +20,7 @@ pub mod peak;
 pub mod preprocessing;
 mod profile;
 mod progress;
+pub mod prune;
 pub mod quantize;
 mod run;
 mod samples;
@@ -55,6 +56,7 @@ enum Command {
     Demo(demo::Demo),
     Zoo(zoo::Zoo),
     Teach(teach::Teach),
+    Prune(prune::Prune),
 }
 
 /// Parses the arguments, runs the command and gives the exit code.
@@ -71,6 +73,7 @@ pub fn main() -> ExitCode {
         Command::Demo(c) => c.execute(),
         Command::Zoo(c) => c.execute(),
         Command::Teach(c) => c.execute(),
+        Command::Prune(c) => c.execute(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

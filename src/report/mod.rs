@@ -5,6 +5,7 @@ mod base64;
 mod chart;
 pub mod compare;
 pub mod demo;
+pub mod prune;
 pub mod quantize;
 
 use std::fmt::Write;

@@ -20,6 +20,14 @@ pub enum PruneError {
         /// Nodes of the graph.
         nodes: usize,
     },
+    /// A pattern of zeros that leaves nothing or everything.
+    #[error("{n} of {m} weights can't stay: expected at least 1 and fewer than {m}")]
+    Pattern {
+        /// How many were to stay.
+        n: usize,
+        /// Of how many.
+        m: usize,
+    },
     /// A layer's name that does not exist.
     #[error("no group of channels is named `{name}`; the nearest is `{nearest}`")]
     NoSuchLayer {

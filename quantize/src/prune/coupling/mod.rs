@@ -32,12 +32,13 @@ pub struct Group {
     pub name: String,
     /// What they are.
     pub kind: GroupKind,
-    /// Their numbers, which [`cut`](super::cut) takes.
+    /// Their numbers, which [`cut`](super::cut()) takes.
     pub channels: Vec<usize>,
 }
 
 /// What the channels of a group are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum GroupKind {
     /// Channels of maps, or hidden units of linear layers.
