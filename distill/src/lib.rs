@@ -2,6 +2,7 @@
 //!
 //! * [`zoo`] has the students: what they are made of, what they cost, and how they become ONNX files;
 //! * [`data`] finds pictures and puts them into batches;
+//! * [`text`] makes token ids of captions;
 //! * [`augment`] makes the same pixels of a picture and a seed on every machine;
 //! * [`teacher`] runs large models over the pictures;
 //! * [`store`] keeps what they answer, from which students are trained;
@@ -14,6 +15,7 @@ pub mod data;
 pub mod loss;
 pub mod store;
 pub mod teacher;
+pub mod text;
 pub mod zoo;
 
 /// Lower-case hexadecimal.
