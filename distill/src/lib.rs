@@ -5,7 +5,8 @@
 //! * [`augment`] makes the same pixels of a picture and a seed on every machine;
 //! * [`teacher`] runs large models over the pictures;
 //! * [`store`] keeps what they answer, from which students are trained;
-//! * [`loss`] says how far a student is from them.
+//! * [`loss`] says how far a student is from them;
+//! * [`train`] brings it nearer.
 
 #![deny(unsafe_code)]
 
@@ -14,6 +15,7 @@ pub mod data;
 pub mod loss;
 pub mod store;
 pub mod teacher;
+pub mod train;
 pub mod zoo;
 
 /// Lower-case hexadecimal.
