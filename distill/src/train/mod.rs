@@ -12,6 +12,7 @@
 //! Nothing here prints: an [`Observer`] sees every step, and can ask to stop.
 
 mod checkpoint;
+pub mod classify;
 mod error;
 mod metrics;
 mod observer;
