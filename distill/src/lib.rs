@@ -1,6 +1,7 @@
 //! Distillation: small students from large teachers.
 //!
-//! * [`zoo`] has the students: what they are made of, what they cost, and how they become ONNX files;
+//! * [`zoo`] has the students: what they are made of, what they cost, and their weights;
+//! * [`export`] writes what is trained as ONNX;
 //! * [`data`] finds pictures and puts them into batches;
 //! * [`augment`] makes the same pixels of a picture and a seed on every machine;
 //! * [`teacher`] runs large models over the pictures;
@@ -12,6 +13,7 @@
 
 pub mod augment;
 pub mod data;
+pub mod export;
 pub mod loss;
 pub mod store;
 pub mod teacher;

@@ -11,10 +11,7 @@ use tract_onnx::pb::{
     TensorProto, TensorShapeProto, TypeProto, ValueInfoProto, type_proto,
 };
 
-/// Version of the ONNX file format that is written.
-pub const IR_VERSION: i64 = 8;
-
-/// Version of the ONNX operator set that is written.
+/// Version of the ONNX operator set that is written unless another is asked for.
 pub const OPSET: i64 = 17;
 
 /// A dimension of an input or output.
@@ -53,19 +50,31 @@ pub enum Attribute<'a> {
 /// let imported = import::onnx_bytes(&bytes, &Default::default()).unwrap();
 /// assert_eq!(imported.graph.outputs[0].name, "y");
 /// ```
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct OnnxGraph {
     proto: GraphProto,
+    opset: i64,
     /// Names of all values and constants.
     names: HashSet<String>,
 }
 
 impl OnnxGraph {
-    /// An empty graph.
+    /// An empty graph of nodes of operator set [`OPSET`].
     pub fn new(name: &str) -> Self {
-        let mut graph = OnnxGraph::default();
-        graph.proto.name = name.to_owned();
-        graph
+        OnnxGraph::with_opset(name, OPSET)
+    }
+
+    /// An empty graph of nodes of that version of the operator set.
+    pub fn with_opset(name: &str, opset: i64) -> Self {
+        let proto = GraphProto {
+            name: name.to_owned(),
+            ..GraphProto::default()
+        };
+        OnnxGraph {
+            proto,
+            opset,
+            names: HashSet::new(),
+        }
     }
 
     /// Declares an f32 input and gives its name.
@@ -165,10 +174,10 @@ impl OnnxGraph {
             value: value.to_owned(),
         });
         let model = ModelProto {
-            ir_version: IR_VERSION,
+            ir_version: ir_version(self.opset),
             opset_import: vec![OperatorSetIdProto {
                 domain: String::new(),
-                version: OPSET,
+                version: self.opset,
             }],
             producer_name: "ampoule".to_owned(),
             producer_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -198,6 +207,11 @@ impl OnnxGraph {
             .find(|n| self.names.insert(n.clone()));
         free.unwrap_or_default()
     }
+}
+
+/// Version of the file format that came with an operator set.
+fn ir_version(opset: i64) -> i64 {
+    if opset < 19 { 8 } else { 9 }
 }
 
 fn port(name: &str, shape: &[Dim<'_>]) -> ValueInfoProto {
