@@ -7,7 +7,8 @@
 //! * [`augment`] makes the same pixels of a picture and a seed on every machine;
 //! * [`teacher`] runs large models over the pictures;
 //! * [`store`] keeps what they answer, from which students are trained;
-//! * [`loss`] says how far a student is from them.
+//! * [`loss`] says how far a student is from them;
+//! * [`train`] brings it nearer.
 
 #![deny(unsafe_code)]
 
@@ -18,6 +19,7 @@ pub mod loss;
 pub mod store;
 pub mod teacher;
 pub mod text;
+pub mod train;
 pub mod zoo;
 
 /// Lower-case hexadecimal.

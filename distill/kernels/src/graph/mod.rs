@@ -3,6 +3,7 @@
 //! Values are maps per sample, `[height, width, channels]`; tokens are the pixels of a map, so that no
 //! layer has to reshape or transpose. Parameters have PyTorch's names and shapes.
 
+mod append;
 mod shape;
 
 use std::sync::Arc;
