@@ -27,8 +27,13 @@ impl Optimizer {
         Optimizer(AdamW::new(parameters, config))
     }
 
-    pub fn step(&mut self, parameters: &mut [Vec<f32>], gradients: &[Vec<f32>], rate: f32) {
-        self.0.step(parameters, gradients, |_| rate);
+    pub fn step(
+        &mut self,
+        parameters: &mut [Vec<f32>],
+        gradients: &[Vec<f32>],
+        rate: impl Fn(usize) -> f32,
+    ) {
+        self.0.step(parameters, gradients, rate);
     }
 
     /// Everything that the next step depends on.

@@ -34,6 +34,8 @@ pub struct TrainOptions {
     pub clip: Option<f32>,
     /// Decay of the average of the weights that is measured and exported; the weights themselves without.
     pub ema: Option<f32>,
+    /// Factors of the learning rate for parameters whose names begin so; the first that fits counts.
+    pub factors: Vec<(String, f32)>,
     /// Seed of drop path.
     pub seed: u64,
     /// Threads that compute; the result does not depend on them.
@@ -54,10 +56,19 @@ impl Default for TrainOptions {
             weight_decay: 0.05,
             clip: Some(5.0),
             ema: Some(0.999),
+            factors: Vec::new(),
             seed: 0,
             threads: 1,
             checkpoint_every: Duration::from_secs(30),
         }
+    }
+}
+
+impl TrainOptions {
+    /// Factor of a parameter's learning rate.
+    fn factor(&self, name: &str) -> f32 {
+        let found = self.factors.iter().find(|(p, _)| name.starts_with(p));
+        found.map_or(1.0, |(_, factor)| *factor)
     }
 }
 
@@ -79,6 +90,8 @@ pub struct Trainer {
     gradients: Vec<Vec<f32>>,
     output_gradients: Vec<Vec<f32>>,
     optimizer: Optimizer,
+    /// Of the learning rate, per parameter.
+    factors: Vec<f32>,
     ema: Option<Ema>,
     /// Where training goes on.
     at: Snapshot,
@@ -125,6 +138,7 @@ impl Trainer {
             gradients: zeros.collect(),
             output_gradients: vec![Vec::new(); graph.outputs().len()],
             optimizer: Optimizer::new(options.optimizer, own, options.weight_decay),
+            factors: own.iter().map(|p| options.factor(&p.name)).collect(),
             ema: options.ema.map(|decay| Ema::new(decay, &parameters)),
             engine: Engine::new(graph, options.threads)?,
             at: Snapshot::default(),
@@ -281,7 +295,9 @@ impl Trainer {
             return Err(not_finite("norm of the gradients", norm.into()));
         }
         self.optimizer
-            .step(&mut self.parameters, &self.gradients, rate);
+            .step(&mut self.parameters, &self.gradients, |p| {
+                rate * self.factors[p]
+            });
         if let Some(ema) = &mut self.ema {
             ema.update(&self.parameters, self.at.steps);
         }
