@@ -172,6 +172,55 @@ impl Builder {
         }
     }
 
+    /// Rows of a table for token ids, `[rows, width]`.
+    pub fn embedding(
+        &mut self,
+        ids: Value,
+        name: &str,
+        [rows, width]: [usize; 2],
+        role: Role,
+    ) -> Built {
+        let table = self.parameter(name, "weight", &[rows, width], role);
+        self.graph.push(name, Op::Embedding { table }, &[ids])
+    }
+
+    /// Adds a learnt vector to each pixel.
+    pub fn positions(&mut self, x: Value, name: &str) -> Built {
+        let map = self.map(x);
+        let shape = [map.pixels(), map.channels];
+        let table = self.parameter(name, "weight", &shape, Role::Embedding);
+        self.graph.push(name, Op::Positions { table }, &[x])
+    }
+
+    /// Attention among all tokens but padding, which is where `ids` is 0. Queries, keys and values are
+    /// packed one behind the other.
+    pub fn token_attention(
+        &mut self,
+        packed: Value,
+        ids: Value,
+        name: &str,
+        heads: usize,
+    ) -> Built {
+        let width = self.map(packed).channels / 3;
+        let head_size = width / heads.max(1);
+        let lane = |i: usize| Lane {
+            input: 0,
+            offset: i * width,
+            stride: head_size,
+        };
+        let op = Op::Attention(Attention {
+            heads,
+            head_size,
+            scale: (head_size as f32).powf(-0.5),
+            lanes: [lane(0), lane(1), lane(2)],
+            window: None,
+            bias: None,
+            causal: false,
+            mask: Some(1),
+        });
+        self.graph.push(name, op, &[packed, ids])
+    }
+
     /// Attention in windows, or on the whole map where a window is as large.
     pub fn attention(
         &mut self,
@@ -191,6 +240,7 @@ impl Builder {
             window: (window != [map.height, map.width]).then_some(window),
             bias,
             causal: false,
+            mask: None,
         });
         self.graph.push(name, op, inputs)
     }
