@@ -238,6 +238,7 @@ impl Layers {
             window: (window != [map.height, map.width]).then_some(window),
             bias,
             causal,
+            mask: None,
         });
         self.push(name, op, inputs)
     }
