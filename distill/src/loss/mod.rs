@@ -22,7 +22,7 @@ mod vectors;
 use thiserror::Error;
 
 pub use classes::{dense_distillation, label_cross_entropy, sparse_cross_entropy};
-pub use pairs::{Contrast, TeacherPairs, info_nce, relational};
+pub use pairs::{Contrast, TeacherPairs, grouped_info_nce, info_nce, relational};
 pub use vectors::{cosine_distance, mean_squared_error};
 
 /// Slices that do not fit each other.
