@@ -104,12 +104,9 @@ pub fn product(
     isa::run(Body(m, a, lda, b, start, c, ldc));
 }
 
-/// Scratch of [`accumulate_transposed`].
+/// Scratch of [`accumulate_transposed`]: columns of `B` that stay in the first-level cache.
 #[derive(Debug, Default)]
-pub struct Panels {
-    a: Vec<f32>,
-    b: Vec<f32>,
-}
+pub struct Panels(Vec<f32>);
 
 /// `C[m, n] += A[rows, m]ᵀ · B[rows, n]`, rows of `a` and `b` being `lda` and `ldb` elements apart.
 ///
