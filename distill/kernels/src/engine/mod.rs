@@ -67,7 +67,7 @@ impl Mode {
 }
 
 /// What does not fit a graph.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EngineError {
     /// The threads could not be started.
@@ -87,6 +87,18 @@ pub enum EngineError {
         got: usize,
         /// What the graph needs.
         expected: usize,
+    },
+    /// A number that is no row of a table.
+    #[error("input {input}, place {place}: {got} is no row of a table of {rows}, expected 0 to {}", rows - 1)]
+    Row {
+        /// Which input of the graph.
+        input: usize,
+        /// Where in it.
+        place: usize,
+        /// The number.
+        got: f32,
+        /// Rows of the table.
+        rows: usize,
     },
     /// A backward pass without forward pass.
     #[error("backward pass without forward pass")]
@@ -188,6 +200,7 @@ impl Engine {
             self.storages[storage].extend_from_slice(given);
         }
         check_length("list of inputs", inputs.len(), self.plan.inputs.len())?;
+        self.check_rows()?;
         for gradient in &mut self.gradients {
             self.free.give(gradient.take());
         }
@@ -260,6 +273,29 @@ impl Engine {
         for (p, given) in self.graph.parameters.iter().zip(given) {
             if needed(p.kind) {
                 check_length(&format!("{what} `{}`", p.name), given.len(), p.len())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Numbers that pick rows of tables are rows of them.
+    fn check_rows(&self) -> Result<(), EngineError> {
+        for unit in &self.plan.units {
+            let Kernel::Embedding(table) = unit.kernel else {
+                continue;
+            };
+            let rows = self.graph.parameters[table.0].shape[0];
+            let storage = unit.sources[0].view.storage;
+            let is_row = |x: f32| x >= 0.0 && x < rows as f32 && x.fract() == 0.0;
+            let ids = self.storages[storage].iter().copied();
+            if let Some((place, got)) = ids.enumerate().find(|&(_, x)| !is_row(x)) {
+                let input = self.plan.inputs.iter().position(|&s| s == storage);
+                return Err(EngineError::Row {
+                    input: input.unwrap_or(0),
+                    place,
+                    got,
+                    rows,
+                });
             }
         }
         Ok(())

@@ -110,6 +110,10 @@ pub(super) enum Kernel {
     Gate,
     AveragePool(Window),
     Mean,
+    MaskedMean,
+    Embedding(ParameterId),
+    Positions(ParameterId),
+    Normalize,
     /// To a larger map, or with a smaller result to a part of it.
     Resize,
     /// Gradient of a batch norm whose storage has other readers; nothing forward.
@@ -381,6 +385,7 @@ fn kernel(op: &Op, x: Map) -> Kernel {
                 scale: a.scale,
                 causal: a.causal,
                 lanes: a.lanes,
+                mask: a.mask,
             },
             bias: a.bias,
         },
@@ -388,6 +393,10 @@ fn kernel(op: &Op, x: Map) -> Kernel {
         Op::Gate => Kernel::Gate,
         Op::AveragePool(window) => Kernel::AveragePool(window),
         Op::Mean => Kernel::Mean,
+        Op::MaskedMean => Kernel::MaskedMean,
+        Op::Embedding { table } => Kernel::Embedding(table),
+        Op::Positions { table } => Kernel::Positions(table),
+        Op::Normalize => Kernel::Normalize,
         Op::Pad(_) | Op::Crop(_) => Kernel::Resize,
         Op::BatchNorm(_) | Op::LayerNorm { .. } | Op::Activation(_) => {
             unreachable!("norms and activations are views")

@@ -24,7 +24,12 @@ pub struct Geometry {
     pub causal: bool,
     /// Queries, keys and values.
     pub lanes: [Lane; 3],
+    /// The input that is 0 where a token is padding, which no token sees.
+    pub mask: Option<usize>,
 }
+
+/// Added to the logits of padding; the exponential of that is 0.
+const BARRED: f32 = -1e4;
 
 /// Where the heads of queries, keys or values are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,7 +116,7 @@ pub fn forward(
     for w in 0..g.windows() {
         for h in 0..g.heads {
             s.gather(g, inputs, w, h);
-            s.weigh(g, bias, h);
+            s.weigh(g, inputs, bias, w, h);
             s.packed.pack(&s.v, [n, d], [d, 1]);
             gemm::product(n, &s.weights, n, &s.packed, Start::Zero, &mut s.out, d);
             for (t, from) in s.out.chunks_exact(d).enumerate() {
@@ -136,7 +141,7 @@ pub fn backward(
     for w in 0..g.windows() {
         for h in 0..g.heads {
             s.gather(g, inputs, w, h);
-            s.weigh(g, bias, h);
+            s.weigh(g, inputs, bias, w, h);
             s.d.resize(n * d, 0.0);
             for (t, to) in s.d.chunks_exact_mut(d).enumerate() {
                 to.copy_from_slice(&dy[(g.row(w, t) * g.heads + h) * d..][..d]);
@@ -202,7 +207,7 @@ impl Scratch {
     }
 
     /// Computes the weights.
-    fn weigh(&mut self, g: &Geometry, bias: Option<&[f32]>, h: usize) {
+    fn weigh(&mut self, g: &Geometry, inputs: &[&[f32]], bias: Option<&[f32]>, w: usize, h: usize) {
         let (n, d) = (g.tokens(), g.head_size);
         self.weights.resize(n * n, 0.0);
         let start = match bias {
@@ -217,6 +222,12 @@ impl Scratch {
         if g.causal {
             for (t, row) in self.weights.chunks_exact_mut(n).enumerate() {
                 row[t + 1..].fill(f32::NEG_INFINITY);
+            }
+        }
+        if let Some(mask) = g.mask {
+            for t in (0..n).filter(|&t| inputs[mask][g.row(w, t)] == 0.0) {
+                let column = self.weights[t..].iter_mut().step_by(n);
+                column.for_each(|logit| *logit += BARRED);
             }
         }
         softmax(n, &mut self.weights);
