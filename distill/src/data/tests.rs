@@ -244,7 +244,11 @@ fn unreadable_pictures_are_named_counted_and_limited() {
             while again.position() < whole.position() {
                 again.next();
             }
-            assert!(rest.eq(again.map(|b| b.unwrap())), "{size}: {}", whole.position());
+            assert!(
+                rest.eq(again.map(|b| b.unwrap())),
+                "{size}: {}",
+                whole.position()
+            );
         }
     }
     assert_eq!(batches[0].shares[0], (1.0, None), "mixed with nobody");

@@ -133,7 +133,9 @@ impl Desks {
     /// [`TeacherError::Run`].
     pub fn answer(&mut self, picture: &Picture, size: [u16; 2]) -> Result<Answer, TeacherError> {
         let Kind::SparseLogits { k, .. } = self.panel.kind else {
-            return Ok(Answer::dense(&self.outputs(&picture.pixels, size)?.concat()));
+            return Ok(Answer::dense(
+                &self.outputs(&picture.pixels, size)?.concat(),
+            ));
         };
         let mean = self.distribution(&picture.pixels, size)?;
         match mean.iter().all(|p| p.is_finite()) {

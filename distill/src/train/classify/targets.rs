@@ -96,7 +96,10 @@ impl Weighting {
         let mut add = |weight: f64, loss: f64, own: &[f32]| {
             total += weight * loss;
             let factor = weight as f32 * factor;
-            gradient.iter_mut().zip(own).for_each(|(g, x)| *g += factor * x);
+            gradient
+                .iter_mut()
+                .zip(own)
+                .for_each(|(g, x)| *g += factor * x);
         };
         if let Some(answer) = answer {
             let loss = answer.loss(row, self.temperature, &mut own)?;

@@ -12,7 +12,7 @@ use crate::data::{
     Batch, Dataset, Loader, LoaderOptions, Pictures, Seeds, epoch_order, record_seed,
 };
 use crate::store::{Epoch, Kind, Store};
-use crate::teacher::{Desks, Panel};
+use crate::teacher::Desks;
 use crate::train::{Evaluator, Inputs, Measures, Step, Task, TrainError};
 
 /// How pictures are learnt from.
@@ -185,6 +185,13 @@ impl Classification {
         self.split.labels.iter().flatten().count()
     }
 
+    /// The files that are learnt from.
+    pub fn learnt(&self) -> Vec<std::path::PathBuf> {
+        let samples = self.pictures.data.samples().iter().enumerate();
+        let used = samples.filter(|(i, _)| self.is_used(*i));
+        used.map(|(_, sample)| sample.path.clone()).collect()
+    }
+
     /// The set that is measured, and which of its samples.
     pub fn measured(&self) -> (&Arc<Dataset>, &[u32]) {
         (&self.evaluation.0.data, &self.evaluation.1)
@@ -204,7 +211,10 @@ impl Classification {
         let (pictures, samples) = &self.evaluation;
         let mut confusion = Confusion::default();
         let seeds: Seeds = Arc::new(|_| 0);
-        let options = self.loader_options();
+        let options = LoaderOptions {
+            keep_pixels: false,
+            ..self.loader_options()
+        };
         let classes = self.classes;
         let mut loss = 0.0;
         for batch in Loader::new(pictures.clone(), samples, seeds, options) {
@@ -425,16 +435,5 @@ impl Task for Classification {
                 Measures::of_loss(confusion.loss).and("accuracy", right as f64 / labelled as f64)
             }
         })
-    }
-}
-
-/// The panel of the teachers that answer.
-impl Source {
-    /// The teachers that answer meanwhile.
-    pub fn panel(&self) -> Option<&Panel> {
-        match self {
-            Source::Teachers(panel) => Some(panel),
-            _ => None,
-        }
     }
 }
