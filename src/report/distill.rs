@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use ampoule::distill::train::classify::Answered;
 use ampoule::distill::train::{Measures, Record};
 
 use super::lines::{Line, LineChart};
@@ -176,8 +177,9 @@ fn matrix(page: &mut Page, o: &Outcome) {
         return;
     }
     let mut counts = vec![vec![0usize; classes]; classes];
-    for &(_, class, answer, _) in &o.confusion.answers {
-        if let Some(cell) = class.and_then(|c| counts.get_mut(c as usize)?.get_mut(answer)) {
+    for a in &o.confusion.answers {
+        let row = a.class.and_then(|c| counts.get_mut(c as usize));
+        if let Some(cell) = row.and_then(|row| row.get_mut(a.best)) {
             *cell += 1;
         }
     }
@@ -216,10 +218,7 @@ fn matrix(page: &mut Page, o: &Outcome) {
 /// Pictures, half of them mistakes where there are so many.
 fn gallery(page: &mut Page, o: &Outcome) {
     let all: Vec<usize> = (0..o.confusion.answers.len()).collect();
-    let is_wrong = |&i: &usize| {
-        let (_, class, answer, _) = o.confusion.answers[i];
-        class.is_some_and(|c| c as usize != answer)
-    };
+    let is_wrong = |&i: &usize| o.confusion.answers[i].is_wrong();
     let spread = |of: Vec<usize>, count: usize| {
         let step = of.len().div_ceil(count.max(1)).max(1);
         of.into_iter().step_by(step).collect::<Vec<_>>()
@@ -236,7 +235,12 @@ fn gallery(page: &mut Page, o: &Outcome) {
     );
     page.raw("<div class=\"gallery small\">\n");
     for i in chosen {
-        let (_, class, answer, probability) = o.confusion.answers[i];
+        let Answered {
+            class,
+            best: answer,
+            probability,
+            ..
+        } = o.confusion.answers[i];
         let path = &o.pictures[i];
         let Ok(file) = std::fs::read(path) else {
             continue;

@@ -5,7 +5,7 @@
 
 use std::io::IsTerminal;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use ampoule::distill::train::{EpochReport, Observer, Record, StepReport};
@@ -21,13 +21,19 @@ const LINE: Duration = Duration::from_secs(30);
 /// Share of a step in the figures that are shown.
 const SMOOTHING: f64 = 0.05;
 
+/// Nothing is lost by ending at once.
+const IDLE: u8 = 0;
+/// A step may be going on.
+const TRAINING: u8 = 1;
+/// The user asked to stop.
+const STOPPING: u8 = 2;
+
 /// The view.
 pub struct Live {
-    stop: Arc<AtomicBool>,
+    phase: Arc<AtomicU8>,
     json: bool,
     bar: Option<ProgressBar>,
     total: u64,
-    epoch_steps: u64,
     shown: Shown,
     lined: Instant,
     last: u64,
@@ -47,23 +53,25 @@ struct Shown {
 impl Live {
     /// Listens for Ctrl-C, too.
     pub fn new(json: bool) -> Result<Self, Failure> {
-        let stop = Arc::new(AtomicBool::new(false));
-        let heard = stop.clone();
+        let phase = Arc::new(AtomicU8::new(IDLE));
+        let heard = phase.clone();
         let hear = move || {
-            // The second time the user means it.
-            if heard.swap(true, Ordering::Relaxed) {
-                std::process::exit(130);
+            let order = Ordering::Relaxed;
+            match heard.compare_exchange(TRAINING, STOPPING, order, order) {
+                Ok(_) => {
+                    note("\nstopping behind this step; once more to stop without a checkpoint")
+                }
+                // Nothing to be saved, or the user means it.
+                Err(_) => std::process::exit(130),
             }
-            note("\nstopping after this step; once more to stop without a checkpoint");
         };
         // A second handler in one process is no harm: the first stays.
         let _ = ctrlc::set_handler(hear);
         Ok(Live {
-            stop,
+            phase,
             json,
             bar: None,
             total: 0,
-            epoch_steps: 0,
             shown: Shown::default(),
             lined: Instant::now(),
             last: 0,
@@ -79,6 +87,7 @@ impl Live {
 
     /// Removes the bar.
     pub fn finish(&mut self) {
+        self.phase.store(IDLE, Ordering::Relaxed);
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
@@ -134,6 +143,7 @@ impl Shown {
 
 impl Observer for Live {
     fn start(&mut self, step: u64, total: u64) {
+        self.phase.store(TRAINING, Ordering::Relaxed);
         (self.total, self.last) = (total, step);
         if step > 0 {
             self.line(&format!("going on after step {step} of {total}"));
@@ -152,7 +162,6 @@ impl Observer for Live {
 
     fn step(&mut self, report: &StepReport) {
         self.last = report.step;
-        self.epoch_steps += 1;
         self.shown.take(report);
         let epoch = report.epoch + 1;
         if let Some(bar) = &self.bar {
@@ -182,10 +191,11 @@ impl Observer for Live {
             let _ = print_json_line(&Record::Epoch(report.clone()));
             return;
         }
-        let measured = headline(&report.measures).unwrap_or_default();
+        let measured = headline(&report.measures);
+        let measured = measured.map_or(String::new(), |m| format!("measured: {m}  "));
         self.lined = Instant::now();
         self.line(&format!(
-            "epoch {}  {}  measured: {measured}  {}",
+            "epoch {}  {}  {measured}{}",
             report.epoch + 1,
             self.shown.text(),
             self.left()
@@ -197,6 +207,6 @@ impl Observer for Live {
     }
 
     fn stops(&mut self) -> bool {
-        self.stop.load(Ordering::Relaxed)
+        self.phase.load(Ordering::Relaxed) == STOPPING
     }
 }

@@ -73,7 +73,7 @@ impl Measured {
         let step = learnt.len().div_ceil(CALIBRATION).max(1);
         Measured {
             data: data.clone(),
-            samples: confusion.answers.iter().map(|a| a.0).collect(),
+            samples: confusion.answers.iter().map(|a| a.sample).collect(),
             student: Rate {
                 hits: hits as u64,
                 total: trials as u64,

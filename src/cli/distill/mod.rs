@@ -67,6 +67,9 @@ pub struct Distill {
     /// Share of the pictures held out to measure on [default: 0.1, or 0 with --eval]
     #[arg(long, value_name = "SHARE", value_parser = share)]
     pub hold_out: Option<f64>,
+    /// Epochs between measurements
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub eval_every: u32,
     /// Folder for checkpoints, metrics and the report [default: the output's name with .run]
     #[arg(long, value_name = "FOLDER")]
     pub run: Option<PathBuf>,
@@ -139,6 +142,10 @@ pub struct Recipe {
 pub enum Optimizer {
     /// Adam with decoupled weight decay
     Adamw,
+    /// The same with one-byte moments
+    CoatAdamw,
+    /// Momentum with rates set by the first gradient
+    SgdSai,
 }
 
 /// What a run ended in.
@@ -277,16 +284,21 @@ impl Distill {
 
     fn options(&self, epochs: usize, threads: usize) -> TrainOptions {
         let recipe = &self.recipe;
-        let Optimizer::Adamw = recipe.optimizer;
+        let optimizer = match recipe.optimizer {
+            Optimizer::Adamw => OptimizerKind::AdamW,
+            Optimizer::CoatAdamw => OptimizerKind::CoatAdamW,
+            Optimizer::SgdSai => OptimizerKind::SgdSai,
+        };
         TrainOptions {
             epochs,
             rate: recipe.lr,
-            optimizer: OptimizerKind::AdamW,
+            optimizer,
             weight_decay: recipe.weight_decay,
             ema: Some(recipe.ema as f32).filter(|&ema| ema > 0.0),
             seed: recipe.seed,
             threads,
             checkpoint_every: Duration::from_secs_f64(recipe.checkpoint_every),
+            evaluate_every: self.eval_every as usize,
             ..TrainOptions::default()
         }
     }
