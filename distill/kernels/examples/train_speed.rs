@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use ampoule_distill_kernels::engine::{Engine, Mode};
 use ampoule_distill_kernels::loss::{Target, cross_entropy};
-use ampoule_distill_kernels::optim::{AdamW, AdamWConfig};
+use ampoule_distill_kernels::optim::{AdamW, AdamWConfig, Optimizer};
 use student::{MEASURED, initial, noises};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let graph = MEASURED.build();
     let mut parameters = initial(graph.parameters());
     let mut gradients: Vec<Vec<f32>> = parameters.iter().map(|p| vec![0.0; p.len()]).collect();
-    let mut optimizer = AdamW::new(graph.parameters(), AdamWConfig::default());
+    let mut optimizer = AdamW::new(graph.parameters(), &[], AdamWConfig::default());
     let count = graph.parameter_count();
     let mut engine = Engine::new(graph, threads)?;
     let images = noises(batch * 64 * 64 * 3, 1000);
@@ -35,7 +35,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let loss = cross_entropy(engine.output(0), 100, target, &mut of_logits);
         gradients.iter_mut().for_each(|g| g.fill(0.0));
         engine.backward(&parameters, &[&of_logits], &mut gradients)?;
-        optimizer.step(&mut parameters, &gradients, |_| 1e-3);
+        optimizer.step(&mut parameters, &gradients, 1e-3);
         Ok(loss)
     };
     let losses: Result<Vec<f64>, _> = (0..10).map(&mut step).collect();
