@@ -21,13 +21,13 @@ pub enum OptimizerKind {
 }
 
 impl OptimizerKind {
-    /// The optimiser for these parameters, with everything else at its default. `factors` scale the learning
-    /// rate of each.
+    /// The optimiser for these parameters, with everything else at its default. `factors` scale the
+    /// learning rate of each.
     pub(super) fn build(
         self,
         parameters: &[Parameter],
-        factors: &[f32],
         weight_decay: f32,
+        factors: &[f32],
     ) -> Box<dyn Optimizer> {
         let adam = AdamWConfig {
             weight_decay,

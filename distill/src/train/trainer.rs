@@ -140,7 +140,7 @@ impl Trainer {
         Ok(Trainer {
             gradients: zeros.collect(),
             output_gradients: vec![Vec::new(); graph.outputs().len()],
-            optimizer: options.optimizer.build(own, &factors, options.weight_decay),
+            optimizer: options.optimizer.build(own, options.weight_decay, &factors),
             ema: options.ema.map(|decay| Ema::new(decay, &parameters)),
             engine: Engine::new(graph, options.threads)?,
             at: Snapshot::default(),
