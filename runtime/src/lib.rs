@@ -35,7 +35,7 @@ pub use artifact::Artifact;
 pub use artifact::layout::arena_bytes;
 pub use error::Error;
 pub use isa::{Capability, Isa};
-pub use memory::Arena;
+pub use memory::{Aligned, Arena};
 #[cfg(feature = "std")]
 pub use pool::Pool;
 pub use session::{Observation, Session, dequantize};
