@@ -7,14 +7,21 @@ pub mod marks;
 pub mod paint;
 pub mod print;
 
-use ampoule_runtime::Artifact;
+use ampoule_runtime::{Artifact, OperatorSet, Operators};
 
 /// The artifact that the build was given.
 pub static MODEL: &[u8] = ampoule_runtime::include_ampoule!(concat!(env!("OUT_DIR"), "/model.amp"));
 
+/// The operators of the artifact: no others are linked.
+pub struct Linked;
+
+impl Operators for Linked {
+    const SET: OperatorSet = include!(concat!(env!("OUT_DIR"), "/operators.rs"));
+}
+
 /// The artifact, verified; ends the program with a message when it is refused.
 pub fn artifact() -> Artifact<'static> {
-    match Artifact::verify(MODEL) {
+    match Artifact::verify_for::<Linked>(MODEL) {
         Ok(artifact) => artifact,
         Err(_) => fail("the artifact is refused"),
     }

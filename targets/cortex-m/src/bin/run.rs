@@ -8,7 +8,7 @@ use ampoule_runtime::artifact::golden_input;
 use ampoule_runtime::{Arena, Error, Session, arena_bytes};
 use cortex_m_runner::marks::counted;
 use cortex_m_runner::paint::stack_of;
-use cortex_m_runner::{MODEL, artifact, fail, print};
+use cortex_m_runner::{Linked, MODEL, artifact, fail, print};
 use sha2::{Digest, Sha256};
 
 /// Seeds of the inputs whose outputs are hashed, as in `ampoule selftest`.
@@ -26,7 +26,7 @@ fn main() -> ! {
     let promised = arena.bytes().len();
     let used = [0xA5, 0x5A].map(|paint| {
         arena.bytes().fill(paint);
-        let session = Session::new(artifact, [arena.bytes()]);
+        let session = Session::linked(artifact, [arena.bytes()]);
         let Ok(mut session) = session else {
             fail("no session")
         };
@@ -45,7 +45,7 @@ fn main() -> ! {
     print::number("arena", promised);
     print::number("arena_used", used[0].max(used[1]));
 
-    let Ok(mut session) = Session::new(artifact, [arena.bytes()]) else {
+    let Ok(mut session) = Session::linked(artifact, [arena.bytes()]) else {
         fail("no session")
     };
     print::line("isa", session.isa().name());
@@ -73,7 +73,7 @@ fn main() -> ! {
     semihosting::process::exit(i32::from(done.is_err()))
 }
 
-fn inputs(session: &mut Session<'_, '_>, seed: u32) -> Result<(), Error> {
+fn inputs(session: &mut Session<'_, '_, Linked>, seed: u32) -> Result<(), Error> {
     for i in 0..session.artifact().inputs().count() {
         let dtype = session.input(i)?.tensor.dtype;
         golden_input(seed.wrapping_add(i as u32), dtype, session.input_bytes(i)?);
