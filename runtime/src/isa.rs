@@ -1,5 +1,7 @@
 //! Choice of instruction set.
 
+#[cfg(arm_dsp)]
+use crate::arch::cortex_m;
 #[cfg(target_arch = "x86_64")]
 use crate::arch::x86;
 use crate::error::Error;
@@ -18,16 +20,19 @@ pub enum Isa {
     Avx512Vnni,
     /// x86 AMX-INT8 over AVX-512.
     Amx,
+    /// Arm DSP extension.
+    Dsp,
 }
 
 impl Isa {
     /// All of them, weakest first.
-    pub const ALL: [Isa; 5] = [
+    pub const ALL: [Isa; 6] = [
         Isa::Portable,
         Isa::Avx2,
         Isa::AvxVnni,
         Isa::Avx512Vnni,
         Isa::Amx,
+        Isa::Dsp,
     ];
 
     /// Name as `--isa` takes it.
@@ -38,6 +43,7 @@ impl Isa {
             Isa::AvxVnni => "avxvnni",
             Isa::Avx512Vnni => "avx512vnni",
             Isa::Amx => "amx",
+            Isa::Dsp => "dsp",
         }
     }
 
@@ -84,6 +90,9 @@ pub enum Capability {
     /// AMX.
     #[cfg(target_arch = "x86_64")]
     Amx(x86::Amx),
+    /// Arm DSP extension.
+    #[cfg(arm_dsp)]
+    Dsp(cortex_m::Dsp),
 }
 
 impl Capability {
@@ -99,7 +108,8 @@ impl Capability {
             Isa::Avx512Vnni => x86::Avx512Vnni::detect().map(Capability::Avx512Vnni),
             #[cfg(target_arch = "x86_64")]
             Isa::Amx => x86::Amx::detect().map(Capability::Amx),
-            #[cfg(not(target_arch = "x86_64"))]
+            #[cfg(arm_dsp)]
+            Isa::Dsp => cortex_m::Dsp::detect().map(Capability::Dsp),
             _ => None,
         };
         found.ok_or(Error::IsaUnavailable(isa.name()))
@@ -117,6 +127,8 @@ impl Capability {
             Capability::Avx512Vnni(_) => Isa::Avx512Vnni,
             #[cfg(target_arch = "x86_64")]
             Capability::Amx(_) => Isa::Amx,
+            #[cfg(arm_dsp)]
+            Capability::Dsp(_) => Isa::Dsp,
         }
     }
 }

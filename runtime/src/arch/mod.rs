@@ -6,5 +6,7 @@
 
 #![allow(unsafe_code)]
 
+#[cfg(arm_dsp)]
+pub mod cortex_m;
 #[cfg(target_arch = "x86_64")]
 pub mod x86;

@@ -2,6 +2,8 @@
 
 use super::patch::Patches;
 use super::{ConvF32, ConvI8, PackedShape, WEIGHT_SLACK, WeightsF32, portable};
+#[cfg(arm_dsp)]
+use crate::arch::cortex_m;
 #[cfg(target_arch = "x86_64")]
 use crate::arch::x86::conv as x86;
 use crate::error::Error;
@@ -35,6 +37,8 @@ pub fn conv_i8(
         Capability::Avx512Vnni(token) => x86::avx512vnni::conv_i8(token, call),
         #[cfg(target_arch = "x86_64")]
         Capability::Amx(token) => x86::amx::conv_i8(token, call),
+        #[cfg(arm_dsp)]
+        Capability::Dsp(token) => cortex_m::dsp::conv::conv_i8(token, call),
         _ => portable::conv_i8(call),
     }
     Ok(())

@@ -1,0 +1,58 @@
+//! From accumulators to codes.
+
+use crate::arch::cortex_m::Dsp;
+use crate::numerics::MAGIC;
+use crate::ops::conv::{EpilogueI8, Residual};
+
+/// What every output of a call needs.
+#[derive(Clone, Copy)]
+pub(super) struct Finish<'a> {
+    token: Dsp,
+    /// `MAGIC` plus the zero point.
+    base: f32,
+    residual: Option<Residual<'a>>,
+}
+
+impl<'a> Finish<'a> {
+    pub fn new(token: Dsp, e: &EpilogueI8<'a>) -> Self {
+        Finish {
+            token,
+            base: MAGIC + e.zero as f32,
+            residual: e.residual,
+        }
+    }
+
+    /// The code before clamp and table; `index` is the output's position in the whole map.
+    ///
+    /// Sums order as their bits do, negative ones below all others, so the difference of the bits to those
+    /// of [`MAGIC`] saturates to the side on which the sum lies.
+    #[inline(always)]
+    pub fn code(&self, acc: i32, multiplier: f32, index: usize) -> i8 {
+        let mut t = acc as f32 * multiplier;
+        if let Some(r) = self.residual {
+            t += (i32::from(r.data[index]) - r.zero) as f32 * r.multiplier;
+        }
+        let bits = (t + self.base).to_bits() as i32;
+        self.token.narrow(bits, MAGIC.to_bits() as i32) as i8
+    }
+}
+
+/// Clamps finished codes where the epilogue asks for it.
+pub(super) fn clamp(token: Dsp, e: &EpilogueI8<'_>, y: &mut [i8]) {
+    if (e.lo, e.hi) != (i8::MIN, i8::MAX) {
+        let (lo, hi) = (splat(e.lo), splat(e.hi));
+        let (words, rest) = y.as_chunks_mut::<4>();
+        for word in words {
+            let codes = u32::from_ne_bytes(word.map(|c| c as u8));
+            let codes = token.min(token.max(codes, lo), hi);
+            *word = codes.to_ne_bytes().map(|c| c as i8);
+        }
+        for code in rest {
+            *code = (*code).max(e.lo).min(e.hi);
+        }
+    }
+}
+
+fn splat(code: i8) -> u32 {
+    u32::from_ne_bytes([code as u8; 4])
+}
