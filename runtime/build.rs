@@ -1,7 +1,7 @@
 //! Tells the crate which of Arm's optional instruction sets the target has: stable Rust shows neither to
 //! `cfg(target_feature)`, and a processor without an operating system can't be asked.
 //!
-//! * `arm_dsp`: SMLAD, SXTB16 and the like. Armv7E-M and Armv7-A have them, of Armv8-M main the processors
+//! * `arm_dsp`: SMLAD, SXTB16 and the like. Armv7E-M and Armv7-A have them (the kernels are Thumb code), of Armv8-M main the processors
 //!   that `-C target-cpu` names below.
 //! * `arm_mve`: the M-profile vector extension, Helium.
 
@@ -33,7 +33,7 @@ fn main() {
     let has = |cpus: &[&str], feature: &str| {
         v8m && (cpus.contains(&cpu) || features.split(',').any(|f| f == feature))
     };
-    let v7 = ["thumbv7em", "armv7", "thumbv7neon", "thumbv7a"];
+    let v7 = ["thumbv7em", "thumbv7neon", "thumbv7a"];
     if has(&DSP, "+dsp") || v7.iter().any(|t| target.starts_with(t)) {
         println!("cargo:rustc-cfg=arm_dsp");
     }

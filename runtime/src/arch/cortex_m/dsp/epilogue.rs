@@ -22,18 +22,25 @@ impl<'a> Finish<'a> {
         }
     }
 
-    /// The code before clamp and table; `index` is the output's position in the whole map.
+    /// Codes before clamp and table; the first two are outputs from `index[0]` on, the others from
+    /// `index[1]` on.
     ///
     /// Sums order as their bits do, negative ones below all others, so the difference of the bits to those
     /// of [`MAGIC`] saturates to the side on which the sum lies.
     #[inline(always)]
-    pub fn code(&self, acc: i32, multiplier: f32, index: usize) -> i8 {
-        let mut t = acc as f32 * multiplier;
+    pub fn codes(&self, sums: [i32; 4], multipliers: [f32; 4], index: [usize; 2]) -> [i8; 4] {
+        let mut t: [f32; 4] = core::array::from_fn(|i| sums[i] as f32 * multipliers[i]);
         if let Some(r) = self.residual {
-            t += (i32::from(r.data[index]) - r.zero) as f32 * r.multiplier;
+            for (i, t) in t.iter_mut().enumerate() {
+                // Behind the last channel there may be none; the code is not used then.
+                let code = r.data.get(index[i / 2] + i % 2).copied().unwrap_or(0);
+                *t += (i32::from(code) - r.zero) as f32 * r.multiplier;
+            }
         }
-        let bits = (t + self.base).to_bits() as i32;
-        self.token.narrow(bits, MAGIC.to_bits() as i32) as i8
+        t.map(|t| {
+            self.token
+                .narrow((t + self.base).to_bits() as i32, MAGIC.to_bits() as i32) as i8
+        })
     }
 }
 

@@ -29,13 +29,13 @@ impl Dsp {
         halves
     }
 
-    /// `sum` plus the products of both halves; wraps.
+    /// `a - b` in both halves.
     #[inline(always)]
-    pub(super) fn dot(self, a: u32, b: u32, sum: i32) -> i32 {
+    pub(super) fn subtract(self, a: u32, b: u32) -> u32 {
         let result;
-        // SAFETY: SMLAD is of the DSP extension, which the token proves; registers and the Q flag only.
+        // SAFETY: SSUB16 is of the DSP extension, which the token proves; registers and the GE flags only.
         unsafe {
-            asm!("smlad {}, {}, {}, {}", lateout(reg) result, in(reg) a, in(reg) b, in(reg) sum,
+            asm!("ssub16 {}, {}, {}", lateout(reg) result, in(reg) a, in(reg) b,
                 options(pure, nomem, nostack));
         }
         result
