@@ -22,17 +22,20 @@ pub enum Isa {
     Amx,
     /// Arm DSP extension.
     Dsp,
+    /// Arm M-profile vector extension, Helium.
+    Mve,
 }
 
 impl Isa {
     /// All of them, weakest first.
-    pub const ALL: [Isa; 6] = [
+    pub const ALL: [Isa; 7] = [
         Isa::Portable,
         Isa::Avx2,
         Isa::AvxVnni,
         Isa::Avx512Vnni,
         Isa::Amx,
         Isa::Dsp,
+        Isa::Mve,
     ];
 
     /// Name as `--isa` takes it.
@@ -44,6 +47,7 @@ impl Isa {
             Isa::Avx512Vnni => "avx512vnni",
             Isa::Amx => "amx",
             Isa::Dsp => "dsp",
+            Isa::Mve => "mve",
         }
     }
 
@@ -93,6 +97,9 @@ pub enum Capability {
     /// Arm DSP extension.
     #[cfg(arm_dsp)]
     Dsp(cortex_m::Dsp),
+    /// Helium.
+    #[cfg(arm_mve)]
+    Mve(cortex_m::Mve),
 }
 
 impl Capability {
@@ -110,6 +117,8 @@ impl Capability {
             Isa::Amx => x86::Amx::detect().map(Capability::Amx),
             #[cfg(arm_dsp)]
             Isa::Dsp => cortex_m::Dsp::detect().map(Capability::Dsp),
+            #[cfg(arm_mve)]
+            Isa::Mve => cortex_m::Mve::detect().map(Capability::Mve),
             _ => None,
         };
         found.ok_or(Error::IsaUnavailable(isa.name()))
@@ -129,6 +138,8 @@ impl Capability {
             Capability::Amx(_) => Isa::Amx,
             #[cfg(arm_dsp)]
             Capability::Dsp(_) => Isa::Dsp,
+            #[cfg(arm_mve)]
+            Capability::Mve(_) => Isa::Mve,
         }
     }
 }

@@ -163,7 +163,10 @@ impl Pixels<'_, '_> {
                 .zip((n..).step_by(4))
             {
                 let codes = self.finish.codes(sums, *m, [index + c, index + c + 2]);
-                y.copy_from_slice(&codes[..y.len()]);
+                match y.first_chunk_mut() {
+                    Some(y) => *y = codes,
+                    None => y.copy_from_slice(&codes[..y.len()]),
+                }
             }
         }
     }
