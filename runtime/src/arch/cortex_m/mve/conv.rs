@@ -10,6 +10,9 @@ use crate::arch::cortex_m::Mve;
 use crate::ops::conv::kernel::CallI8;
 use crate::ops::conv::{ConvI8, QUAD, WIDTH, conv_i8_reference};
 
+/// Patches that are gathered at a time, an even number.
+const GATHERED: usize = 32;
+
 /// Int8 convolution. Windows other than points need scratch for one row, better two; without it the slow
 /// reference runs.
 pub(crate) fn conv_i8(token: Mve, call: CallI8<'_, '_>) {
@@ -31,14 +34,17 @@ pub(crate) fn conv_i8(token: Mve, call: CallI8<'_, '_>) {
         return;
     }
     let rows: &mut [i8] = bytemuck::cast_slice_mut(scratch);
-    let held = (rows.len() / depth).min(2);
+    let held = (rows.len() / depth).min(GATHERED);
     if held == 0 {
         return conv_i8_reference(conv, x, first, y);
     }
     for (i, y) in y.chunks_mut(held * channels).enumerate() {
         let (at, count) = (first + held * i, y.len() / channels);
         patches.gather_rows(at, count, rows, depth);
-        pixels(token, conv, rows, at, y);
+        let pairs = rows.chunks(2 * depth).zip(y.chunks_mut(2 * channels));
+        for (j, (rows, y)) in pairs.enumerate() {
+            pixels(token, conv, rows, at + 2 * j, y);
+        }
     }
 }
 
@@ -52,14 +58,9 @@ fn pixels(token: Mve, conv: &ConvI8<'_>, rows: &[i8], at: usize, y: &mut [i8]) {
     let mut weights = conv.weights;
     for n in (0..channels).step_by(WIDTH) {
         let width = (channels - n).min(WIDTH).next_multiple_of(QUAD);
-        let mut sums = [[0; WIDTH]; 2];
-        for c in (0..width).step_by(2) {
-            let bias = [conv.bias[n + c], conv.bias[n + c + 1]];
-            let tile = tile(token, patches, &weights[c * QUAD..], width, [bias, bias]);
-            for (sums, tile) in sums.iter_mut().zip(tile) {
-                sums[c..c + 2].copy_from_slice(&tile);
-            }
-        }
+        let bias = conv.bias[n..].first_chunk().copied().unwrap_or_default();
+        let mut sums: [[i32; WIDTH]; 2] = [bias; 2];
+        block(token, patches, weights, width, &mut sums);
         weights = &weights[quads * width * QUAD..];
         let used = (channels - n).min(WIDTH);
         for (p, (y, sums)) in y.chunks_exact_mut(channels).zip(&sums).enumerate() {
@@ -80,42 +81,56 @@ fn pixels(token: Mve, conv: &ConvI8<'_>, rows: &[i8], at: usize, y: &mut [i8]) {
     }
 }
 
-/// Adds the products of two patches with two channels, of which `weights` begins with the first.
+/// Adds the products of two patches with the `width` channels of a block.
 #[inline(always)]
-fn tile(_: Mve, x: [&[i8]; 2], weights: &[i8], width: usize, sums: [[i32; 2]; 2]) -> [[i32; 2]; 2] {
+fn block(_: Mve, x: [&[i8]; 2], weights: &[i8], width: usize, sums: &mut [[i32; WIDTH]; 2]) {
     let depth = x[0].len();
     let step = width * QUAD;
-    assert!(x[1].len() == depth && weights.len() >= depth.div_ceil(QUAD) * step - step + 2 * QUAD);
-    let [[mut s00, mut s01], [mut s10, mut s11]] = sums;
-    // SAFETY: the token proves Helium. The loop is predicated: `depth` bytes of each patch are read, and of the
-    // weights the words whose first byte belongs to them, which the assertion has found to be there.
+    assert!(depth > 0 && width > 0 && width <= WIDTH && width % 2 == 0);
+    assert!(x[1].len() == depth && weights.len() >= depth.div_ceil(QUAD) * step);
+    // From behind the last sixteen values of a channel pair to the first of the next pair.
+    let next = (2 * QUAD).wrapping_sub(depth.div_ceil(16) * 4 * step);
+    // SAFETY: the token proves Helium. The inner loop is predicated: `depth` bytes of each patch are read, and of
+    // the weights the words whose first byte belongs to them; assertions have found both to be there. Sums are
+    // read and written for `width` channels. Register 6 and the stack are restored.
     unsafe {
         asm!(
-            // Bytes from the first quad to each of four: 0, step, 2 step, 3 step; and the second channel's.
-            "vidup.u32 q7, r10, #1",
-            "vmul.i32 q7, q7, {step}",
-            "vadd.i32 q6, q7, {quad}",
-            "lsl {step}, {step}, #2",
-            "wlstp.8 lr, {n}, 3f",
+            "push {{r1, r3, r6}}",
+            "mov r6, lr",
+            // Bytes from the first quad to each of four, and to the second channel's.
+            "vidup.u32 q7, r0, #1",
+            "vmul.i32 q7, q7, r9",
+            "vadd.i32 q6, q7, r2",
+            "lsl r9, r9, #2",
+            "4:",
+            "ldrd r0, r2, [r12]",
+            "ldrd r4, r8, [r12, #64]",
+            "ldrd r1, r3, [sp]",
+            "wlstp.8 lr, r11, 3f",
             "2:",
-            "vldrw.u32 q0, [{w}, q7]",
-            "vldrb.u8 q2, [{x0}], #16",
-            "vldrw.u32 q1, [{w}, q6]",
-            "vldrb.u8 q3, [{x1}], #16",
+            "vldrw.u32 q0, [r5, q7]",
+            "vldrb.u8 q2, [r1], #16",
+            "vldrw.u32 q1, [r5, q6]",
+            "vldrb.u8 q3, [r3], #16",
             "vmladava.s8 r0, q0, q2",
-            "add {w}, {w}, {step}",
+            "add r5, r5, r9",
             "vmladava.s8 r2, q1, q2",
             "vmladava.s8 r4, q0, q3",
             "vmladava.s8 r8, q1, q3",
             "letp lr, 2b",
             "3:",
-            n = in(reg) depth, quad = in(reg) QUAD,
-            step = inout(reg) step => _, w = inout(reg) weights.as_ptr() => _,
-            x0 = inout(reg) x[0].as_ptr() => _, x1 = inout(reg) x[1].as_ptr() => _,
-            inout("r10") 0 => _, inout("r0") s00, inout("r2") s01, inout("r4") s10, inout("r8") s11, out("lr") _,
-            out("d0") _, out("d1") _, out("d2") _, out("d3") _, out("d4") _, out("d5") _, out("d6") _, out("d7") _, out("d12") _, out("d13") _, out("d14") _, out("d15") _,
-            options(readonly, nostack),
+            "strd r4, r8, [r12, #64]",
+            "strd r0, r2, [r12], #8",
+            "add r5, r5, r10",
+            "subs r6, r6, #1",
+            "bne 4b",
+            "pop {{r1, r3, r6}}",
+            inout("r0") 0 => _, inout("r2") QUAD => _, out("r4") _, out("r8") _,
+            inout("r1") x[0].as_ptr() => _, inout("r3") x[1].as_ptr() => _,
+            inout("r5") weights.as_ptr() => _, inout("r9") step => _, in("r10") next,
+            in("r11") depth, inout("r12") sums.as_mut_ptr() => _, inout("lr") width / 2 => _,
+            out("d0") _, out("d1") _, out("d2") _, out("d3") _, out("d4") _, out("d5") _, out("d6") _,
+            out("d7") _, out("d12") _, out("d13") _, out("d14") _, out("d15") _,
         );
     }
-    [[s00, s01], [s10, s11]]
 }
