@@ -1,5 +1,9 @@
 //! Choice of instruction set.
 
+#[cfg(target_arch = "aarch64")]
+use crate::arch::aarch64;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+use crate::arch::wasm32;
 #[cfg(target_arch = "x86_64")]
 use crate::arch::x86;
 use crate::error::Error;
@@ -18,16 +22,28 @@ pub enum Isa {
     Avx512Vnni,
     /// x86 AMX-INT8 over AVX-512.
     Amx,
+    /// aarch64 NEON.
+    Neon,
+    /// aarch64 NEON with SDOT.
+    Dotprod,
+    /// aarch64 NEON with SDOT and SMMLA.
+    I8mm,
+    /// WebAssembly `simd128`.
+    Simd128,
 }
 
 impl Isa {
-    /// All of them, weakest first.
-    pub const ALL: [Isa; 5] = [
+    /// All of them, those of one architecture weakest first.
+    pub const ALL: [Isa; 9] = [
         Isa::Portable,
         Isa::Avx2,
         Isa::AvxVnni,
         Isa::Avx512Vnni,
         Isa::Amx,
+        Isa::Neon,
+        Isa::Dotprod,
+        Isa::I8mm,
+        Isa::Simd128,
     ];
 
     /// Name as `--isa` takes it.
@@ -38,6 +54,10 @@ impl Isa {
             Isa::AvxVnni => "avxvnni",
             Isa::Avx512Vnni => "avx512vnni",
             Isa::Amx => "amx",
+            Isa::Neon => "neon",
+            Isa::Dotprod => "dotprod",
+            Isa::I8mm => "i8mm",
+            Isa::Simd128 => "simd128",
         }
     }
 
@@ -84,6 +104,18 @@ pub enum Capability {
     /// AMX.
     #[cfg(target_arch = "x86_64")]
     Amx(x86::Amx),
+    /// NEON.
+    #[cfg(target_arch = "aarch64")]
+    Neon(aarch64::Neon),
+    /// NEON with SDOT.
+    #[cfg(target_arch = "aarch64")]
+    Dotprod(aarch64::Dotprod),
+    /// NEON with SDOT and SMMLA.
+    #[cfg(target_arch = "aarch64")]
+    I8mm(aarch64::I8mm),
+    /// WebAssembly `simd128`.
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    Simd128(wasm32::Simd128),
 }
 
 impl Capability {
@@ -99,7 +131,14 @@ impl Capability {
             Isa::Avx512Vnni => x86::Avx512Vnni::detect().map(Capability::Avx512Vnni),
             #[cfg(target_arch = "x86_64")]
             Isa::Amx => x86::Amx::detect().map(Capability::Amx),
-            #[cfg(not(target_arch = "x86_64"))]
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => aarch64::Neon::detect().map(Capability::Neon),
+            #[cfg(target_arch = "aarch64")]
+            Isa::Dotprod => aarch64::Dotprod::detect().map(Capability::Dotprod),
+            #[cfg(target_arch = "aarch64")]
+            Isa::I8mm => aarch64::I8mm::detect().map(Capability::I8mm),
+            #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+            Isa::Simd128 => wasm32::Simd128::detect().map(Capability::Simd128),
             _ => None,
         };
         found.ok_or(Error::IsaUnavailable(isa.name()))
@@ -117,6 +156,14 @@ impl Capability {
             Capability::Avx512Vnni(_) => Isa::Avx512Vnni,
             #[cfg(target_arch = "x86_64")]
             Capability::Amx(_) => Isa::Amx,
+            #[cfg(target_arch = "aarch64")]
+            Capability::Neon(_) => Isa::Neon,
+            #[cfg(target_arch = "aarch64")]
+            Capability::Dotprod(_) => Isa::Dotprod,
+            #[cfg(target_arch = "aarch64")]
+            Capability::I8mm(_) => Isa::I8mm,
+            #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+            Capability::Simd128(_) => Isa::Simd128,
         }
     }
 }

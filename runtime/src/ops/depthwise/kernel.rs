@@ -70,7 +70,44 @@ fn vectors(
     }
 }
 
-#[cfg(not(target_arch = "x86_64"))]
+/// Runs the instruction set's kernel; `false` when it has none for this operator.
+#[cfg(any(
+    target_arch = "aarch64",
+    all(target_arch = "wasm32", target_feature = "simd128")
+))]
+fn vectors(
+    cap: Capability,
+    dw: &DepthwiseI8<'_>,
+    x: &[i8],
+    first_row: usize,
+    y: &mut [i8],
+) -> bool {
+    use crate::arch::simd128::depthwise::{Job, depthwise_i8};
+    let simd = match cap {
+        Capability::Portable => return false,
+        #[cfg(target_arch = "aarch64")]
+        Capability::Neon(token) => token,
+        #[cfg(target_arch = "aarch64")]
+        Capability::Dotprod(token) => token.neon(),
+        #[cfg(target_arch = "aarch64")]
+        Capability::I8mm(token) => token.dotprod().neon(),
+        #[cfg(target_arch = "wasm32")]
+        Capability::Simd128(token) => token,
+    };
+    let job = Job {
+        dw,
+        x,
+        first_row,
+        y,
+    };
+    depthwise_i8(simd, job)
+}
+
+#[cfg(not(any(
+    target_arch = "x86_64",
+    target_arch = "aarch64",
+    all(target_arch = "wasm32", target_feature = "simd128")
+)))]
 fn vectors(_: Capability, _: &DepthwiseI8<'_>, _: &[i8], _: usize, _: &mut [i8]) -> bool {
     false
 }
