@@ -2,7 +2,9 @@
 
 #[cfg(target_arch = "aarch64")]
 use crate::arch::aarch64;
-#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+#[cfg(arm_dsp)]
+use crate::arch::cortex_m;
+#[cfg(wasm_simd128)]
 use crate::arch::wasm32;
 #[cfg(target_arch = "x86_64")]
 use crate::arch::x86;
@@ -30,11 +32,13 @@ pub enum Isa {
     I8mm,
     /// WebAssembly `simd128`.
     Simd128,
+    /// Arm DSP extension.
+    Dsp,
 }
 
 impl Isa {
     /// All of them, those of one architecture weakest first.
-    pub const ALL: [Isa; 9] = [
+    pub const ALL: [Isa; 10] = [
         Isa::Portable,
         Isa::Avx2,
         Isa::AvxVnni,
@@ -44,6 +48,7 @@ impl Isa {
         Isa::Dotprod,
         Isa::I8mm,
         Isa::Simd128,
+        Isa::Dsp,
     ];
 
     /// Name as `--isa` takes it.
@@ -58,6 +63,7 @@ impl Isa {
             Isa::Dotprod => "dotprod",
             Isa::I8mm => "i8mm",
             Isa::Simd128 => "simd128",
+            Isa::Dsp => "dsp",
         }
     }
 
@@ -114,8 +120,11 @@ pub enum Capability {
     #[cfg(target_arch = "aarch64")]
     I8mm(aarch64::I8mm),
     /// WebAssembly `simd128`.
-    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    #[cfg(wasm_simd128)]
     Simd128(wasm32::Simd128),
+    /// Arm DSP extension.
+    #[cfg(arm_dsp)]
+    Dsp(cortex_m::Dsp),
 }
 
 impl Capability {
@@ -137,11 +146,29 @@ impl Capability {
             Isa::Dotprod => aarch64::Dotprod::detect().map(Capability::Dotprod),
             #[cfg(target_arch = "aarch64")]
             Isa::I8mm => aarch64::I8mm::detect().map(Capability::I8mm),
-            #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+            #[cfg(wasm_simd128)]
             Isa::Simd128 => wasm32::Simd128::detect().map(Capability::Simd128),
+            #[cfg(arm_dsp)]
+            Isa::Dsp => cortex_m::Dsp::detect().map(Capability::Dsp),
             _ => None,
         };
         found.ok_or(Error::IsaUnavailable(isa.name()))
+    }
+
+    /// Vectors of 128 bits, where this is a proof of them.
+    #[cfg(simd128)]
+    pub(crate) fn simd128(self) -> Option<crate::arch::simd128::Vectors> {
+        match self {
+            Capability::Portable => None,
+            #[cfg(target_arch = "aarch64")]
+            Capability::Neon(token) => Some(token),
+            #[cfg(target_arch = "aarch64")]
+            Capability::Dotprod(token) => Some(token.neon()),
+            #[cfg(target_arch = "aarch64")]
+            Capability::I8mm(token) => Some(token.dotprod().neon()),
+            #[cfg(wasm_simd128)]
+            Capability::Simd128(token) => Some(token),
+        }
     }
 
     /// Which instruction set this is.
@@ -162,8 +189,10 @@ impl Capability {
             Capability::Dotprod(_) => Isa::Dotprod,
             #[cfg(target_arch = "aarch64")]
             Capability::I8mm(_) => Isa::I8mm,
-            #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+            #[cfg(wasm_simd128)]
             Capability::Simd128(_) => Isa::Simd128,
+            #[cfg(arm_dsp)]
+            Capability::Dsp(_) => Isa::Dsp,
         }
     }
 }

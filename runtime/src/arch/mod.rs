@@ -8,28 +8,19 @@
 
 #[cfg(target_arch = "aarch64")]
 pub mod aarch64;
-#[cfg(any(
-    target_arch = "x86_64",
-    target_arch = "aarch64",
-    all(target_arch = "wasm32", target_feature = "simd128")
-))]
+#[cfg(arm_dsp)]
+pub mod cortex_m;
+#[cfg(any(target_arch = "x86_64", simd128))]
 mod f32_panel;
-#[cfg(any(
-    target_arch = "aarch64",
-    all(target_arch = "wasm32", target_feature = "simd128")
-))]
+#[cfg(simd128)]
 pub(crate) mod simd128;
-#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+#[cfg(wasm_simd128)]
 pub mod wasm32;
 #[cfg(target_arch = "x86_64")]
 pub mod x86;
 
 /// Splits `total` into the fewest parts of at most `most`, as equal as can be: `(start, length)`.
-#[cfg(any(
-    target_arch = "x86_64",
-    target_arch = "aarch64",
-    all(target_arch = "wasm32", target_feature = "simd128")
-))]
+#[cfg(any(target_arch = "x86_64", simd128))]
 fn parts(total: usize, most: usize) -> impl Iterator<Item = (usize, usize)> + Clone {
     let count = total.div_ceil(most.max(1)).max(1);
     let (short, longer) = (total / count, total % count);

@@ -15,6 +15,7 @@ pub use io::{Direction, Io};
 pub use step::{Attention, Binary, Blob, Conv, Step};
 
 use crate::error::Error;
+use crate::operators::{AllOperators, Operators};
 use crate::preprocess::Preprocess;
 use crate::tensor::{CONSTANT_BANK, DType, MAX_RANK, Shape, Tensor, TensorId};
 
@@ -48,8 +49,20 @@ impl<'m> Artifact<'m> {
     ///
     /// A code that says which part of the format is broken.
     pub fn verify(bytes: &'m [u8]) -> Result<Self, Error> {
+        Self::verify_for::<AllOperators>(bytes)
+    }
+
+    /// [`Artifact::verify`] for a program that is linked with some operators only, which
+    /// [`Session::linked`](crate::Session::linked) then runs.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotLinked`] as well.
+    pub fn verify_for<O: Operators>(bytes: &'m [u8]) -> Result<Self, Error> {
         verify::digest(bytes)?;
-        Self::verify_structure(bytes)
+        let artifact = Self::open(bytes)?;
+        verify::structure::<O>(&artifact)?;
+        Ok(artifact)
     }
 
     /// [`Artifact::verify`] without the digest: as safe, but damage inside weights goes unnoticed.
@@ -61,7 +74,7 @@ impl<'m> Artifact<'m> {
     /// As [`Artifact::verify`].
     pub fn verify_structure(bytes: &'m [u8]) -> Result<Self, Error> {
         let artifact = Self::open(bytes)?;
-        verify::structure(&artifact)?;
+        verify::structure::<AllOperators>(&artifact)?;
         Ok(artifact)
     }
 

@@ -11,6 +11,13 @@ pub(crate) mod table;
 
 use conv::{Kernel, Rows};
 
+/// Those of the target.
+#[cfg(target_arch = "aarch64")]
+pub(crate) type Vectors = super::aarch64::Neon;
+/// Those of the target.
+#[cfg(wasm_simd128)]
+pub(crate) type Vectors = super::wasm32::Simd128;
+
 /// Vectors of one instruction set. A value of an implementing type proves that the processor has its
 /// instructions, so all methods are safe.
 pub(crate) trait Simd: Copy {

@@ -11,7 +11,7 @@ use super::scratch::{Scratch, Sizes, scratch_bytes};
 use super::{AttentionI8, EXP2, LOWEST, sizes_fit};
 #[cfg(target_arch = "aarch64")]
 use crate::arch::aarch64;
-#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+#[cfg(wasm_simd128)]
 use crate::arch::wasm32;
 #[cfg(target_arch = "x86_64")]
 use crate::arch::x86::attention as x86;
@@ -77,7 +77,7 @@ pub fn attention_i8(
         Capability::Dotprod(token) => aarch64::attention_dotprod(token, call),
         #[cfg(target_arch = "aarch64")]
         Capability::I8mm(token) => aarch64::attention_dotprod(token.dotprod(), call),
-        #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+        #[cfg(wasm_simd128)]
         Capability::Simd128(token) => wasm32::attention(token, call),
         _ => call.run(Plain),
     }

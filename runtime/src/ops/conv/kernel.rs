@@ -2,10 +2,9 @@
 
 use super::patch::Patches;
 use super::{ConvF32, ConvI8, PackedShape, WEIGHT_SLACK, WeightsF32, portable};
-#[cfg(any(
-    target_arch = "aarch64",
-    all(target_arch = "wasm32", target_feature = "simd128")
-))]
+#[cfg(arm_dsp)]
+use crate::arch::cortex_m;
+#[cfg(simd128)]
 use crate::arch::simd128;
 #[cfg(target_arch = "x86_64")]
 use crate::arch::x86::conv as x86;
@@ -46,8 +45,10 @@ pub fn conv_i8(
         Capability::Dotprod(token) => simd128::conv::conv_i8(token, call),
         #[cfg(target_arch = "aarch64")]
         Capability::I8mm(token) => simd128::conv::conv_i8(token, call),
-        #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+        #[cfg(wasm_simd128)]
         Capability::Simd128(token) => simd128::conv::conv_i8(token, call),
+        #[cfg(arm_dsp)]
+        Capability::Dsp(token) => cortex_m::dsp::conv::conv_i8(token, call),
         _ => portable::conv_i8(call),
     }
     Ok(())
@@ -82,7 +83,7 @@ pub fn conv_f32(
         Capability::Dotprod(token) => simd128::conv_f32::conv_f32(token.neon(), call),
         #[cfg(target_arch = "aarch64")]
         Capability::I8mm(token) => simd128::conv_f32::conv_f32(token.dotprod().neon(), call),
-        #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+        #[cfg(wasm_simd128)]
         Capability::Simd128(token) => simd128::conv_f32::conv_f32(token, call),
         _ => portable::conv_f32(call),
     }
@@ -118,11 +119,7 @@ pub fn scratch_bytes(window: &Window, input_channels: usize, rows: usize) -> usi
 ///   `multipliers` are padded to whole blocks; the residual covers the pixels of `y`.
 /// * `pixels` and `channels` are not 0. A point window's output has the size of its input.
 #[cfg_attr(
-    not(any(
-        target_arch = "x86_64",
-        target_arch = "aarch64",
-        all(target_arch = "wasm32", target_feature = "simd128")
-    )),
+    not(any(target_arch = "x86_64", simd128)),
     expect(dead_code, reason = "portable kernels derive some of it again")
 )]
 pub(crate) struct CallI8<'a, 'c> {
@@ -180,11 +177,7 @@ impl<'a, 'c> CallI8<'a, 'c> {
 
 /// Like [`CallI8`], for floats: the weights' slack is counted in elements.
 #[cfg_attr(
-    not(any(
-        target_arch = "x86_64",
-        target_arch = "aarch64",
-        all(target_arch = "wasm32", target_feature = "simd128")
-    )),
+    not(any(target_arch = "x86_64", simd128)),
     expect(dead_code, reason = "portable kernels derive some of it again")
 )]
 pub(crate) struct CallF32<'a, 'c> {

@@ -24,6 +24,7 @@ pub fn depthwise_i8(
     if y.is_empty() {
         return Ok(());
     }
+    // Where there is a table, it is applied to what either leaves.
     if !vectors(cap, dw, x, first_row, y) {
         run(
             cap,
@@ -71,10 +72,7 @@ fn vectors(
 }
 
 /// Runs the instruction set's kernel; `false` when it has none for this operator.
-#[cfg(any(
-    target_arch = "aarch64",
-    all(target_arch = "wasm32", target_feature = "simd128")
-))]
+#[cfg(simd128)]
 fn vectors(
     cap: Capability,
     dw: &DepthwiseI8<'_>,
@@ -83,31 +81,33 @@ fn vectors(
     y: &mut [i8],
 ) -> bool {
     use crate::arch::simd128::depthwise::{Job, depthwise_i8};
-    let simd = match cap {
-        Capability::Portable => return false,
-        #[cfg(target_arch = "aarch64")]
-        Capability::Neon(token) => token,
-        #[cfg(target_arch = "aarch64")]
-        Capability::Dotprod(token) => token.neon(),
-        #[cfg(target_arch = "aarch64")]
-        Capability::I8mm(token) => token.dotprod().neon(),
-        #[cfg(target_arch = "wasm32")]
-        Capability::Simd128(token) => token,
-    };
     let job = Job {
         dw,
         x,
         first_row,
         y,
     };
-    depthwise_i8(simd, job)
+    cap.simd128().is_some_and(|simd| depthwise_i8(simd, job))
 }
 
-#[cfg(not(any(
-    target_arch = "x86_64",
-    target_arch = "aarch64",
-    all(target_arch = "wasm32", target_feature = "simd128")
-)))]
+/// Runs the instruction set's kernel; `false` when it has none for this operator.
+#[cfg(arm_dsp)]
+fn vectors(
+    cap: Capability,
+    dw: &DepthwiseI8<'_>,
+    x: &[i8],
+    first_row: usize,
+    y: &mut [i8],
+) -> bool {
+    match cap {
+        Capability::Dsp(token) => {
+            crate::arch::cortex_m::dsp::depthwise::depthwise_i8(token, dw, x, first_row, y)
+        }
+        Capability::Portable => false,
+    }
+}
+
+#[cfg(not(any(target_arch = "x86_64", simd128, arm_dsp)))]
 fn vectors(_: Capability, _: &DepthwiseI8<'_>, _: &[i8], _: usize, _: &mut [i8]) -> bool {
     false
 }

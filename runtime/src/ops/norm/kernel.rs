@@ -187,13 +187,9 @@ fn root(v: f32) -> f32 {
     return crate::arch::x86::elementwise::root(v);
     #[cfg(target_arch = "aarch64")]
     return crate::arch::aarch64::root(v);
-    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    #[cfg(wasm_simd128)]
     return crate::arch::wasm32::root(v);
-    #[cfg(not(any(
-        target_arch = "x86_64",
-        target_arch = "aarch64",
-        all(target_arch = "wasm32", target_feature = "simd128")
-    )))]
+    #[cfg(not(any(target_arch = "x86_64", simd128)))]
     libm::sqrtf(v)
 }
 

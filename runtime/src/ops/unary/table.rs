@@ -39,30 +39,15 @@ fn vectors(cap: Capability, table: &[i8; 256], x: Option<&[i8]>, y: &mut [i8]) -
         }
         true
     }
-    #[cfg(any(
-        target_arch = "aarch64",
-        all(target_arch = "wasm32", target_feature = "simd128")
-    ))]
+    #[cfg(simd128)]
     {
-        let simd = match cap {
-            Capability::Portable => return false,
-            #[cfg(target_arch = "aarch64")]
-            Capability::Neon(token) => token,
-            #[cfg(target_arch = "aarch64")]
-            Capability::Dotprod(token) => token.neon(),
-            #[cfg(target_arch = "aarch64")]
-            Capability::I8mm(token) => token.dotprod().neon(),
-            #[cfg(target_arch = "wasm32")]
-            Capability::Simd128(token) => token,
+        let Some(simd) = cap.simd128() else {
+            return false;
         };
         crate::arch::simd128::table::table(simd, table, x, y);
         true
     }
-    #[cfg(not(any(
-        target_arch = "x86_64",
-        target_arch = "aarch64",
-        all(target_arch = "wasm32", target_feature = "simd128")
-    )))]
+    #[cfg(not(any(target_arch = "x86_64", simd128)))]
     {
         let _ = (cap, table, x, y);
         false
