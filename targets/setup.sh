@@ -59,6 +59,9 @@ if command -v rustup >/dev/null; then
   fi
 fi
 
-install rustc-web rust-web-src
+packages="rustc-web rust-web-src"
+case "$*" in *wasip1*) packages="$packages wasi-libc" ;; esac
+# shellcheck disable=SC2086
+install $packages
 sh "$here/make-sysroot.sh" "$sysroot" "$@"
 echo "toolchain: cross"

@@ -71,6 +71,26 @@ fn vectors(
     }
 }
 
+/// Runs the instruction set's kernel; `false` when it has none for this operator.
+#[cfg(simd128)]
+fn vectors(
+    cap: Capability,
+    dw: &DepthwiseI8<'_>,
+    x: &[i8],
+    first_row: usize,
+    y: &mut [i8],
+) -> bool {
+    use crate::arch::simd128::depthwise::{Job, depthwise_i8};
+    let job = Job {
+        dw,
+        x,
+        first_row,
+        y,
+    };
+    cap.simd128().is_some_and(|simd| depthwise_i8(simd, job))
+}
+
+/// Runs the instruction set's kernel; `false` when it has none for this operator.
 #[cfg(arm_dsp)]
 fn vectors(
     cap: Capability,
@@ -92,7 +112,7 @@ fn vectors(
     }
 }
 
-#[cfg(not(any(target_arch = "x86_64", arm_dsp)))]
+#[cfg(not(any(target_arch = "x86_64", simd128, arm_dsp)))]
 fn vectors(_: Capability, _: &DepthwiseI8<'_>, _: &[i8], _: usize, _: &mut [i8]) -> bool {
     false
 }
