@@ -1,12 +1,15 @@
 //! Commands. Each file has one: its arguments, what it does, and how it shows the result.
 //!
 //! Results go to standard output, as tables or with `--json` as JSON; progress, warnings and errors go
-//! to standard error. Exit codes: 0 done, 1 failed, 2 wrong usage.
+//! to standard error. Exit codes: 0 done, 1 failed, 2 wrong usage, 130
+//! stopped by the user (`distill`; started again it goes on).
 
 mod args;
+mod augment;
 mod bench;
 pub mod compare;
 pub mod demo;
+pub mod distill;
 mod error;
 mod eval;
 mod files;
@@ -57,6 +60,7 @@ enum Command {
     Zoo(zoo::Zoo),
     Teach(teach::Teach),
     Prune(prune::Prune),
+    Distill(distill::Distill),
 }
 
 /// Parses the arguments, runs the command and gives the exit code.
@@ -74,6 +78,7 @@ pub fn main() -> ExitCode {
         Command::Zoo(c) => c.execute(),
         Command::Teach(c) => c.execute(),
         Command::Prune(c) => c.execute(),
+        Command::Distill(c) => c.execute(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

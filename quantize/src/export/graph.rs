@@ -44,6 +44,7 @@ pub fn graph_to_onnx(
         graph,
         out: OnnxGraph::new(name),
         names: HashMap::new(),
+        indices: Vec::new(),
     };
     // Nodes are often named like the outputs that they make.
     for port in &graph.outputs {
@@ -72,6 +73,57 @@ struct Writer<'g> {
     graph: &'g Graph,
     out: OnnxGraph,
     names: HashMap<(ValueId, Order), String>,
+    /// Indices of tables that were written.
+    indices: Vec<(Vec<i64>, String)>,
+}
+
+/// Elements of a constant from which it is tried as a table.
+const TABLE: usize = 1024;
+
+/// A constant `[.., queries, keys]` that repeats few different columns over its leading dimensions, as position biases
+/// do: `[.., columns]` and an index `[queries, keys]`.
+struct Table {
+    axis: usize,
+    shape: Vec<usize>,
+    values: Vec<f32>,
+    index: Vec<i64>,
+}
+
+impl Table {
+    /// `None` where that takes more than half the bytes.
+    fn of(shape: &[usize], data: &[f32]) -> Option<Table> {
+        let axis = shape.len().checked_sub(2).filter(|&a| a > 0)?;
+        let (leads, places) = (
+            shape[..axis].iter().product::<usize>(),
+            shape[axis] * shape[axis + 1],
+        );
+        if data.len() < TABLE || leads < 2 {
+            return None;
+        }
+        let mut known: HashMap<Vec<u32>, i64> = HashMap::new();
+        let mut first = Vec::new();
+        let index = (0..places).map(|place| {
+            let column = (0..leads).map(|lead| data[lead * places + place].to_bits());
+            let next = known.len() as i64;
+            *known.entry(column.collect()).or_insert_with(|| {
+                first.push(place);
+                next
+            })
+        });
+        let index: Vec<i64> = index.collect();
+        let columns = first.len();
+        if columns * 4 > places {
+            return None;
+        }
+        let values =
+            (0..leads).flat_map(|lead| first.iter().map(move |place| lead * places + place));
+        Some(Table {
+            axis,
+            shape: [&shape[..axis], &[columns]].concat(),
+            values: values.map(|at| data[at]).collect(),
+            index,
+        })
+    }
 }
 
 impl Writer<'_> {
@@ -135,7 +187,10 @@ impl Writer<'_> {
                         let data: Vec<i64> = data.iter().map(|&v| v as i64).collect();
                         self.out.integers(&name, &of.shape, &data);
                     }
-                    false => self.out.floats(&name, &of.shape, data),
+                    false => match Table::of(&of.shape, data) {
+                        Some(table) => return self.table(value, &name, table),
+                        None => self.out.floats(&name, &of.shape, data),
+                    },
                 }
                 name
             }
@@ -149,6 +204,28 @@ impl Writer<'_> {
             }
         };
         self.names.insert((value, order), name.clone());
+        name
+    }
+
+    /// A constant as rows of a table.
+    fn table(&mut self, value: ValueId, name: &str, table: Table) -> String {
+        let rows = format!("{name} table");
+        self.out.floats(&rows, &table.shape, &table.values);
+        // Blocks of one size share their indices.
+        let known = self.indices.iter().find(|(of, _)| *of == table.index);
+        let index = match known {
+            Some((_, name)) => name.clone(),
+            None => {
+                let name = self.out.free_name("positions");
+                let shape = &self.graph.shape(value)[table.axis..];
+                self.out.integers(&name, shape, &table.index);
+                self.indices.push((table.index, name.clone()));
+                name
+            }
+        };
+        let axis = [("axis", Attribute::Int(table.axis as i64))];
+        let name = self.out.node("Gather", name, &[&rows, &index], &axis);
+        self.names.insert((value, Order::Own), name.clone());
         name
     }
 

@@ -9,3 +9,4 @@ mod node_cases;
 mod passes;
 mod protobuf;
 mod prune;
+mod tflite;

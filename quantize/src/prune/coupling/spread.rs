@@ -87,7 +87,7 @@ impl<'g> Spread<'g> {
                 y
             }
             Op::Binary { .. } => self.broadcast(&[&inputs[0], &inputs[1]]),
-            Op::Unary(_) => x,
+            Op::Unary(_) | Op::Quantize(_) => x,
             Op::Softmax { .. } => {
                 self.all_kept(&x[x.len() - 1..]);
                 x
