@@ -14,7 +14,7 @@ fn both<const N: usize>(words: [&std::ffi::OsStr; N]) -> (String, Value) {
 }
 
 #[track_caller]
-fn shows(text: &str, what: &str) {
+pub fn shows(text: &str, what: &str) {
     assert!(text.contains(what), "expected `{what}` in\n{text}");
 }
 
@@ -22,7 +22,7 @@ fn list(value: &Value) -> &Vec<Value> {
     value.as_array().unwrap()
 }
 
-fn number(value: &Value) -> f64 {
+pub fn number(value: &Value) -> f64 {
     value.as_f64().unwrap()
 }
 
