@@ -10,6 +10,8 @@ mod forward;
 mod part;
 mod plan;
 
+use std::time::{Duration, Instant};
+
 use rayon::prelude::*;
 
 use crate::gemm::Packed;
@@ -39,6 +41,20 @@ pub struct Engine {
     scratch: Vec<Scratch>,
     /// Ones and zeros for views without norm.
     neutral: [Vec<f32>; 2],
+    /// Forward and backward, by unit, once asked for.
+    times: Option<Vec<[Duration; 2]>>,
+}
+
+/// The shortest time that a layer has taken, with the norms and activations that it reads its inputs through:
+/// other programs make times longer, never shorter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayerTime {
+    /// Its name.
+    pub name: String,
+    /// In a forward pass.
+    pub forward: Duration,
+    /// In a backward pass.
+    pub backward: Duration,
 }
 
 /// How norms and drop path behave.
@@ -167,6 +183,7 @@ impl Engine {
             prepared: plan.units.iter().map(|_| Prepared::default()).collect(),
             scratch: (0..PARTS).map(|_| Scratch::new(sources)).collect(),
             neutral: [vec![1.0; plan.channels], vec![0.0; plan.channels]],
+            times: None,
             graph,
             plan,
         })
@@ -209,7 +226,9 @@ impl Engine {
             self.input_statistics(storage, parameters);
         }
         for unit in 0..self.plan.units.len() {
+            let start = Instant::now();
             self.forward_unit(unit, parameters);
+            self.took(unit, 0, start);
         }
         Ok(())
     }
@@ -246,7 +265,9 @@ impl Engine {
         }
         self.start_backward(outputs);
         for unit in (0..self.plan.units.len()).rev() {
+            let start = Instant::now();
             self.backward_unit(unit, parameters, gradients);
+            self.took(unit, 1, start);
         }
         Ok(())
     }
@@ -257,6 +278,28 @@ impl Engine {
         let maps: usize = self.storages.iter().chain(waiting).map(Vec::capacity).sum();
         let scratch: usize = self.scratch.iter().map(Scratch::len).sum();
         4 * (maps + scratch + self.free.len())
+    }
+
+    /// Starts to measure the time of each layer.
+    pub fn measure(&mut self) {
+        self.times = Some(vec![[Duration::MAX; 2]; self.plan.units.len()]);
+    }
+
+    /// Time of each layer since [`Engine::measure`], of nothing before; longest where it was not run.
+    pub fn times(&self) -> Vec<LayerTime> {
+        let units = self.plan.units.iter().zip(self.times.iter().flatten());
+        let time = |(unit, &[forward, backward]): (&plan::Unit, &[Duration; 2])| LayerTime {
+            name: self.graph.nodes()[unit.node].name.clone(),
+            forward,
+            backward,
+        };
+        units.map(time).collect()
+    }
+
+    fn took(&mut self, unit: usize, pass: usize, start: Instant) {
+        if let Some(times) = &mut self.times {
+            times[unit][pass] = times[unit][pass].min(start.elapsed());
+        }
     }
 
     fn check_parameters(

@@ -85,6 +85,8 @@ pub(super) struct Unit {
     pub kernel: Kernel,
     pub sources: Vec<Source>,
     pub output: usize,
+    /// The layer it is for.
+    pub node: usize,
 }
 
 #[derive(Debug)]
@@ -135,6 +137,7 @@ impl Plan {
                 channels: 0,
             },
             views: HashMap::new(),
+            node: 0,
         };
         builder.build();
         builder.plan
@@ -145,6 +148,8 @@ struct Builder<'a> {
     graph: &'a Graph,
     plan: Plan,
     views: HashMap<Value, View>,
+    /// The layer being planned.
+    node: usize,
 }
 
 impl Builder<'_> {
@@ -155,7 +160,8 @@ impl Builder<'_> {
             self.plan.inputs.push(storage);
             self.views.insert(input, View::plain(storage));
         }
-        for node in &graph.nodes {
+        for (index, node) in graph.nodes.iter().enumerate() {
+            self.node = index;
             let view = self.node(&node.op, &node.inputs, graph.map(node.output));
             self.views.insert(node.output, view);
         }
@@ -184,6 +190,7 @@ impl Builder<'_> {
                     kernel: Kernel::NormGradient(norm),
                     sources: Vec::new(),
                     output: x.storage,
+                    node: self.node,
                 });
                 View {
                     normalize: Normalize::Batch(norm),
@@ -246,6 +253,7 @@ impl Builder<'_> {
             kernel,
             sources,
             output,
+            node: self.node,
         });
         View::plain(output)
     }
