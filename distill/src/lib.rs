@@ -1,7 +1,7 @@
 //! Distillation: small students from large teachers.
 //!
 //! * [`zoo`] has the students: what they are made of, what they cost, and their weights;
-//! * [`export`] writes what is trained as ONNX;
+//! * [`export`] writes what is trained as ONNX, and [`import`] reads ONNX files as students;
 //! * [`data`] finds pictures and puts them into batches;
 //! * [`text`] makes token ids of captions;
 //! * [`augment`] makes the same pixels of a picture and a seed on every machine;
@@ -15,6 +15,7 @@
 pub mod augment;
 pub mod data;
 pub mod export;
+pub mod import;
 pub mod loss;
 pub mod store;
 pub mod teacher;

@@ -77,6 +77,7 @@ impl<'a> Writer<'a> {
                 from = self.emit("Identity", &name, &[&from], &[]);
             }
             self.onnx.output(&name, &from, &shape);
+            self.set(value, layout, name);
         }
         Ok(self.onnx.into_model(self.settings.metadata))
     }

@@ -160,10 +160,15 @@ impl Task for Halves {
 }
 
 fn trainer(threads: usize) -> (Trainer, Halves) {
+    trainer_with(threads, OptimizerKind::AdamW)
+}
+
+fn trainer_with(threads: usize, optimizer: OptimizerKind) -> (Trainer, Halves) {
     let (graph, temperature) = graph();
     let options = TrainOptions {
         epochs: 6,
         rate: 2e-2,
+        optimizer,
         ema: Some(0.9),
         threads,
         checkpoint_every: Duration::ZERO,
@@ -231,13 +236,21 @@ fn learns_and_the_free_parameter_moves() {
 
 #[test]
 fn a_run_stopped_anywhere_ends_in_the_same_weights() {
-    let (mut whole, mut task) = trainer(1);
-    whole.train(&mut task, None, &mut Silent).unwrap();
-    // Within an epoch, at its last step, right behind it, and on two threads.
-    for (stop, threads) in [(3, 1), (14, 1), (15, 1), (31, 2), (42, 1)] {
+    use OptimizerKind::{AdamW, CoatAdamW, SgdSai};
+    // Within an epoch, at its last step, right behind it, on two threads, and with every optimiser.
+    for (stop, threads, kind) in [
+        (3, 1, AdamW),
+        (14, 1, AdamW),
+        (15, 1, CoatAdamW),
+        (31, 2, AdamW),
+        (33, 1, SgdSai),
+        (42, 1, AdamW),
+    ] {
+        let (mut whole, mut task) = trainer_with(1, kind);
+        whole.train(&mut task, None, &mut Silent).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let settings = json!({"seed": 0});
-        let (mut first, mut task) = trainer(threads);
+        let (mut first, mut task) = trainer_with(threads, kind);
         let mut run = Run::open(folder.path(), settings.clone()).unwrap();
         let mut watch = Watch {
             stop: Some(stop),
@@ -246,7 +259,7 @@ fn a_run_stopped_anywhere_ends_in_the_same_weights() {
         let end = first.train(&mut task, Some(&mut run), &mut watch).unwrap();
         assert_eq!(end, End::Stopped(stop));
         drop(run);
-        let (mut second, mut task) = trainer(1);
+        let (mut second, mut task) = trainer_with(1, kind);
         let mut run = Run::open(folder.path(), settings).unwrap();
         let mut watch = Watch::default();
         let end = second.train(&mut task, Some(&mut run), &mut watch).unwrap();

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use ampoule_distill_kernels::engine::{Engine, Mode};
 use ampoule_distill_kernels::graph::{Graph, Kind};
-use ampoule_distill_kernels::optim::{Ema, WarmupCosine, clip_global_norm};
+use ampoule_distill_kernels::optim::{Ema, Optimizer, WarmupCosine, clip_global_norm};
 use serde::{Deserialize, Serialize};
 
 use super::metrics::{Metrics, Record};
-use super::optimizer::{Optimizer, OptimizerKind};
+use super::optimizer::{self, OptimizerKind};
 use super::task::outputs;
 use super::{
     EpochReport, Evaluator, Measures, Observer, Run, Snapshot, Step, StepReport, Task, TrainError,
@@ -44,6 +44,9 @@ pub struct TrainOptions {
     /// Time between checkpoints within an epoch.
     #[serde(skip)]
     pub checkpoint_every: Duration,
+    /// Epochs between evaluations; the last epoch has one anyway.
+    #[serde(skip)]
+    pub evaluate_every: usize,
 }
 
 impl Default for TrainOptions {
@@ -60,6 +63,7 @@ impl Default for TrainOptions {
             seed: 0,
             threads: 1,
             checkpoint_every: Duration::from_secs(30),
+            evaluate_every: 1,
         }
     }
 }
@@ -89,9 +93,7 @@ pub struct Trainer {
     parameters: Vec<Vec<f32>>,
     gradients: Vec<Vec<f32>>,
     output_gradients: Vec<Vec<f32>>,
-    optimizer: Optimizer,
-    /// Of the learning rate, per parameter.
-    factors: Vec<f32>,
+    optimizer: Box<dyn Optimizer>,
     ema: Option<Ema>,
     /// Where training goes on.
     at: Snapshot,
@@ -134,11 +136,11 @@ impl Trainer {
             Kind::Statistic => Vec::new(),
             _ => vec![0.0; v.len()],
         });
+        let factors: Vec<f32> = own.iter().map(|p| options.factor(&p.name)).collect();
         Ok(Trainer {
             gradients: zeros.collect(),
             output_gradients: vec![Vec::new(); graph.outputs().len()],
-            optimizer: Optimizer::new(options.optimizer, own, options.weight_decay),
-            factors: own.iter().map(|p| options.factor(&p.name)).collect(),
+            optimizer: options.optimizer.build(own, options.weight_decay, &factors),
             ema: options.ema.map(|decay| Ema::new(decay, &parameters)),
             engine: Engine::new(graph, options.threads)?,
             at: Snapshot::default(),
@@ -205,7 +207,12 @@ impl Trainer {
             if let Some(mean) = sums.take() {
                 write(&mut metrics, run.as_deref(), Record::Step(mean))?;
             }
-            let measures = task.evaluate(&mut self.evaluator())?;
+            let epochs = self.at.epoch + 1;
+            let is_due = epochs % self.options.evaluate_every.max(1) == 0;
+            let measures = match is_due || epochs == self.options.epochs {
+                true => task.evaluate(&mut self.evaluator())?,
+                false => Measures::default(),
+            };
             let report = EpochReport {
                 step: self.at.steps,
                 epoch: self.at.epoch,
@@ -295,9 +302,7 @@ impl Trainer {
             return Err(not_finite("norm of the gradients", norm.into()));
         }
         self.optimizer
-            .step(&mut self.parameters, &self.gradients, |p| {
-                rate * self.factors[p]
-            });
+            .step(&mut self.parameters, &self.gradients, rate);
         if let Some(ema) = &mut self.ema {
             ema.update(&self.parameters, self.at.steps);
         }
@@ -321,7 +326,10 @@ impl Trainer {
         let Some(run) = run else { return Ok(()) };
         self.at.states = vec![
             (PARAMETERS.into(), bytes_of(&self.parameters)),
-            (OPTIMIZER.into(), self.optimizer.state()),
+            (
+                OPTIMIZER.into(),
+                optimizer::to_bytes(self.optimizer.state()),
+            ),
         ];
         if let Some(ema) = &self.ema {
             let average = (AVERAGE.into(), bytes_of(&ema.average));
@@ -346,7 +354,8 @@ impl Trainer {
         }
         let state = |name| snapshot.state(name).unwrap_or_default();
         let mut fits = restore(&mut self.parameters, state(PARAMETERS));
-        fits &= self.optimizer.restore(state(OPTIMIZER));
+        let remembered = optimizer::from_bytes(state(OPTIMIZER));
+        fits &= remembered.is_some_and(|state| self.optimizer.restore(state).is_ok());
         if let Some(ema) = &mut self.ema {
             fits &= restore(&mut ema.average, state(AVERAGE));
         }

@@ -15,7 +15,7 @@
 //! # assert!(file.len() > 4 * 5_392_764);
 //! ```
 
-mod builder;
+pub(crate) mod builder;
 mod config;
 mod error;
 mod moat;

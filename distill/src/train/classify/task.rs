@@ -12,7 +12,7 @@ use crate::data::{
     Batch, Dataset, Loader, LoaderOptions, Pictures, Seeds, epoch_order, record_seed,
 };
 use crate::store::{Epoch, Kind, Store};
-use crate::teacher::{Desks, Panel};
+use crate::teacher::Desks;
 use crate::train::{Evaluator, Inputs, Measures, Step, Task, TrainError};
 
 /// How pictures are learnt from.
@@ -56,17 +56,37 @@ pub struct Lesson {
 /// Right and wrong answers on the samples that are measured.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Confusion {
-    /// Sample of the measured set, its class, and the answer with its probability.
-    pub answers: Vec<(usize, Option<u32>, usize, f32)>,
+    /// In the order of the measured samples; those that can't be read are left out.
+    pub answers: Vec<Answered>,
     /// Mean cross-entropy with the labels.
     pub loss: f64,
+}
+
+/// A measured sample and what the network says of it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Answered {
+    /// Its number in the measured set.
+    pub sample: usize,
+    /// Its class, where known.
+    pub class: Option<u32>,
+    /// The class that the network finds most probable.
+    pub best: usize,
+    /// Its probability.
+    pub probability: f32,
+}
+
+impl Answered {
+    /// Whether the class is known, and another one.
+    pub fn is_wrong(&self) -> bool {
+        self.class.is_some_and(|class| class as usize != self.best)
+    }
 }
 
 impl Confusion {
     /// Labelled samples, and how many of them are right.
     pub fn right(&self) -> (usize, usize) {
-        let labelled = self.answers.iter().filter(|a| a.1.is_some());
-        let right = labelled.clone().filter(|a| a.1 == Some(a.2 as u32));
+        let labelled = self.answers.iter().filter(|a| a.class.is_some());
+        let right = labelled.clone().filter(|a| !a.is_wrong());
         (right.count(), labelled.count())
     }
 }
@@ -185,6 +205,13 @@ impl Classification {
         self.split.labels.iter().flatten().count()
     }
 
+    /// The files that are learnt from.
+    pub fn learnt(&self) -> Vec<std::path::PathBuf> {
+        let samples = self.pictures.data.samples().iter().enumerate();
+        let used = samples.filter(|(i, _)| self.is_used(*i));
+        used.map(|(_, sample)| sample.path.clone()).collect()
+    }
+
     /// The set that is measured, and which of its samples.
     pub fn measured(&self) -> (&Arc<Dataset>, &[u32]) {
         (&self.evaluation.0.data, &self.evaluation.1)
@@ -204,7 +231,10 @@ impl Classification {
         let (pictures, samples) = &self.evaluation;
         let mut confusion = Confusion::default();
         let seeds: Seeds = Arc::new(|_| 0);
-        let options = self.loader_options();
+        let options = LoaderOptions {
+            keep_pixels: false,
+            ..self.loader_options()
+        };
         let classes = self.classes;
         let mut loss = 0.0;
         for batch in Loader::new(pictures.clone(), samples, seeds, options) {
@@ -221,8 +251,12 @@ impl Classification {
                 if let Some(class) = class {
                     loss += sum.ln() - f64::from(row[class as usize] - row[best]);
                 }
-                let answer = (sample, class, best, (1.0 / sum) as f32);
-                confusion.answers.push(answer);
+                confusion.answers.push(Answered {
+                    sample,
+                    class,
+                    best,
+                    probability: (1.0 / sum) as f32,
+                });
             }
         }
         let (_, labelled) = confusion.right();
@@ -425,16 +459,5 @@ impl Task for Classification {
                 Measures::of_loss(confusion.loss).and("accuracy", right as f64 / labelled as f64)
             }
         })
-    }
-}
-
-/// The panel of the teachers that answer.
-impl Source {
-    /// The teachers that answer meanwhile.
-    pub fn panel(&self) -> Option<&Panel> {
-        match self {
-            Source::Teachers(panel) => Some(panel),
-            _ => None,
-        }
     }
 }
