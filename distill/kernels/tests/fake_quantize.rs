@@ -1,5 +1,9 @@
 //! Fake quantisation against the runtime's integer semantics, and students trained with it.
 
+/// The runtime's definition itself.
+#[path = "../../../runtime/src/numerics.rs"]
+#[allow(dead_code)]
+mod numerics;
 #[path = "common/student.rs"]
 #[allow(dead_code)]
 mod student;
@@ -10,7 +14,6 @@ use ampoule_distill_kernels::loss::{Target, cross_entropy};
 use ampoule_distill_kernels::ops::Window;
 use ampoule_distill_kernels::ops::fake_quantize::{self, Codes};
 use ampoule_distill_kernels::optim::{AdamW, AdamWConfig, Optimizer};
-use ampoule_runtime::numerics;
 use student::{Layers, Student, initial, noises};
 
 const RANGES: [[f32; 2]; 7] = [
