@@ -4,7 +4,7 @@
 #     PYTHON=/path/to/python benches/training/compare.sh [ROUNDS] [SECONDS] [BATCH] [other]
 #
 # PYTHON needs torch and numpy. One JSON object a line, then ratios. On a busy machine compare processor time on
-# one thread: PyTorch's threads wait spinning, so that its wall time suffers more than ours.
+# one thread (THREADS=1): PyTorch's threads wait spinning, so that its wall time suffers more than ours.
 set -e
 rounds=${1:-5}
 seconds=${2:-4}
@@ -17,7 +17,7 @@ ours=${OURS:-$here/../../target/release/examples/train_speed}
 results=$(mktemp)
 uptime >&2
 for round in $(seq "$rounds"); do
-    for threads in 2 1; do
+    for threads in ${THREADS:-2 1}; do
         "$ours" "$threads" "$seconds" "$batch" $student
         "$python" "$here/student.py" speed "$threads" "$seconds" channels_last "$batch" $student
         "$python" "$here/student.py" speed "$threads" "$seconds" default "$batch" $student
