@@ -428,7 +428,10 @@ fn bench_counts_and_orders_its_times() {
 #[test]
 fn demo_from_another_folder() {
     let folder = tempfile::tempdir().unwrap();
-    let ran = crate::program::ampoule_in(folder.path(), words!["demo", "--out", "here", "--json"]);
+    let ran = crate::program::ampoule_in(
+        folder.path(),
+        words!["demo", "--no-training", "--out", "here", "--json"],
+    );
     let json = ran.json();
     let rows = list(&json["rows"]);
     assert_eq!(rows.len(), 3);
