@@ -1,6 +1,10 @@
 //! Networks as ONNX files against PyTorch: `tests/fixtures/zoo`, made by its `make.py`.
 #![allow(missing_docs)]
 
+#[path = "common/runs.rs"]
+#[allow(dead_code)]
+mod runs;
+
 use std::path::{Path, PathBuf};
 
 use ampoule_distill::export::{self, Settings};
@@ -88,6 +92,7 @@ fn run(graph: &Graph, picture: &[f32], size: usize) -> Vec<f32> {
         .remove(0)
 }
 
+/// Of the ONNX file in our runtime, and of the engine that trains the network.
 #[test]
 fn logits_are_those_of_pytorch() {
     let cases = std::fs::read_to_string(fixture("expected.json")).unwrap();
@@ -98,16 +103,19 @@ fn logits_are_those_of_pytorch() {
         let network = config.build().unwrap();
         let weights = Weights::read(&network, &fixture(&format!("{name}.safetensors"))).unwrap();
         let graph = import(&onnx(&network, &weights));
-        let got = run(&graph, &picture(config.size()), config.size());
+        let (picture, size) = (picture(config.size()), config.size());
         let expected = case["logits"].as_array().unwrap();
-        assert_eq!(got.len(), expected.len());
-        let error = got
+        let expected: Vec<f32> = expected
             .iter()
-            .zip(expected)
-            .map(|(g, e)| (f64::from(*g) - e.as_f64().unwrap()).abs());
-        let error = error.fold(0.0, f64::max);
-        println!("{name} {} {}: {error:.1e}", case["size"], case["windows"]);
-        assert!(error < 1e-5, "{case}: {error}");
+            .map(|e| e.as_f64().unwrap() as f32)
+            .collect();
+        let stored = to_stored(&picture, &[1, 3, size, size], &[0, 3, 1, 2]);
+        let trained = runs::engine(network.graph(), weights.values(), &[stored]).remove(0);
+        for (who, got) in [("file", run(&graph, &picture, size)), ("engine", trained)] {
+            let error = runs::difference(&got, &expected);
+            println!("{name} {size} {} {who}: {error:.1e}", case["windows"]);
+            assert!(error < 1e-5, "{case} {who}: {error}");
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! Steps of the measured student: losses, then images per second.
 //!
-//!     cargo run --release -p ampoule-distill-kernels --example train_speed -- THREADS SECONDS [BATCH]
+//!     cargo run --release -p ampoule-distill-kernels --example train_speed -- THREADS SECONDS [BATCH] [layers]
+//!
+//! With `layers`, also the shortest time of each layer, in ms.
 
 #[path = "../tests/common/student.rs"]
 mod student;
@@ -13,7 +15,9 @@ use ampoule_distill_kernels::optim::{AdamW, AdamWConfig, Optimizer};
 use student::{MEASURED, initial, noises};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut arguments = std::env::args().skip(1).map(|a| a.parse::<f64>());
+    let layers = std::env::args().any(|a| a == "layers");
+    let numbers = std::env::args().skip(1).filter(|a| a != "layers");
+    let mut arguments = numbers.map(|a| a.parse::<f64>());
     let threads = arguments.next().transpose()?.unwrap_or(2.0) as usize;
     let seconds = arguments.next().transpose()?.unwrap_or(4.0);
     let batch = arguments.next().transpose()?.unwrap_or(64.0) as usize;
@@ -23,6 +27,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut optimizer = AdamW::new(graph.parameters(), &[], AdamWConfig::default());
     let count = graph.parameter_count();
     let mut engine = Engine::new(graph, threads)?;
+    if layers {
+        engine.measure();
+    }
     let images = noises(batch * 64 * 64 * 3, 1000);
     let labels: Vec<u32> = (0..batch as u32).map(|i| i * 7 % 100).collect();
     let mut of_logits = vec![0.0; batch * 100];
@@ -64,6 +71,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         peak_rss() >> 10,
         losses.join(",")
     );
+    for layer in engine.times() {
+        let ms = |time: std::time::Duration| 1e3 * time.as_secs_f64();
+        let (forward, backward) = (ms(layer.forward), ms(layer.backward));
+        println!(
+            "{:24} forward {forward:6.2}  backward {backward:6.2}",
+            layer.name
+        );
+    }
     Ok(())
 }
 

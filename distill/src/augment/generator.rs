@@ -19,6 +19,8 @@ pub(crate) enum Purpose {
     DropPath = 5,
     /// Which samples are held out, and which labels are used.
     Split = 6,
+    /// Which of a picture's captions is used.
+    Caption = 7,
 }
 
 /// ChaCha with 8 rounds, counter and nonce 0.

@@ -5,6 +5,9 @@ use ampoule_quantize::export::Attribute;
 
 use super::writer::{Layout, Writer};
 
+/// Added to the scores of padding, as in training.
+const BARRED: f32 = -1e4;
+
 /// How a map is cut into windows.
 struct Grid {
     /// Windows along height and width.
@@ -33,8 +36,10 @@ impl Writer<'_> {
             windows: [map.height / window[0], map.width / window[1]],
             window,
         };
-        let cut: Vec<String> = inputs.iter().map(|&x| self.cut(name, x, &grid)).collect();
-        let channels: Vec<usize> = inputs.iter().map(|&x| self.graph.map(x).channels).collect();
+        let parts = a.lanes.iter().map(|l| l.input + 1).max().unwrap_or(0);
+        let parts = &inputs[..parts];
+        let cut: Vec<String> = parts.iter().map(|&x| self.cut(name, x, &grid)).collect();
+        let channels: Vec<usize> = parts.iter().map(|&x| self.graph.map(x).channels).collect();
         let [q, k, v] = self.lanes(name, a, &grid, &cut, &channels);
         let factor = self.onnx.scalar(a.scale);
         let q = self.transpose(name, &q, &[0, 2, 1, 3]);
@@ -49,6 +54,12 @@ impl Writer<'_> {
         if a.causal {
             let mask = self.causal_mask(grid.tokens() as usize);
             scores = self.emit("Add", name, &[&scores, &mask], &[]);
+        }
+        if let Some(mask) = a.mask {
+            let barred = self.where_padding(name, inputs[mask], BARRED, 0.0);
+            let axes = self.onnx.list(&[1, 2]);
+            let barred = self.emit("Unsqueeze", name, &[&barred, &axes], &[]);
+            scores = self.emit("Add", name, &[&scores, &barred], &[]);
         }
         let last = [("axis", Attribute::Int(-1))];
         let shares = self.emit("Softmax", name, &[&scores], &last);

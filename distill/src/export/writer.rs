@@ -52,8 +52,15 @@ impl<'a> Writer<'a> {
         let inputs = self.graph.inputs();
         for (i, &value) in inputs.iter().enumerate() {
             let name = port_name(self.settings.inputs, "input", "input", i, inputs.len());
-            let (layout, shape) = port(self.graph.map(value));
-            let name = self.onnx.input(&name, &shape);
+            let (layout, mut shape) = port(self.graph.map(value));
+            let name = match self.rows(value) {
+                // Numbers of rows have no channels.
+                Some(_) => {
+                    shape.pop();
+                    self.onnx.integer_input(&name, &shape)
+                }
+                None => self.onnx.input(&name, &shape),
+            };
             self.set(value, layout, name);
         }
         for node in self.graph.nodes() {
@@ -70,6 +77,7 @@ impl<'a> Writer<'a> {
                 from = self.emit("Identity", &name, &[&from], &[]);
             }
             self.onnx.output(&name, &from, &shape);
+            self.set(value, layout, name);
         }
         Ok(self.onnx.into_model(self.settings.metadata))
     }
@@ -119,7 +127,9 @@ impl<'a> Writer<'a> {
                 let result = activation::write(&mut self.onnx, opset, *f, name, x);
                 (layout, result.ok_or_else(|| unsupported(node))?)
             }
-            Op::Attention(a) => (Layout::Tokens, self.attention(name, a, &node.inputs)),
+            Op::Attention(a) if a.mask.is_none_or(|m| self.rows(node.inputs[m]).is_some()) => {
+                (Layout::Tokens, self.attention(name, a, &node.inputs))
+            }
             Op::Add { .. } => {
                 let layout = self.common(&node.inputs);
                 let mut sum = self.get(x, layout, name);
@@ -144,6 +154,24 @@ impl<'a> Writer<'a> {
                 )
             }
             Op::Mean => self.mean(name, x),
+            Op::MaskedMean if self.rows(node.inputs[1]).is_some() => {
+                (Layout::Tokens, self.masked_mean(name, &node.inputs))
+            }
+            Op::Embedding { table } => {
+                let [ids, table] = [self.get(x, Layout::Tokens, name), self.parameter(*table)];
+                (
+                    Layout::Tokens,
+                    self.emit("Gather", name, &[&table, &ids], &[]),
+                )
+            }
+            Op::Positions { table } if map.height == 1 => {
+                let [x, table] = [self.get(x, Layout::Tokens, name), self.parameter(*table)];
+                (Layout::Tokens, self.emit("Add", name, &[&x, &table], &[]))
+            }
+            Op::Normalize => {
+                let x = self.get(x, Layout::Tokens, name);
+                (Layout::Tokens, self.normalize(name, &x))
+            }
             Op::Pad(by) => {
                 let layout = self.movable(node);
                 let x = self.get(x, layout, name);
@@ -250,6 +278,62 @@ impl<'a> Writer<'a> {
             Layout::Map,
             self.emit("GlobalAveragePool", name, &[&x], &[]),
         )
+    }
+
+    /// Rows of the tables that a value picks from, where it does.
+    pub fn rows(&self, value: Value) -> Option<usize> {
+        self.graph.nodes().iter().find_map(|n| match n.op {
+            Op::Embedding { table } if n.inputs[0] == value => {
+                Some(self.graph.parameters()[table.0].shape[0])
+            }
+            _ => None,
+        })
+    }
+
+    /// For ids the number `padding` where they are 0, and `other` elsewhere, as `[N, tokens]`: a table,
+    /// which importers know, in place of a comparison.
+    pub fn where_padding(&mut self, layer: &str, ids: Value, padding: f32, other: f32) -> String {
+        let rows = self.rows(ids).unwrap_or_default();
+        let table = format!("{padding:?} for padding, {other:?} for {rows} tokens");
+        if !self.onnx.contains(&table) {
+            let mut values = vec![other; rows];
+            values.iter_mut().take(1).for_each(|v| *v = padding);
+            self.onnx.floats(&table, &[rows], &values);
+        }
+        let ids = self.get(ids, Layout::Tokens, layer);
+        self.emit("Gather", layer, &[&table, &ids], &[])
+    }
+
+    fn masked_mean(&mut self, name: &str, inputs: &[Value]) -> String {
+        let (x, tokens) = (
+            self.get(inputs[0], Layout::Tokens, name),
+            self.onnx.list(&[1]),
+        );
+        let counts = self.where_padding(name, inputs[1], 0.0, 1.0);
+        let last = self.onnx.list(&[-1]);
+        let mut factor = self.emit("Unsqueeze", name, &[&counts, &last], &[]);
+        if let Some(&weights) = inputs.get(2) {
+            let weights = self.get(weights, Layout::Tokens, name);
+            factor = self.emit("Mul", name, &[&weights, &factor], &[]);
+        }
+        let x = self.emit("Mul", name, &[&x, &factor], &[]);
+        let keep = |keep| [("keepdims", Attribute::Int(keep))];
+        let sum = self.emit("ReduceSum", name, &[&x, &tokens], &keep(0));
+        let count = self.emit("ReduceSum", name, &[&counts, &tokens], &keep(1));
+        let one = self.onnx.scalar(1.0);
+        let count = self.emit("Max", name, &[&count, &one], &[]);
+        self.emit("Div", name, &[&sum, &count], &[])
+    }
+
+    fn normalize(&mut self, name: &str, x: &str) -> String {
+        let last = self.onnx.list(&[-1]);
+        let keep = [("keepdims", Attribute::Int(1))];
+        let squares = self.emit("Mul", name, &[x, x], &[]);
+        let sum = self.emit("ReduceSum", name, &[&squares, &last], &keep);
+        let least = self.onnx.scalar(1e-24);
+        let sum = self.emit("Max", name, &[&sum, &least], &[]);
+        let length = self.emit("Sqrt", name, &[&sum], &[]);
+        self.emit("Div", name, &[x, &length], &[])
     }
 
     /// The layout that most inputs have already.

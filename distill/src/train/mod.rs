@@ -17,6 +17,7 @@ mod error;
 mod metrics;
 mod observer;
 mod optimizer;
+pub mod pairs;
 mod task;
 #[cfg(test)]
 mod tests;

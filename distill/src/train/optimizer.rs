@@ -21,8 +21,14 @@ pub enum OptimizerKind {
 }
 
 impl OptimizerKind {
-    /// The optimiser for these parameters, with everything else at its default.
-    pub(super) fn build(self, parameters: &[Parameter], weight_decay: f32) -> Box<dyn Optimizer> {
+    /// The optimiser for these parameters, with everything else at its default. `factors` scale the
+    /// learning rate of each.
+    pub(super) fn build(
+        self,
+        parameters: &[Parameter],
+        weight_decay: f32,
+        factors: &[f32],
+    ) -> Box<dyn Optimizer> {
         let adam = AdamWConfig {
             weight_decay,
             ..AdamWConfig::default()
@@ -35,7 +41,7 @@ impl OptimizerKind {
                 ..SgdSaiConfig::default()
             }),
         };
-        config.build(parameters, &[])
+        config.build(parameters, factors)
     }
 }
 

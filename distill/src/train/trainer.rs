@@ -34,6 +34,8 @@ pub struct TrainOptions {
     pub clip: Option<f32>,
     /// Decay of the average of the weights that is measured and exported; the weights themselves without.
     pub ema: Option<f32>,
+    /// Factors of the learning rate for parameters whose names begin so; the first that fits counts.
+    pub factors: Vec<(String, f32)>,
     /// Seed of drop path.
     pub seed: u64,
     /// Threads that compute; the result does not depend on them.
@@ -57,11 +59,20 @@ impl Default for TrainOptions {
             weight_decay: 0.05,
             clip: Some(5.0),
             ema: Some(0.999),
+            factors: Vec::new(),
             seed: 0,
             threads: 1,
             checkpoint_every: Duration::from_secs(30),
             evaluate_every: 1,
         }
+    }
+}
+
+impl TrainOptions {
+    /// Factor of a parameter's learning rate.
+    fn factor(&self, name: &str) -> f32 {
+        let found = self.factors.iter().find(|(p, _)| name.starts_with(p));
+        found.map_or(1.0, |(_, factor)| *factor)
     }
 }
 
@@ -125,10 +136,11 @@ impl Trainer {
             Kind::Statistic => Vec::new(),
             _ => vec![0.0; v.len()],
         });
+        let factors: Vec<f32> = own.iter().map(|p| options.factor(&p.name)).collect();
         Ok(Trainer {
             gradients: zeros.collect(),
             output_gradients: vec![Vec::new(); graph.outputs().len()],
-            optimizer: options.optimizer.build(own, options.weight_decay),
+            optimizer: options.optimizer.build(own, options.weight_decay, &factors),
             ema: options.ema.map(|decay| Ema::new(decay, &parameters)),
             engine: Engine::new(graph, options.threads)?,
             at: Snapshot::default(),

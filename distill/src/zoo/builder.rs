@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ampoule_distill_kernels::graph::{
-    Activation, Attention, BatchNorm, Graph, GraphError, Kind, Lane, Map, Op, ParameterId,
+    Activation, Attention, BatchNorm, Graph, GraphError, Kind, Lane, Map, Node, Op, ParameterId,
     PositionBias, Value,
 };
 use ampoule_distill_kernels::ops::Window;
@@ -11,20 +11,25 @@ use ampoule_distill_kernels::ops::Window;
 use super::network::{Network, Part, Role, count, macs};
 
 /// What adding a layer gives.
-pub(super) type Built = Result<Value, GraphError>;
+pub(crate) type Built = Result<Value, GraphError>;
 
 /// A network under construction.
 #[derive(Default)]
-pub(super) struct Builder {
+pub(crate) struct Builder {
     pub graph: Graph,
-    roles: Vec<Role>,
-    parts: Vec<Part>,
+    pub roles: Vec<Role>,
+    pub parts: Vec<Part>,
 }
 
 impl Builder {
     /// The network, with a value as its output.
     pub fn finish(mut self, output: Value) -> Network {
         self.graph.output(output);
+        self.into_network()
+    }
+
+    /// The network, whose outputs are set.
+    pub fn into_network(self) -> Network {
         Network {
             graph: self.graph,
             roles: self.roles,
@@ -41,22 +46,30 @@ impl Builder {
     ) -> Built {
         let (parameter, node) = (self.roles.len(), self.graph.nodes().len());
         let x = build(self)?;
-        let nodes = &self.graph.nodes()[node..];
-        let map = self.map(x);
-        self.parts.push(Part {
-            name: name.to_owned(),
-            operator,
+        let parameters = count(
+            &self.graph.parameters()[parameter..],
+            &self.roles[parameter..],
+        );
+        let part = self.part_of(&self.graph.nodes()[node..], name.to_owned(), parameters);
+        self.parts.push(Part { operator, ..part });
+        Ok(x)
+    }
+
+    /// The part that some layers are, described by their number.
+    pub fn part_of(&self, nodes: &[Node], name: String, parameters: u64) -> Part {
+        let map = nodes
+            .last()
+            .map_or(Map::new(0, 0, 0), |n| self.map(n.output));
+        Part {
+            name,
+            operator: format!("{} layers", nodes.len()),
             output: match (map.height, map.width) {
                 (1, 1) => vec![map.channels],
                 (height, width) => vec![map.channels, height, width],
             },
-            parameters: count(
-                &self.graph.parameters()[parameter..],
-                &self.roles[parameter..],
-            ),
+            parameters,
             macs: nodes.iter().map(|n| macs(&self.graph, n)).sum(),
-        });
-        Ok(x)
+        }
     }
 
     /// Shape of a value.
@@ -172,6 +185,55 @@ impl Builder {
         }
     }
 
+    /// Rows of a table for token ids, `[rows, width]`.
+    pub fn embedding(
+        &mut self,
+        ids: Value,
+        name: &str,
+        [rows, width]: [usize; 2],
+        role: Role,
+    ) -> Built {
+        let table = self.parameter(name, "weight", &[rows, width], role);
+        self.graph.push(name, Op::Embedding { table }, &[ids])
+    }
+
+    /// Adds a learnt vector to each pixel.
+    pub fn positions(&mut self, x: Value, name: &str) -> Built {
+        let map = self.map(x);
+        let shape = [map.pixels(), map.channels];
+        let table = self.parameter(name, "weight", &shape, Role::Embedding);
+        self.graph.push(name, Op::Positions { table }, &[x])
+    }
+
+    /// Attention among all tokens but padding, which is where `ids` is 0. Queries, keys and values are
+    /// packed one behind the other.
+    pub fn token_attention(
+        &mut self,
+        packed: Value,
+        ids: Value,
+        name: &str,
+        heads: usize,
+    ) -> Built {
+        let width = self.map(packed).channels / 3;
+        let head_size = width / heads.max(1);
+        let lane = |i: usize| Lane {
+            input: 0,
+            offset: i * width,
+            stride: head_size,
+        };
+        let op = Op::Attention(Attention {
+            heads,
+            head_size,
+            scale: (head_size as f32).powf(-0.5),
+            lanes: [lane(0), lane(1), lane(2)],
+            window: None,
+            bias: None,
+            causal: false,
+            mask: Some(1),
+        });
+        self.graph.push(name, op, &[packed, ids])
+    }
+
     /// Attention in windows, or on the whole map where a window is as large.
     pub fn attention(
         &mut self,
@@ -191,6 +253,7 @@ impl Builder {
             window: (window != [map.height, map.width]).then_some(window),
             bias,
             causal: false,
+            mask: None,
         });
         self.graph.push(name, op, inputs)
     }
@@ -200,7 +263,7 @@ impl Builder {
         let shape = [heads, side * side];
         PositionBias {
             table: self.parameter(name, "attention_biases", &shape, Role::Table),
-            index: absolute_offsets(side),
+            index: absolute_offsets([side; 2]),
         }
     }
 
@@ -230,7 +293,7 @@ impl Builder {
     }
 
     /// Whether a value comes from an activation.
-    fn is_activated(&self, x: Value) -> bool {
+    pub fn is_activated(&self, x: Value) -> bool {
         let producer = self.graph.nodes().iter().rev().find(|n| n.output == x);
         producer.is_some_and(|n| match n.op {
             Op::Activation(_) => true,
@@ -239,26 +302,38 @@ impl Builder {
         })
     }
 
-    fn parameter(&mut self, layer: &str, name: &str, shape: &[usize], role: Role) -> ParameterId {
+    /// Adds a parameter of a layer.
+    pub fn parameter(
+        &mut self,
+        layer: &str,
+        name: &str,
+        shape: &[usize],
+        role: Role,
+    ) -> ParameterId {
+        self.parameter_named(format!("{layer}.{name}"), shape, role)
+    }
+
+    /// Adds a parameter.
+    pub fn parameter_named(&mut self, name: String, shape: &[usize], role: Role) -> ParameterId {
         let kind = match role {
             Role::Kernel { .. } | Role::Matrix => Kind::Weight,
             Role::Mean | Role::Variance => Kind::Statistic,
             _ => Kind::Undecayed,
         };
         self.roles.push(role);
-        self.graph.parameter(format!("{layer}.{name}"), shape, kind)
+        self.graph.parameter(name, shape, kind)
     }
 }
 
-/// For all pairs of positions in a square window the entry of TinyViT's table.
-fn absolute_offsets(side: usize) -> Arc<[u32]> {
-    pairs([side; 2], |[y, x], [to_y, to_x]| {
-        y.abs_diff(to_y) * side + x.abs_diff(to_x)
+/// For all pairs of positions in a window the entry of TinyViT's table of that size.
+pub(crate) fn absolute_offsets([rows, columns]: [usize; 2]) -> Arc<[u32]> {
+    pairs([rows, columns], |[y, x], [to_y, to_x]| {
+        y.abs_diff(to_y) * columns + x.abs_diff(to_x)
     })
 }
 
 /// For all pairs of positions in a window the entry of MOAT's table of that size.
-fn signed_offsets([rows, columns]: [usize; 2]) -> Arc<[u32]> {
+pub(crate) fn signed_offsets([rows, columns]: [usize; 2]) -> Arc<[u32]> {
     pairs([rows, columns], |[y, x], [to_y, to_x]| {
         (to_y + rows - 1 - y) * (2 * columns - 1) + to_x + columns - 1 - x
     })
@@ -284,7 +359,7 @@ mod tests {
     #[test]
     fn offsets() {
         let rows = [[0, 1, 2, 3], [1, 0, 3, 2], [2, 3, 0, 1], [3, 2, 1, 0]];
-        assert_eq!(*absolute_offsets(2), rows.concat());
+        assert_eq!(*absolute_offsets([2, 2]), rows.concat());
         let rows = [[4, 5, 7, 8], [3, 4, 6, 7], [1, 2, 4, 5], [0, 1, 3, 4]];
         assert_eq!(*signed_offsets([2, 2]), rows.concat());
         let wide = signed_offsets([2, 3]);

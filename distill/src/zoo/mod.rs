@@ -15,15 +15,19 @@
 //! # assert!(file.len() > 4 * 5_392_764);
 //! ```
 
-mod builder;
+pub(crate) mod builder;
 mod config;
 mod error;
 mod moat;
 mod network;
+mod text;
 mod tiny_vit;
+mod towers;
 mod weights;
 
 pub use config::{Config, MODELS, MoatConfig, Model, TinyVitConfig, find};
 pub use error::ZooError;
 pub use network::{Network, Part, Role};
+pub use text::TextConfig;
+pub use towers::{TEMPERATURE, Towers, TowersConfig, clip_mini};
 pub use weights::Weights;

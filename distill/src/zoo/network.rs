@@ -27,6 +27,8 @@ pub enum Role {
     },
     /// Weights of a linear layer.
     Matrix,
+    /// Rows for tokens or positions.
+    Embedding,
     /// Added to a layer's result.
     Bias,
     /// Multiplied by a norm.

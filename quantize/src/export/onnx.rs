@@ -79,7 +79,14 @@ impl OnnxGraph {
 
     /// Declares an f32 input and gives its name.
     pub fn input(&mut self, name: &str, shape: &[Dim<'_>]) -> String {
-        self.proto.input.push(port(name, shape));
+        self.proto.input.push(port(name, shape, DataType::Float));
+        self.names.insert(name.to_owned());
+        name.to_owned()
+    }
+
+    /// Declares an i64 input, such as token ids, and gives its name.
+    pub fn integer_input(&mut self, name: &str, shape: &[Dim<'_>]) -> String {
+        self.proto.input.push(port(name, shape, DataType::Int64));
         self.names.insert(name.to_owned());
         name.to_owned()
     }
@@ -92,7 +99,7 @@ impl OnnxGraph {
                 *used = name.to_owned();
             }
         }
-        self.proto.output.push(port(name, shape));
+        self.proto.output.push(port(name, shape, DataType::Float));
     }
 
     /// Adds an f32 constant, row-major.
@@ -214,7 +221,7 @@ fn ir_version(opset: i64) -> i64 {
     if opset < 19 { 8 } else { 9 }
 }
 
-fn port(name: &str, shape: &[Dim<'_>]) -> ValueInfoProto {
+fn port(name: &str, shape: &[Dim<'_>], kind: DataType) -> ValueInfoProto {
     let dim = |d: &Dim<'_>| Dimension {
         value: Some(match *d {
             Dim::Size(size) => dimension::Value::DimValue(size as i64),
@@ -223,7 +230,7 @@ fn port(name: &str, shape: &[Dim<'_>]) -> ValueInfoProto {
         ..Dimension::default()
     };
     let tensor = type_proto::Tensor {
-        elem_type: DataType::Float as i32,
+        elem_type: kind as i32,
         shape: Some(TensorShapeProto {
             dim: shape.iter().map(dim).collect(),
         }),

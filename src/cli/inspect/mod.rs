@@ -14,7 +14,9 @@ use super::output::{
     Table, bytes, count, facts, plural, print, print_json, shape, shortened, sparkline,
 };
 use super::preprocessing::describe;
-use super::quantize::summary::{island_line, not_int8};
+use ampoule_quantize::plan::Tiled;
+
+use super::quantize::summary::{bands, island_line, not_int8, segments};
 use details::{Details, Port};
 
 const EXAMPLES: &str = "\
@@ -136,6 +138,8 @@ fn render(d: &Details) -> String {
         ),
     ));
     rows.push(("", sparkline(&m.live, TIMELINE)));
+    let tiled = d.meta.as_ref().and_then(|m| m.tiled.as_ref());
+    rows.extend(tiled.map(|t| ("bands", bands(t))));
     let islands = d
         .meta
         .as_ref()
@@ -145,7 +149,24 @@ fn render(d: &Details) -> String {
         rows.push(("not int8", not_int8(meta.calibration_samples, islands)));
     }
     let islands: String = islands.iter().map(|i| island_line(i) + "\n").collect();
-    format!("{}\n{}{islands}", table.render(), facts(&rows))
+    let curve = tiled.map(curve).unwrap_or_default();
+    format!("{}\n{}{islands}{curve}", table.render(), facts(&rows))
+}
+
+/// What smaller arenas cost in work.
+fn curve(tiled: &Tiled) -> String {
+    let mut table = Table::new(&[">arena", ">more steps", ">copied in a run", "bands"]);
+    let untiled = bytes(tiled.untiled);
+    table.row([untiled, "0".into(), bytes(0), "none".into()]);
+    for b in &tiled.curve {
+        table.row([
+            bytes(b.arena),
+            b.steps.to_string(),
+            bytes(b.copied),
+            segments(b),
+        ]);
+    }
+    format!("\n{}", table.render())
 }
 
 fn port(p: &Port) -> String {
@@ -160,7 +181,7 @@ fn port(p: &Port) -> String {
 /// An ONNX file after import and all passes.
 #[derive(Debug, Serialize)]
 struct OnnxDetails {
-    opset: i64,
+    format: String,
     exporter: String,
     macs: u64,
     parameters: u64,
@@ -218,7 +239,7 @@ impl OnnxDetails {
             }
         });
         Ok(OnnxDetails {
-            opset: source.imported.opset,
+            format: source.imported.format.to_string(),
             exporter: source.imported.producer.clone(),
             macs: g.macs(),
             parameters: g.parameters(),
@@ -259,7 +280,7 @@ impl OnnxDetails {
             ]);
         }
         let mut rows = vec![
-            ("source", format!("opset {}, {}", self.opset, self.exporter)),
+            ("source", format!("{}, {}", self.format, self.exporter)),
             (
                 "compute",
                 format!(

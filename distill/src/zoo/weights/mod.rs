@@ -73,6 +73,15 @@ impl Weights {
         Weights::assign(network, stored, name.into_owned())
     }
 
+    /// Values that another reader found.
+    pub(crate) fn from_values(values: Vec<Vec<f32>>, source: String) -> Self {
+        Weights {
+            values,
+            source,
+            resized: Vec::new(),
+        }
+    }
+
     /// The values of each parameter, row-major.
     pub fn values(&self) -> &[Vec<f32>] {
         &self.values

@@ -31,9 +31,11 @@ impl Random {
                 let gain = if activated { 2.0 } else { 1.0 };
                 self.normal() * (gain / fan_in()).sqrt()
             }
-            Role::Matrix | Role::Bias | Role::Table | Role::SignedTable { .. } => {
-                self.short_normal() * DEVIATION
-            }
+            Role::Matrix
+            | Role::Embedding
+            | Role::Bias
+            | Role::Table
+            | Role::SignedTable { .. } => self.short_normal() * DEVIATION,
             Role::Gain | Role::LastGain | Role::Variance => 0.5 + self.uniform(),
             Role::Offset | Role::Mean => self.normal() * 0.1,
         };
