@@ -322,6 +322,17 @@ fn teachers_that_answer_meanwhile_and_labels_alone() {
     let (_, result) = lines(ampoule(command));
     assert_eq!(result["rows"][0]["name"], "teacher");
 
+    // A finished student, as a file, learns on; one of other classes is refused.
+    let finished = online.join("student.onnx");
+    let mut command = from_store(&alone, &["--epochs", "1", "--json"]);
+    command.drain(3..5);
+    command[2] = finished;
+    let (_, result) = lines(ampoule(command.clone()));
+    assert_eq!(result["rows"][1]["name"], "student.onnx float");
+    command[2] = fixture("minis/tinyvit-mini.onnx");
+    ampoule(command).fails_with_advice(&["[1, 1, 9]", "one row of 10 classes"]);
+    fs::remove_dir_all(alone.join("student.run")).unwrap();
+
     let more = [&both[..], &["--labels-only", "--label-fraction", "0.5"]].concat();
     let mut command = args(&alone, &more);
     command.extend(data);

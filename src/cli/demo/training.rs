@@ -99,10 +99,11 @@ pub fn run(fixtures: &Path, out: &Path, amount: Amount, json: bool) -> Result<Tr
         shown.distill(line, view)?;
     }
     let (stored, size, epochs) = match amount.full {
-        true => ("20", "64x64", 80),
-        false => ("10", "32x32", 40),
+        true => (20, "64x64", 80),
+        false => (10, "32x32", 40),
     };
-    let epochs = amount.epochs.unwrap_or(epochs).to_string();
+    let epochs = amount.epochs.unwrap_or(epochs);
+    let (stored, epochs) = (epochs.min(stored).to_string(), epochs.to_string());
     let line = line![
         "teach",
         "--augment",

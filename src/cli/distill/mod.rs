@@ -52,8 +52,8 @@ pub struct Distill {
     /// Pictures: a folder, or a list (.csv or .jsonl) [default: where the store was made from]
     #[arg(long, value_name = "FOLDER")]
     pub data: Option<PathBuf>,
-    /// What learns: a network of `ampoule zoo list`
-    #[arg(long, value_name = "NAME")]
+    /// What learns: a network of `ampoule zoo list`, or an ONNX file with its weights, as a pruned one
+    #[arg(long, value_name = "NAME|FILE.onnx")]
     pub student: String,
     /// The trained network
     #[arg(short, long, value_name = "FILE.onnx")]
@@ -188,7 +188,7 @@ pub struct Outcome {
 impl Distill {
     /// Runs the command.
     pub fn execute(&self) -> Result<(), Failure> {
-        let mut inputs = vec![self.init.as_deref()];
+        let mut inputs = vec![self.init.as_deref(), Some(Path::new(&self.student))];
         inputs.extend(self.teachers.iter().map(|p| Some(p.as_path())));
         let inputs: Vec<&Path> = inputs.into_iter().flatten().collect();
         check_output(&self.output, &inputs)?;
