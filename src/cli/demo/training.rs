@@ -147,7 +147,8 @@ pub fn run(fixtures: &Path, out: &Path, amount: Amount, json: bool) -> Result<Tr
         None => return Err(Failure::Usage("nothing was measured".to_owned())),
     };
     let artifact = distilled.artifact.clone().into_os_string();
-    shown.show(&line!["run", artifact, &picture]);
+    let line = line!["run", artifact, &picture];
+    shown.show(&line);
     let scores = Classifier::open(&distilled.artifact)?.classify_file(&picture)?;
     let guesses = scores.top(SHOWN);
     let answers = guesses.into_iter().map(|g| (g.label, g.probability));
@@ -196,7 +197,7 @@ pub fn render(t: &Trained) -> String {
     let answers: Vec<String> = answers.collect();
     let file = t.picture.file_name().unwrap_or_default().to_string_lossy();
     format!(
-        "\nNine groups of emoji: a teacher, a student that learnt from its answers alone, int8. {} emoji that\nnobody learnt from. Computed before: {}.\n\n{}\n{file}: {}\n{:.0} s\n",
+        "\nNine groups of emoji: a teacher, a student that learnt from its answers alone, int8. {} pictures\nthat nobody learnt from. Computed before: {}.\n\n{}\n{file}: {}\n{:.0} s\n",
         t.distilled.measured,
         t.precomputed,
         distill::render(&t.distilled),
