@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use ampoule::ClassifyError;
 use ampoule::distill::data::DatasetError;
 use ampoule::distill::export::ExportError;
+use ampoule::distill::import::StudentError;
 use ampoule::distill::store::StoreError;
 use ampoule::distill::teacher::{TeachError, TeacherError};
 use ampoule::distill::train::TrainError;
@@ -97,6 +98,9 @@ pub enum Failure {
     /// A network that can't be written as ONNX.
     #[error(transparent)]
     Export(#[from] ExportError),
+    /// An ONNX file that can't be trained.
+    #[error(transparent)]
+    Student(#[from] StudentError),
     /// Training that the user stopped.
     #[error("stopped after step {steps}; its checkpoint is in `{run}`")]
     Stopped { steps: u64, run: PathBuf },
@@ -187,6 +191,7 @@ impl Failure {
             Failure::Zoo(error) => zoo_hint(error),
             Failure::Teach(error) => teach_hint(error),
             Failure::Train(error) => train_hint(error),
+            Failure::Student(StudentError::Import(error)) => import_hint(&error.problem),
             Failure::Stopped { .. } => Some("the same command again: it goes on from there"),
             Failure::Drift { .. } => {
                 Some("check that pictures and teachers are the same, or teach a new store")
