@@ -8,4 +8,5 @@ mod interpret;
 mod node_cases;
 mod passes;
 mod protobuf;
+mod quantised;
 mod tflite;
