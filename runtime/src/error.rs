@@ -37,6 +37,9 @@ pub enum Error {
     /// A step record can't be decoded or breaks its operator's contract.
     #[error("step {0} is malformed")]
     BadStep(u16),
+    /// A step needs an operator that the program is not linked with: see [`crate::Operators`].
+    #[error("the operator of step {0} is not linked into this program")]
+    NotLinked(u16),
     /// A step reads or writes a tensor outside that tensor's life span.
     #[error("step {0} uses a tensor outside its life span")]
     BadLifetime(u16),

@@ -1,5 +1,11 @@
 //! Choice of instruction set.
 
+#[cfg(target_arch = "aarch64")]
+use crate::arch::aarch64;
+#[cfg(arm_dsp)]
+use crate::arch::cortex_m;
+#[cfg(wasm_simd128)]
+use crate::arch::wasm32;
 #[cfg(target_arch = "x86_64")]
 use crate::arch::x86;
 use crate::error::Error;
@@ -18,16 +24,34 @@ pub enum Isa {
     Avx512Vnni,
     /// x86 AMX-INT8 over AVX-512.
     Amx,
+    /// aarch64 NEON.
+    Neon,
+    /// aarch64 NEON with SDOT.
+    Dotprod,
+    /// aarch64 NEON with SDOT and SMMLA.
+    I8mm,
+    /// WebAssembly `simd128`.
+    Simd128,
+    /// Arm DSP extension.
+    Dsp,
+    /// Arm M-profile vector extension, Helium.
+    Mve,
 }
 
 impl Isa {
-    /// All of them, weakest first.
-    pub const ALL: [Isa; 5] = [
+    /// All of them, those of one architecture weakest first.
+    pub const ALL: [Isa; 11] = [
         Isa::Portable,
         Isa::Avx2,
         Isa::AvxVnni,
         Isa::Avx512Vnni,
         Isa::Amx,
+        Isa::Neon,
+        Isa::Dotprod,
+        Isa::I8mm,
+        Isa::Simd128,
+        Isa::Dsp,
+        Isa::Mve,
     ];
 
     /// Name as `--isa` takes it.
@@ -38,6 +62,12 @@ impl Isa {
             Isa::AvxVnni => "avxvnni",
             Isa::Avx512Vnni => "avx512vnni",
             Isa::Amx => "amx",
+            Isa::Neon => "neon",
+            Isa::Dotprod => "dotprod",
+            Isa::I8mm => "i8mm",
+            Isa::Simd128 => "simd128",
+            Isa::Dsp => "dsp",
+            Isa::Mve => "mve",
         }
     }
 
@@ -84,6 +114,24 @@ pub enum Capability {
     /// AMX.
     #[cfg(target_arch = "x86_64")]
     Amx(x86::Amx),
+    /// NEON.
+    #[cfg(target_arch = "aarch64")]
+    Neon(aarch64::Neon),
+    /// NEON with SDOT.
+    #[cfg(target_arch = "aarch64")]
+    Dotprod(aarch64::Dotprod),
+    /// NEON with SDOT and SMMLA.
+    #[cfg(target_arch = "aarch64")]
+    I8mm(aarch64::I8mm),
+    /// WebAssembly `simd128`.
+    #[cfg(wasm_simd128)]
+    Simd128(wasm32::Simd128),
+    /// Arm DSP extension.
+    #[cfg(arm_dsp)]
+    Dsp(cortex_m::Dsp),
+    /// Helium.
+    #[cfg(arm_mve)]
+    Mve(cortex_m::Mve),
 }
 
 impl Capability {
@@ -99,10 +147,37 @@ impl Capability {
             Isa::Avx512Vnni => x86::Avx512Vnni::detect().map(Capability::Avx512Vnni),
             #[cfg(target_arch = "x86_64")]
             Isa::Amx => x86::Amx::detect().map(Capability::Amx),
-            #[cfg(not(target_arch = "x86_64"))]
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => aarch64::Neon::detect().map(Capability::Neon),
+            #[cfg(target_arch = "aarch64")]
+            Isa::Dotprod => aarch64::Dotprod::detect().map(Capability::Dotprod),
+            #[cfg(target_arch = "aarch64")]
+            Isa::I8mm => aarch64::I8mm::detect().map(Capability::I8mm),
+            #[cfg(wasm_simd128)]
+            Isa::Simd128 => wasm32::Simd128::detect().map(Capability::Simd128),
+            #[cfg(arm_dsp)]
+            Isa::Dsp => cortex_m::Dsp::detect().map(Capability::Dsp),
+            #[cfg(arm_mve)]
+            Isa::Mve => cortex_m::Mve::detect().map(Capability::Mve),
             _ => None,
         };
         found.ok_or(Error::IsaUnavailable(isa.name()))
+    }
+
+    /// Vectors of 128 bits, where this is a proof of them.
+    #[cfg(simd128)]
+    pub(crate) fn simd128(self) -> Option<crate::arch::simd128::Vectors> {
+        match self {
+            Capability::Portable => None,
+            #[cfg(target_arch = "aarch64")]
+            Capability::Neon(token) => Some(token),
+            #[cfg(target_arch = "aarch64")]
+            Capability::Dotprod(token) => Some(token.neon()),
+            #[cfg(target_arch = "aarch64")]
+            Capability::I8mm(token) => Some(token.dotprod().neon()),
+            #[cfg(wasm_simd128)]
+            Capability::Simd128(token) => Some(token),
+        }
     }
 
     /// Which instruction set this is.
@@ -117,6 +192,18 @@ impl Capability {
             Capability::Avx512Vnni(_) => Isa::Avx512Vnni,
             #[cfg(target_arch = "x86_64")]
             Capability::Amx(_) => Isa::Amx,
+            #[cfg(target_arch = "aarch64")]
+            Capability::Neon(_) => Isa::Neon,
+            #[cfg(target_arch = "aarch64")]
+            Capability::Dotprod(_) => Isa::Dotprod,
+            #[cfg(target_arch = "aarch64")]
+            Capability::I8mm(_) => Isa::I8mm,
+            #[cfg(wasm_simd128)]
+            Capability::Simd128(_) => Isa::Simd128,
+            #[cfg(arm_dsp)]
+            Capability::Dsp(_) => Isa::Dsp,
+            #[cfg(arm_mve)]
+            Capability::Mve(_) => Isa::Mve,
         }
     }
 }

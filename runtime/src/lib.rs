@@ -23,6 +23,7 @@ mod exec;
 mod isa;
 mod memory;
 pub mod numerics;
+mod operators;
 pub mod ops;
 pub mod peak;
 #[cfg(feature = "std")]
@@ -35,7 +36,8 @@ pub use artifact::Artifact;
 pub use artifact::layout::arena_bytes;
 pub use error::Error;
 pub use isa::{Capability, Isa};
-pub use memory::Arena;
+pub use memory::{Aligned, Arena};
+pub use operators::{AllOperators, OperatorSet, Operators};
 #[cfg(feature = "std")]
 pub use pool::Pool;
 pub use session::{Observation, Session, dequantize};

@@ -35,6 +35,25 @@ impl<const N: usize> Default for Arena<N> {
     }
 }
 
+/// Bytes with the alignment that an artifact needs; [`crate::include_ampoule`] makes them.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub struct Aligned<B: ?Sized>(pub B);
+
+/// The bytes of a file, as `include_bytes!`, with the alignment that [`crate::Artifact::verify`] asks for.
+///
+/// ```ignore
+/// static MODEL: &[u8] = ampoule_runtime::include_ampoule!("model.amp");
+/// static mut ARENA: Arena<{ arena_bytes(MODEL) }> = Arena::new();
+/// ```
+#[macro_export]
+macro_rules! include_ampoule {
+    ($path:expr) => {{
+        static FILE: &$crate::Aligned<[u8]> = &$crate::Aligned(*include_bytes!($path));
+        &FILE.0
+    }};
+}
+
 /// The arena banks of a session.
 #[derive(Debug)]
 pub(crate) struct Memory<'a> {

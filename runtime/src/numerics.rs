@@ -30,7 +30,7 @@ pub const MAX_CODE: i32 = 1 << 20;
 /// ```
 #[inline(always)]
 pub fn requantize(acc: i32, multiplier: f32, zero: i32, lo: i32, hi: i32) -> i32 {
-    round_to_code(acc as f32 * multiplier, zero, lo, hi)
+    finite_to_code(acc as f32 * multiplier, zero, lo, hi)
 }
 
 /// [`requantize`] with a residual added in single precision before the rounding:
@@ -46,7 +46,22 @@ pub fn requantize_add(
     hi: i32,
 ) -> i32 {
     let t = acc as f32 * multiplier + residual as f32 * residual_multiplier;
-    round_to_code(t, zero, lo, hi)
+    finite_to_code(t, zero, lo, hi)
+}
+
+/// [`round_to_code`] of a number.
+///
+/// Sums order as their bits do, negative ones below all others: an integer clamp serves processors that have
+/// no instruction for the larger of two floats.
+#[inline(always)]
+fn finite_to_code(t: f32, zero: i32, lo: i32, hi: i32) -> i32 {
+    if cfg!(any(target_arch = "arm", target_arch = "riscv32")) {
+        let magic = MAGIC.to_bits() as i32;
+        let bits = (t + (MAGIC + zero as f32)).to_bits() as i32;
+        bits.clamp(magic + lo, magic + hi) - magic
+    } else {
+        round_to_code(t, zero, lo, hi)
+    }
 }
 
 /// Rounds `t + zero` to the nearest integer, ties to even, and clamps it to `lo..=hi`.

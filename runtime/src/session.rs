@@ -2,11 +2,14 @@
 
 mod run;
 
+use core::marker::PhantomData;
+
 use crate::artifact::{Artifact, Bound, Direction, Io, Step, golden_input};
 use crate::error::Error;
 use crate::exec::Exec;
 use crate::isa::{Capability, Isa};
 use crate::memory::Memory;
+use crate::operators::{AllOperators, Operators};
 #[cfg(feature = "std")]
 use crate::pool::Pool;
 use crate::tensor::{DType, Tensor, TensorId};
@@ -29,11 +32,12 @@ use crate::tensor::{DType, Tensor, TensorId};
 /// # Ok(()) }
 /// ```
 #[derive(Debug)]
-pub struct Session<'m, 'a> {
+pub struct Session<'m, 'a, O = AllOperators> {
     artifact: Artifact<'m>,
     memory: Memory<'a>,
     capability: Capability,
     exec: Exec<'a>,
+    operators: PhantomData<fn() -> O>,
 }
 
 /// What an observer sees after each step.
@@ -81,6 +85,27 @@ impl<'m, 'a> Session<'m, 'a> {
             memory,
             capability: Capability::new(isa)?,
             exec: Exec::default(),
+            operators: PhantomData,
+        })
+    }
+}
+
+impl<'m, 'a, O: Operators> Session<'m, 'a, O> {
+    /// [`Session::new`] for an artifact that [`Artifact::verify_for`] the same operators has accepted.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::new`].
+    pub fn linked(
+        artifact: Artifact<'m>,
+        banks: impl IntoIterator<Item = &'a mut [u8]>,
+    ) -> Result<Self, Error> {
+        Ok(Session {
+            artifact,
+            memory: Memory::new(&artifact, banks)?,
+            capability: Capability::new(Isa::best())?,
+            exec: Exec::default(),
+            operators: PhantomData,
         })
     }
 
@@ -144,12 +169,14 @@ impl<'m, 'a> Session<'m, 'a> {
 
     fn step(&mut self, index: usize, step: &Step) -> Result<(), Error> {
         let fault = Error::Internal(index as u16);
-        let bound = Bound::new(&self.artifact, step).ok_or(fault)?;
+        let Some(bound) = Bound::new::<O>(&self.artifact, step) else {
+            return Err(fault);
+        };
         let views = self
             .memory
             .views(&self.artifact, step.output(), step.scratch(), step.inputs())
             .ok_or(fault)?;
-        match run::run(&bound, self.capability, self.exec, views) {
+        match run::run::<O>(&bound, self.capability, self.exec, views) {
             Err(bad @ Error::IndexOutOfRange(_)) => Err(bad),
             other => other.map_err(|_| fault),
         }

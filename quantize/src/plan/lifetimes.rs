@@ -1,5 +1,7 @@
 //! When each tensor is alive, and which tensors can share one buffer in place.
 
+use std::collections::HashMap;
+
 use ampoule_runtime::TensorId;
 use ampoule_runtime::artifact::layout::ALIGN;
 
@@ -54,8 +56,8 @@ pub fn lifetimes(program: &Program, keep_all: bool) -> Vec<Option<Lifetime>> {
     lives
 }
 
-/// A view that is read has its content since its tensor was first written; one that is written
-/// keeps it until its tensor is last read, in whole or in part.
+/// A view that is read has its content since the last of it was written; one that is written keeps it until
+/// its tensor is last read, in whole or in part.
 fn extend_views(program: &Program, lives: &mut [Option<Lifetime>]) {
     let mut written = vec![None; lives.len()];
     for port in &program.inputs {
@@ -64,34 +66,40 @@ fn extend_views(program: &Program, lives: &mut [Option<Lifetime>]) {
     for (i, step) in program.steps.iter().enumerate() {
         written[usize::from(step.output())].get_or_insert(i);
     }
-    let mut whole = vec![0; lives.len()];
-    // Of each tensor with views: the first step that writes and the last that reads some of it.
-    let mut since = written.clone();
-    let mut until: Vec<usize> = lives.iter().map(|l| l.map_or(0, |l| l.last)).collect();
-    let views = || {
-        let numbered = program.tensors.iter().enumerate();
-        numbered.filter_map(|(i, t)| t.view.map(|(of, _)| (i, of)))
-    };
-    for (view, of) in views() {
-        let of = usize::from(of);
-        if let Some(first) = written[view] {
-            since[of] = Some(since[of].map_or(first, |s: usize| s.min(first)));
+    // Views of a tensor: number, first byte, end.
+    let mut views: HashMap<usize, Vec<(usize, usize, usize)>> = HashMap::new();
+    for (i, t) in program.tensors.iter().enumerate() {
+        if let Some((of, offset)) = t.view {
+            let parts = views.entry(usize::from(of)).or_default();
+            parts.push((i, offset, offset + t.bytes()));
         }
-        until[of] = until[of].max(until[view]);
     }
-    for (view, of) in views() {
-        // As a whole it exists once its last view is written.
-        if let (Some(step), Some(life)) = (written[view], &mut lives[usize::from(of)]) {
-            whole[usize::from(of)] = whole[usize::from(of)].max(step);
-            if written[usize::from(of)].is_none() {
-                life.first = whole[usize::from(of)];
-            }
+    for (of, views) in views {
+        let ends = || views.iter().map(|v| v.0).chain([of]);
+        let until = ends().filter_map(|t| lives[t]).map(|l| l.last).max();
+        let whole = views.iter().filter_map(|v| written[v.0]).max();
+        if let (Some(step), None, Some(life)) = (whole, written[of], &mut lives[of]) {
+            // As a whole it exists once its last view is written.
+            life.first = step;
         }
-        if let Some(life) = &mut lives[view] {
-            match written[view] {
-                Some(_) => life.last = life.last.max(until[usize::from(of)]),
-                None => life.first = life.first.min(since[usize::from(of)].unwrap_or(life.first)),
-            }
+        for &(view, from, to) in &views {
+            let Some(life) = lives[view] else { continue };
+            let known = match written[view] {
+                Some(_) => Lifetime {
+                    last: until.unwrap_or(life.last).max(life.last),
+                    ..life
+                },
+                None => {
+                    let parts = views.iter().filter(|v| v.1 < to && from < v.2);
+                    let before = parts.map(|v| v.0).chain([of]).filter_map(|t| written[t]);
+                    let since = before.filter(|&step| step <= life.first).max();
+                    Lifetime {
+                        first: since.unwrap_or(life.first),
+                        ..life
+                    }
+                }
+            };
+            lives[view] = Some(known);
         }
     }
 }

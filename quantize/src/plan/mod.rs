@@ -16,7 +16,7 @@ use crate::program::Program;
 pub use in_place::plan_in_place;
 pub use lifetimes::{Lifetime, lifetimes};
 pub use threads::widen_scratch;
-pub use tile::{Tiled, Tiling, plan_within};
+pub use tile::{Banding, Tiled, Tiling, plan_within};
 
 /// How tensors may be placed.
 #[derive(Debug, Clone)]

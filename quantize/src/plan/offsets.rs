@@ -23,6 +23,8 @@ pub(super) fn assign(buffers: &[Buffer], bound: usize, effort: usize) -> (Vec<us
         key(&|b| (usize::MAX - span(b), usize::MAX - b.size)),
         key(&|b| (usize::MAX - b.size * (span(b) + 1), b.life().0)),
         key(&|b| (b.life().0, usize::MAX - b.size)),
+        // A map in rows lies behind the one that is made of it, whose rows follow into its place.
+        key(&|b| (usize::MAX - b.life().1, usize::MAX - b.size)),
     ];
     let mut best: Option<(Vec<usize>, usize, Vec<usize>)> = None;
     for order in orders {

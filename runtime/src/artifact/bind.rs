@@ -6,6 +6,7 @@
 use super::step::{Attention, Binary, Conv};
 use super::{Artifact, Blob, Step};
 use crate::numerics::MAX_CODE;
+use crate::operators::{Kind, Operators};
 use crate::ops::attention::{self, AttentionI8, Bias, Geometry};
 use crate::ops::binary::{BinaryF32, BinaryI8, BinaryI16, Broadcast};
 use crate::ops::conv::{
@@ -147,33 +148,35 @@ pub(crate) enum Bound<'m> {
 
 impl<'m> Bound<'m> {
     /// Looks everything up; `None` when anything is missing or does not fit.
-    pub fn new(artifact: &Artifact<'m>, step: &Step) -> Option<Self> {
+    pub fn new<O: Operators>(artifact: &Artifact<'m>, step: &Step) -> Option<Self> {
         let get = |id| artifact.tensor(id).ok();
         match *step {
-            Step::Conv(ref c) => bind_conv(artifact, c),
-            Step::Depthwise(ref c) => bind_depthwise(artifact, c),
-            Step::Table { x, y, table } => {
+            Step::Conv(ref c) if O::SET.any(Kind::Conv) => bind_conv::<O>(artifact, c),
+            Step::Depthwise(ref c) if O::SET.any(Kind::Depthwise) => {
+                bind_depthwise::<O>(artifact, c)
+            }
+            Step::Table { x, y, table } if O::SET.any(Kind::Table) => {
                 let (x, y) = (get(x)?, get(y)?);
                 let fits = x.dtype == DType::I8
                     && y.dtype == DType::I8
                     && x.shape.elements() == y.shape.elements();
                 fits.then_some(Bound::Table(codes(artifact, table)?))
             }
-            Step::Unary { x, y, kind } => {
+            Step::Unary { x, y, kind } if O::SET.any(Kind::Unary) => {
                 let (x, y) = (get(x)?, get(y)?);
                 let fits = x.dtype == DType::F32
                     && y.dtype == DType::F32
                     && x.shape.elements() == y.shape.elements();
                 fits.then_some(Bound::Unary(kind))
             }
-            Step::Binary(ref b) => bind_binary(artifact, b),
+            Step::Binary(ref b) if O::SET.any(Kind::Binary) => bind_binary::<O>(artifact, b),
             Step::Pool {
                 x,
                 y,
                 kind,
                 window,
                 include_pad,
-            } => {
+            } if O::SET.any(Kind::Pool) => {
                 let (x, y) = (get(x)?, get(y)?);
                 let ([batch, h, w, c], out) = (x.shape.nhwc()?, y.shape.nhwc()?);
                 let output = [window.output(0, h)?, window.output(1, w)?];
@@ -209,7 +212,7 @@ impl<'m> Bound<'m> {
                     batch,
                 })
             }
-            Step::Reduce { x, y, kind, axes } => {
+            Step::Reduce { x, y, kind, axes } if O::SET.any(Kind::Reduce) => {
                 let (x, y) = (get(x)?, get(y)?);
                 let rank = x.shape.rank();
                 let reduced = |d: usize| axes >> d & 1 == 1;
@@ -232,7 +235,7 @@ impl<'m> Bound<'m> {
                     y,
                 })
             }
-            Step::Softmax { x, y, log, table } => {
+            Step::Softmax { x, y, log, table } if O::SET.any(Kind::Softmax) => {
                 let (x, y) = (get(x)?, get(y)?);
                 let row = x.shape.last();
                 let table = match table {
@@ -262,7 +265,7 @@ impl<'m> Bound<'m> {
                 gain,
                 offset,
                 epsilon,
-            } => {
+            } if O::SET.any(Kind::LayerNorm) => {
                 let (x, y) = (get(x)?, get(y)?);
                 let (gain, offset) = (
                     slice::<f32>(artifact, gain)?,
@@ -287,7 +290,7 @@ impl<'m> Bound<'m> {
                 };
                 (fits && constants).then_some(Bound::LayerNorm { op, dtype: x.dtype })
             }
-            Step::Copy { x, y, map } => {
+            Step::Copy { x, y, map } if O::SET.any(Kind::Copy) => {
                 let (x, y) = (get(x)?, get(y)?);
                 let same = x.dtype == y.dtype && x.scale == y.scale && x.zero_point == y.zero_point;
                 let (from, to) = (x.shape.elements(), y.shape.elements());
@@ -297,7 +300,7 @@ impl<'m> Bound<'m> {
                     size: x.dtype.size(),
                 })
             }
-            Step::Fill { y, bits } => Some(Bound::Fill {
+            Step::Fill { y, bits } if O::SET.any(Kind::Fill) => Some(Bound::Fill {
                 bits,
                 size: get(y)?.dtype.size(),
             }),
@@ -306,7 +309,7 @@ impl<'m> Bound<'m> {
                 y,
                 interpolation,
                 coordinates,
-            } => {
+            } if O::SET.any(Kind::Resize) => {
                 let (x, y) = (get(x)?, get(y)?);
                 let ([batch, h, w, c], [b2, oh, ow, c2]) = (x.shape.nhwc()?, y.shape.nhwc()?);
                 let same = x.dtype == y.dtype && x.scale == y.scale && x.zero_point == y.zero_point;
@@ -324,7 +327,7 @@ impl<'m> Bound<'m> {
                     batch,
                 })
             }
-            Step::MatMul { a, b, y } => {
+            Step::MatMul { a, b, y } if O::SET.any(Kind::MatMul) => {
                 let (a, b, y) = (get(a)?, get(b)?, get(y)?);
                 let integer = match [a.dtype, b.dtype, y.dtype] {
                     [DType::F32, DType::F32, DType::F32] => None,
@@ -347,7 +350,7 @@ impl<'m> Bound<'m> {
                     integer,
                 })
             }
-            Step::Convert { x, y } => {
+            Step::Convert { x, y } if O::SET.any(Kind::Convert) => {
                 let (x, y) = (get(x)?, get(y)?);
                 let known = |t: DType| matches!(t, DType::I8 | DType::I16 | DType::F32);
                 let distinct = x.dtype != y.dtype || x.dtype == DType::I8;
@@ -359,23 +362,25 @@ impl<'m> Bound<'m> {
                 (fits && is_multiplier(ratio) && (1.0 / y.scale).is_finite())
                     .then_some(Bound::Convert { x, y })
             }
-            Step::Attention(ref a) => bind_attention(artifact, a),
+            Step::Attention(ref a) if O::SET.any(Kind::Attention) => {
+                bind_attention::<O>(artifact, a)
+            }
             Step::WeightedAttention {
                 ref attention,
                 sizes,
-            } => {
+            } if O::SET.any(Kind::Attention) => {
                 let sizes = get(sizes)?;
                 let fits = attention.bias.is_none()
                     && sizes.dtype == DType::I32
                     && sizes.shape.elements() == attention.geometry.key_count();
-                fits.then(|| bind_attention(artifact, attention))?
+                fits.then(|| bind_attention::<O>(artifact, attention))?
             }
             Step::Match {
                 k,
                 y,
                 matching,
                 scratch,
-            } => {
+            } if O::SET.any(Kind::Match) => {
                 let (k, y, scratch) = (get(k)?, get(y)?, get(scratch)?);
                 let fits = matching.fits(k.shape.elements())
                     && y.dtype == DType::I32
@@ -398,7 +403,7 @@ impl<'m> Bound<'m> {
                 places,
                 sizes,
                 y,
-            } => {
+            } if O::SET.any(Kind::Merge) => {
                 let (x, places, y) = (get(x)?, get(places)?, get(y)?);
                 let sized = match sizes {
                     Some(sizes) => Some(get(sizes)?),
@@ -431,7 +436,7 @@ impl<'m> Bound<'m> {
                 indices,
                 y,
                 axis,
-            } => {
+            } if O::SET.any(Kind::Gather) => {
                 let (x, indices, y) = (get(x)?, get(indices)?, get(y)?);
                 let same = x.dtype == y.dtype && x.scale == y.scale && x.zero_point == y.zero_point;
                 let (outer, size, inner) = around(&x.shape, axis)?;
@@ -443,7 +448,7 @@ impl<'m> Bound<'m> {
                     inner: inner * x.dtype.size(),
                 })
             }
-            Step::ArgMax { x, y, axis, last } => {
+            Step::ArgMax { x, y, axis, last } if O::SET.any(Kind::ArgMax) => {
                 let (x, y) = (get(x)?, get(y)?);
                 let (outer, size, inner) = around(&x.shape, axis)?;
                 let known = matches!(x.dtype, DType::I8 | DType::I32 | DType::F32);
@@ -455,6 +460,7 @@ impl<'m> Bound<'m> {
                     dtype: x.dtype,
                 })
             }
+            _ => None,
         }
     }
 
@@ -553,7 +559,7 @@ fn conv_form(artifact: &Artifact<'_>, c: &Conv) -> Option<ConvForm> {
     })
 }
 
-fn bind_conv<'m>(artifact: &Artifact<'m>, c: &Conv) -> Option<Bound<'m>> {
+fn bind_conv<'m, O: Operators>(artifact: &Artifact<'m>, c: &Conv) -> Option<Bound<'m>> {
     let ConvForm {
         batch,
         input,
@@ -565,7 +571,7 @@ fn bind_conv<'m>(artifact: &Artifact<'m>, c: &Conv) -> Option<Bound<'m>> {
     let channels = output[2];
     let elements = PackedShape::new(channels, depth);
     match (x.dtype, y.dtype) {
-        (DType::I8, DType::I8) => {
+        (DType::I8, DType::I8) if O::SET.has(Kind::Conv, DType::I8) => {
             let epilogue = epilogue(artifact, c)?;
             let conv = ConvI8 {
                 window: c.window,
@@ -587,7 +593,7 @@ fn bind_conv<'m>(artifact: &Artifact<'m>, c: &Conv) -> Option<Bound<'m>> {
                 batch,
             })
         }
-        (DType::I16, DType::I16) => bind_wide(
+        (DType::I16, DType::I16) if O::SET.has(Kind::Conv, DType::I16) => bind_wide(
             artifact,
             c,
             input,
@@ -596,7 +602,7 @@ fn bind_conv<'m>(artifact: &Artifact<'m>, c: &Conv) -> Option<Bound<'m>> {
             packed_bytes(elements)?,
             false,
         ),
-        (DType::F32, DType::F32) => {
+        (DType::F32, DType::F32) if O::SET.has(Kind::Conv, DType::F32) => {
             let count = float_weights(channels, depth)?;
             let weights = match c.weight_type {
                 DType::F32 => WeightsF32::F32(slice(artifact, c.weights)?),
@@ -621,7 +627,7 @@ fn bind_conv<'m>(artifact: &Artifact<'m>, c: &Conv) -> Option<Bound<'m>> {
     }
 }
 
-fn bind_depthwise<'m>(artifact: &Artifact<'m>, c: &Conv) -> Option<Bound<'m>> {
+fn bind_depthwise<'m, O: Operators>(artifact: &Artifact<'m>, c: &Conv) -> Option<Bound<'m>> {
     let ConvForm {
         batch,
         input,
@@ -639,7 +645,7 @@ fn bind_depthwise<'m>(artifact: &Artifact<'m>, c: &Conv) -> Option<Bound<'m>> {
         None
     };
     match (x.dtype, y.dtype) {
-        (DType::I8, DType::I8) => {
+        (DType::I8, DType::I8) if O::SET.has(Kind::Depthwise, DType::I8) => {
             let op = DepthwiseI8 {
                 window: c.window,
                 input,
@@ -660,10 +666,14 @@ fn bind_depthwise<'m>(artifact: &Artifact<'m>, c: &Conv) -> Option<Bound<'m>> {
                 in_place,
             })
         }
-        (DType::I16, DType::I16) if in_place.is_none() => {
+        (DType::I16, DType::I16)
+            if in_place.is_none() && O::SET.has(Kind::Depthwise, DType::I16) =>
+        {
             bind_wide(artifact, c, input, output, batch, count, true)
         }
-        (DType::F32, DType::F32) if c.weight_type == DType::F32 => {
+        (DType::F32, DType::F32)
+            if c.weight_type == DType::F32 && O::SET.has(Kind::Depthwise, DType::F32) =>
+        {
             let weights: &[f32] = slice(artifact, c.weights)?;
             let residual = residual_term(artifact, c, &y)?.is_some();
             let op = DepthwiseF32 {
@@ -721,7 +731,10 @@ fn bind_wide<'m>(
         .then_some(Bound::ConvI16 { conv, batch })
 }
 
-fn bind_attention<'m>(artifact: &Artifact<'m>, step: &Attention) -> Option<Bound<'m>> {
+fn bind_attention<'m, O: Operators>(
+    artifact: &Artifact<'m>,
+    step: &Attention,
+) -> Option<Bound<'m>> {
     let get = |id| artifact.tensor(id).ok();
     let (q, k, v, y) = (get(step.q)?, get(step.k)?, get(step.v)?, get(step.y)?);
     let scratch = get(step.scratch)?;
@@ -742,7 +755,7 @@ fn bind_attention<'m>(artifact: &Artifact<'m>, step: &Attention) -> Option<Bound
     (small && arena && bias.is_none_or(|b| b.fits(&geometry))).then_some(())?;
     let multiplier = step.multiplier;
     match [q.dtype, k.dtype, v.dtype, y.dtype] {
-        [DType::I8, DType::I8, DType::I8, DType::I8] => {
+        [DType::I8, DType::I8, DType::I8, DType::I8] if O::SET.has(Kind::Attention, DType::I8) => {
             let op = AttentionI8 {
                 geometry,
                 multiplier,
@@ -756,7 +769,9 @@ fn bind_attention<'m>(artifact: &Artifact<'m>, step: &Attention) -> Option<Bound
             let room = scratch.bytes() >= attention::scratch_bytes(&geometry);
             (room && is_multiplier(op.ratio)).then_some(Bound::AttentionI8(op))
         }
-        [DType::F32, DType::F32, DType::F32, DType::F32] => {
+        [DType::F32, DType::F32, DType::F32, DType::F32]
+            if O::SET.has(Kind::Attention, DType::F32) =>
+        {
             let room = scratch.bytes() >= attention::scratch_bytes_f32(&geometry);
             room.then_some(Bound::AttentionF32 {
                 geometry,
@@ -768,7 +783,7 @@ fn bind_attention<'m>(artifact: &Artifact<'m>, step: &Attention) -> Option<Bound
     }
 }
 
-fn bind_binary<'m>(artifact: &Artifact<'m>, step: &Binary) -> Option<Bound<'m>> {
+fn bind_binary<'m, O: Operators>(artifact: &Artifact<'m>, step: &Binary) -> Option<Bound<'m>> {
     let get = |id| artifact.tensor(id).ok();
     let (a, b, y) = (get(step.a)?, get(step.b)?, get(step.y)?);
     let layout = Broadcast::new(&a.shape, &b.shape)?;
@@ -783,7 +798,7 @@ fn bind_binary<'m>(artifact: &Artifact<'m>, step: &Binary) -> Option<Bound<'m>> 
     );
     let finite = [ra, rb, rab].into_iter().all(is_multiplier);
     match a.dtype {
-        DType::I8 => {
+        DType::I8 if O::SET.has(Kind::Binary, DType::I8) => {
             let table = match step.table {
                 Some(blob) => Some(codes(artifact, blob)?),
                 None => None,
@@ -802,7 +817,7 @@ fn bind_binary<'m>(artifact: &Artifact<'m>, step: &Binary) -> Option<Bound<'m>> 
             };
             (finite && op.lo <= op.hi).then_some(Bound::BinaryI8(op, layout))
         }
-        DType::I16 => {
+        DType::I16 if O::SET.has(Kind::Binary, DType::I16) => {
             let op = BinaryI16 {
                 kind: step.kind.integer()?,
                 a_multiplier: ra,
@@ -812,7 +827,7 @@ fn bind_binary<'m>(artifact: &Artifact<'m>, step: &Binary) -> Option<Bound<'m>> 
             (finite && step.table.is_none() && step.zero == 0)
                 .then_some(Bound::BinaryI16(op, layout))
         }
-        DType::F32 => {
+        DType::F32 if O::SET.has(Kind::Binary, DType::F32) => {
             let op = BinaryF32 {
                 kind: step.kind,
                 lo: step.lo,

@@ -15,6 +15,7 @@ pub use io::{Direction, Io};
 pub use step::{Attention, Binary, Blob, Conv, Step};
 
 use crate::error::Error;
+use crate::operators::{AllOperators, Operators};
 use crate::preprocess::Preprocess;
 use crate::tensor::{CONSTANT_BANK, DType, MAX_RANK, Shape, Tensor, TensorId};
 
@@ -48,8 +49,20 @@ impl<'m> Artifact<'m> {
     ///
     /// A code that says which part of the format is broken.
     pub fn verify(bytes: &'m [u8]) -> Result<Self, Error> {
+        Self::verify_for::<AllOperators>(bytes)
+    }
+
+    /// [`Artifact::verify`] for a program that is linked with some operators only, which
+    /// [`Session::linked`](crate::Session::linked) then runs.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotLinked`] as well.
+    pub fn verify_for<O: Operators>(bytes: &'m [u8]) -> Result<Self, Error> {
         verify::digest(bytes)?;
-        Self::verify_structure(bytes)
+        let artifact = Self::open(bytes)?;
+        verify::structure::<O>(&artifact)?;
+        Ok(artifact)
     }
 
     /// [`Artifact::verify`] without the digest: as safe, but damage inside weights goes unnoticed.
@@ -61,7 +74,7 @@ impl<'m> Artifact<'m> {
     /// As [`Artifact::verify`].
     pub fn verify_structure(bytes: &'m [u8]) -> Result<Self, Error> {
         let artifact = Self::open(bytes)?;
-        verify::structure(&artifact)?;
+        verify::structure::<AllOperators>(&artifact)?;
         Ok(artifact)
     }
 
@@ -117,7 +130,8 @@ impl<'m> Artifact<'m> {
         let at = usize::from(id) * TENSOR_RECORD;
         let record = self
             .tensors
-            .get(at..at + TENSOR_RECORD)
+            .get(at..)
+            .and_then(|rest| rest.first_chunk())
             .ok_or(Error::BadTensor(id))?;
         decode_tensor(record).ok_or(Error::BadTensor(id))
     }
@@ -255,7 +269,7 @@ impl Iterator for Steps<'_> {
 }
 
 /// Decodes a tensor record; `None` when a field is out of its domain.
-fn decode_tensor(r: &[u8]) -> Option<Tensor> {
+fn decode_tensor(r: &[u8; TENSOR_RECORD]) -> Option<Tensor> {
     let rank = usize::from(*r.get(2)?);
     let mut dims = [1usize; MAX_RANK];
     for (i, d) in dims.iter_mut().enumerate() {

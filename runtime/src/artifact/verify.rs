@@ -9,6 +9,7 @@ use super::layout::{
 };
 use super::{Artifact, Direction, Step, table_end};
 use crate::error::Error;
+use crate::operators::Operators;
 use crate::tensor::{CONSTANT_BANK, Tensor, TensorId};
 
 /// Magic, version, length and section table.
@@ -90,7 +91,7 @@ pub(super) fn digest(bytes: &[u8]) -> Result<(), Error> {
 }
 
 /// Tensors, life spans, inputs and outputs, and every step.
-pub(super) fn structure(artifact: &Artifact<'_>) -> Result<(), Error> {
+pub(super) fn structure<O: Operators>(artifact: &Artifact<'_>) -> Result<(), Error> {
     let count = |at| {
         u32_at(artifact.bytes, at)
             .map(|n| n as usize)
@@ -112,7 +113,7 @@ pub(super) fn structure(artifact: &Artifact<'_>) -> Result<(), Error> {
         place(artifact, id, &artifact.tensor(id)?)?;
     }
     ports(artifact)?;
-    steps(artifact)?;
+    steps::<O>(artifact)?;
     overlaps(artifact)
 }
 
@@ -159,7 +160,7 @@ fn last_step(artifact: &Artifact<'_>) -> u16 {
 }
 
 /// Every step decodes, binds, and uses its tensors inside their life spans.
-fn steps(artifact: &Artifact<'_>) -> Result<(), Error> {
+fn steps<O: Operators>(artifact: &Artifact<'_>) -> Result<(), Error> {
     let mut steps = artifact.steps();
     for index in 0..artifact.step_count() as u16 {
         let step = steps.next().ok_or(Error::BadStep(index))?;
@@ -167,7 +168,10 @@ fn steps(artifact: &Artifact<'_>) -> Result<(), Error> {
         if !distinct(&step) || !apart(artifact, &step)? {
             return Err(Error::BadStep(index));
         }
-        Bound::new(artifact, &step)
+        if !O::SET.serves(artifact, &step) {
+            return Err(Error::NotLinked(index));
+        }
+        Bound::new::<O>(artifact, &step)
             .and_then(|b| b.check_constants())
             .ok_or(Error::BadStep(index))?;
     }

@@ -7,6 +7,7 @@ use crate::error::Error;
 use crate::exec::Exec;
 use crate::isa::Capability;
 use crate::memory::{Read, Views};
+use crate::operators::{Kind, Operators};
 use crate::ops::attention::{AttentionI8, Geometry};
 use crate::ops::conv::{ConvF32, ConvI8, EpilogueI8, Residual};
 use crate::ops::convert::Rescale;
@@ -28,7 +29,7 @@ const FUNCTION_COST: usize = 16;
 const TABLE_COST: usize = 1;
 
 /// Runs a step. Errors are faults: verification has established what the kernels check.
-pub(super) fn run(
+pub(super) fn run<O: Operators>(
     bound: &Bound<'_>,
     cap: Capability,
     exec: Exec<'_>,
@@ -36,12 +37,13 @@ pub(super) fn run(
 ) -> Result<(), Error> {
     let Views { y, scratch, reads } = views;
     let [x, second, third, fourth] = reads;
+    let has = |kind, dtype| O::SET.has(kind, dtype);
     match bound {
         Bound::ConvI8 {
             conv,
             residual,
             batch,
-        } => {
+        } if has(Kind::Conv, DType::I8) => {
             let data = residual.map(|_| typed::<i8>(second)).transpose()?;
             let task = |i: usize, x: &[i8], y: &mut [i8]| {
                 let conv = ConvI8 {
@@ -52,7 +54,7 @@ pub(super) fn run(
             };
             batches(*batch, typed(x)?, typed_mut(y)?, task)
         }
-        Bound::ConvI16 { conv, batch } => batches(
+        Bound::ConvI16 { conv, batch } if has(Kind::Conv, DType::I16) => batches(
             *batch,
             typed(x)?,
             typed_mut(y)?,
@@ -63,7 +65,7 @@ pub(super) fn run(
                 })
             },
         ),
-        Bound::ConvF32 { conv, batch } => {
+        Bound::ConvF32 { conv, batch } if has(Kind::Conv, DType::F32) => {
             let data = match second {
                 Read::None => None,
                 other => Some(typed::<f32>(other)?),
@@ -89,7 +91,7 @@ pub(super) fn run(
             residual,
             batch,
             in_place,
-        } => {
+        } if has(Kind::Depthwise, DType::I8) => {
             let data = residual.map(|_| typed::<i8>(second)).transpose()?;
             let image = |i: usize, len: usize| -> Result<DepthwiseI8<'_>, Error> {
                 Ok(DepthwiseI8 {
@@ -124,7 +126,7 @@ pub(super) fn run(
             residual,
             batch,
             in_place,
-        } => {
+        } if has(Kind::Depthwise, DType::F32) => {
             let (row, taps) = (op.output[1] * op.input[2], op.window.taps());
             if let (Some(map), Read::InPlace) = (in_place, x) {
                 let scratch = typed_mut(scratch)?;
@@ -151,27 +153,31 @@ pub(super) fn run(
                 Ok(())
             }
         }
-        Bound::Table(table) => each_row(exec, x, y, CHUNK, TABLE_COST, |x, y| match x {
-            None => unary::table_i8_in_place(cap, table, y),
-            Some(x) => unary::table_i8(cap, table, x, y),
-        }),
-        Bound::Unary(kind) => each_row(exec, x, y, CHUNK, FUNCTION_COST, |x, y| match x {
-            None => unary::unary_f32_in_place(cap, *kind, y),
-            Some(x) => unary::unary_f32(cap, *kind, x, y),
-        }),
-        Bound::BinaryI8(op, layout) => match x {
+        Bound::Table(table) if has(Kind::Table, DType::I8) => {
+            each_row(exec, x, y, CHUNK, TABLE_COST, |x, y| match x {
+                None => unary::table_i8_in_place(cap, table, y),
+                Some(x) => unary::table_i8(cap, table, x, y),
+            })
+        }
+        Bound::Unary(kind) if has(Kind::Unary, DType::F32) => {
+            each_row(exec, x, y, CHUNK, FUNCTION_COST, |x, y| match x {
+                None => unary::unary_f32_in_place(cap, *kind, y),
+                Some(x) => unary::unary_f32(cap, *kind, x, y),
+            })
+        }
+        Bound::BinaryI8(op, layout) if has(Kind::Binary, DType::I8) => match x {
             Read::InPlace => {
                 binary::binary_i8_in_place(cap, op, layout, typed_mut(y)?, typed(second)?)
             }
             x => binary::binary_i8(cap, op, layout, typed(x)?, typed(second)?, typed_mut(y)?),
         },
-        Bound::BinaryI16(op, layout) => match x {
+        Bound::BinaryI16(op, layout) if has(Kind::Binary, DType::I16) => match x {
             Read::InPlace => {
                 binary::binary_i16_in_place(cap, op, layout, typed_mut(y)?, typed(second)?)
             }
             x => binary::binary_i16(cap, op, layout, typed(x)?, typed(second)?, typed_mut(y)?),
         },
-        Bound::BinaryF32(op, layout) => match x {
+        Bound::BinaryF32(op, layout) if has(Kind::Binary, DType::F32) => match x {
             Read::InPlace => {
                 binary::binary_f32_in_place(cap, op, layout, typed_mut(y)?, typed(second)?)
             }
@@ -183,10 +189,10 @@ pub(super) fn run(
             average,
             dtype,
             batch,
-        } => {
+        } if O::SET.any(Kind::Pool) => {
             let row = pool.output[1] * pool.input[2];
             match dtype {
-                DType::I8 => batches(
+                DType::I8 if has(Kind::Pool, DType::I8) => batches(
                     *batch,
                     typed(x)?,
                     typed_mut(y)?,
@@ -198,7 +204,7 @@ pub(super) fn run(
                         })
                     },
                 ),
-                _ => batches(
+                _ if has(Kind::Pool, DType::F32) => batches(
                     *batch,
                     typed(x)?,
                     typed_mut(y)?,
@@ -207,6 +213,7 @@ pub(super) fn run(
                         PoolKind::Average => pool::average_pool_f32(cap, pool, x, 0, y),
                     },
                 ),
+                _ => Err(fault()),
             }
         }
         Bound::Reduce {
@@ -214,41 +221,55 @@ pub(super) fn run(
             axes,
             x: from,
             y: to,
-        } => run_reduce(cap, *kind, *axes, from, to, x, y),
-        Bound::Softmax { row, log, table } => match (table, x) {
-            (Some(table), Read::InPlace) => {
+        } if O::SET.any(Kind::Reduce) => run_reduce::<O>(cap, *kind, *axes, from, to, x, y),
+        Bound::Softmax { row, log, table } if O::SET.any(Kind::Softmax) => match (table, x) {
+            (Some(table), Read::InPlace) if has(Kind::Softmax, DType::I8) => {
                 softmax::softmax_i8_in_place(cap, table, *row, typed_mut(y)?)
             }
-            (Some(table), x) => softmax::softmax_i8(cap, table, *row, typed(x)?, typed_mut(y)?),
-            (None, x) if *log => softmax::log_softmax_f32(cap, *row, typed(x)?, typed_mut(y)?),
-            (None, x) => softmax::softmax_f32(cap, *row, typed(x)?, typed_mut(y)?),
+            (Some(table), x) if has(Kind::Softmax, DType::I8) => {
+                softmax::softmax_i8(cap, table, *row, typed(x)?, typed_mut(y)?)
+            }
+            (None, x) if *log && has(Kind::Softmax, DType::F32) => {
+                softmax::log_softmax_f32(cap, *row, typed(x)?, typed_mut(y)?)
+            }
+            (None, x) if has(Kind::Softmax, DType::F32) => {
+                softmax::softmax_f32(cap, *row, typed(x)?, typed_mut(y)?)
+            }
+            _ => Err(fault()),
         },
-        Bound::LayerNorm { op, dtype } => {
+        Bound::LayerNorm { op, dtype } if O::SET.any(Kind::LayerNorm) => {
             let row = op.gain.len();
             match dtype {
-                DType::I8 => each_row(exec, x, y, row, FUNCTION_COST, |x, y| match x {
-                    None => norm::layer_norm_i8_in_place(cap, op, y),
-                    Some(x) => norm::layer_norm_i8(cap, op, x, y),
-                }),
-                DType::I16 => each_row(exec, x, y, row, FUNCTION_COST, |x, y| match x {
-                    None => Err(fault()),
-                    Some(x) => norm::layer_norm_i16(cap, op, x, y),
-                }),
-                _ => each_row(exec, x, y, row, FUNCTION_COST, |x: Option<&[f32]>, y| {
-                    if let Some(x) = x {
-                        y.copy_from_slice(x);
-                    }
-                    norm::layer_norm_in_place(cap, y, op.gain, op.offset, op.epsilon)
-                }),
+                DType::I8 if has(Kind::LayerNorm, DType::I8) => {
+                    each_row(exec, x, y, row, FUNCTION_COST, |x, y| match x {
+                        None => norm::layer_norm_i8_in_place(cap, op, y),
+                        Some(x) => norm::layer_norm_i8(cap, op, x, y),
+                    })
+                }
+                DType::I16 if has(Kind::LayerNorm, DType::I16) => {
+                    each_row(exec, x, y, row, FUNCTION_COST, |x, y| match x {
+                        None => Err(fault()),
+                        Some(x) => norm::layer_norm_i16(cap, op, x, y),
+                    })
+                }
+                _ if has(Kind::LayerNorm, DType::F32) => {
+                    each_row(exec, x, y, row, FUNCTION_COST, |x: Option<&[f32]>, y| {
+                        if let Some(x) = x {
+                            y.copy_from_slice(x);
+                        }
+                        norm::layer_norm_in_place(cap, y, op.gain, op.offset, op.epsilon)
+                    })
+                }
+                _ => Err(fault()),
             }
         }
-        Bound::Copy { map, size } => match x {
+        Bound::Copy { map, size } if O::SET.any(Kind::Copy) => match x {
             // Only an identity may be in place: nothing is left to move.
             Read::InPlace => Ok(()),
             Read::Bytes(x) => copy::copy(map, *size, x, y),
             Read::None => Err(fault()),
         },
-        Bound::Fill { bits, size } => {
+        Bound::Fill { bits, size } if O::SET.any(Kind::Fill) => {
             let bytes = bits.to_le_bytes();
             y.chunks_exact_mut(*size)
                 .for_each(|e| e.copy_from_slice(&bytes[..*size]));
@@ -258,7 +279,7 @@ pub(super) fn run(
             resize,
             dtype,
             batch,
-        } => match dtype {
+        } if O::SET.any(Kind::Resize) => match dtype {
             DType::I8 => batches(*batch, typed(x)?, typed_mut(y)?, |_, x, y| {
                 resize::resize::<i8>(resize, x, y)
             }),
@@ -274,7 +295,7 @@ pub(super) fn run(
             b,
             y: shape,
             integer: None,
-        } => {
+        } if has(Kind::MatMul, DType::F32) => {
             let (x, second) = (typed(x)?, typed(second)?);
             let (y, n): (&mut [f32], _) = (typed_mut(y)?, shape.last());
             let cost = cost(y.len(), a.last());
@@ -287,7 +308,7 @@ pub(super) fn run(
             b,
             y: shape,
             integer: Some(op),
-        } => {
+        } if has(Kind::MatMul, DType::I8) => {
             let (x, second) = (typed(x)?, typed(second)?);
             let (y, n): (&mut [i8], _) = (typed_mut(y)?, shape.last());
             let cost = cost(y.len(), a.last());
@@ -295,7 +316,7 @@ pub(super) fn run(
                 matmul::matmul_i8(cap, op, a, x, b, second, shape, first, y)
             })
         }
-        Bound::AttentionI8(op) => {
+        Bound::AttentionI8(op) if has(Kind::Attention, DType::I8) => {
             let (q, k, v) = (typed(x)?, typed(second)?, typed(third)?);
             let op = AttentionI8 {
                 sizes: optional(fourth)?,
@@ -316,7 +337,7 @@ pub(super) fn run(
             geometry,
             multiplier,
             bias,
-        } => {
+        } if has(Kind::Attention, DType::F32) => {
             let (g, m, b) = (geometry, *multiplier, *bias);
             let (q, k, v) = (typed(x)?, typed(second)?, typed(third)?);
             let sizes = optional(fourth)?;
@@ -329,7 +350,7 @@ pub(super) fn run(
             matching,
             zero,
             dtype,
-        } => {
+        } if O::SET.any(Kind::Match) => {
             let y = typed_mut(y)?;
             match dtype {
                 DType::I8 => merge::match_tokens::<i8>(cap, matching, *zero, typed(x)?, y, scratch),
@@ -340,7 +361,7 @@ pub(super) fn run(
             channels,
             zero,
             dtype,
-        } => {
+        } if O::SET.any(Kind::Merge) => {
             let (n, places, sizes) = (*channels, typed(second)?, optional(third)?);
             match (dtype, sizes) {
                 (_, None) => merge::merge_sizes(typed(x)?, places, typed_mut(y)?),
@@ -355,7 +376,7 @@ pub(super) fn run(
                 }
             }
         }
-        Bound::Gather { axis, inner } => match x {
+        Bound::Gather { axis, inner } if O::SET.any(Kind::Gather) => match x {
             Read::Bytes(x) => gather::gather(x, *axis, *inner, typed(second)?, y),
             _ => Err(fault()),
         },
@@ -364,7 +385,7 @@ pub(super) fn run(
             inner,
             last,
             dtype,
-        } => {
+        } if O::SET.any(Kind::ArgMax) => {
             let y = typed_mut(y)?;
             match dtype {
                 DType::I8 => arg_max::arg_max::<i8>(typed(x)?, *axis, *inner, *last, y),
@@ -372,7 +393,10 @@ pub(super) fn run(
                 _ => arg_max::arg_max::<f32>(typed(x)?, *axis, *inner, *last, y),
             }
         }
-        Bound::Convert { x: from, y: to } => run_convert(cap, from, to, x, y),
+        Bound::Convert { x: from, y: to } if O::SET.any(Kind::Convert) => {
+            run_convert::<O>(cap, from, to, x, y)
+        }
+        _ => Err(fault()),
     }
 }
 
@@ -472,7 +496,7 @@ fn add_residual(lo: f32, hi: f32, residual: &[f32], y: &mut [f32]) -> Result<(),
     Ok(())
 }
 
-fn run_reduce(
+fn run_reduce<O: Operators>(
     cap: Capability,
     kind: ReduceKind,
     axes: u8,
@@ -485,7 +509,7 @@ fn run_reduce(
         shape: from.shape,
         axes,
     };
-    if from.dtype == DType::F32 {
+    if O::SET.has(Kind::Reduce, DType::F32) && from.dtype == DType::F32 {
         return reduce::reduce_f32(cap, kind, &reduce, typed(x)?, typed_mut(y)?);
     }
     let op = MeanI8 {
@@ -499,7 +523,7 @@ fn run_reduce(
     reduce::mean_i8(cap, &op, typed(x)?, typed_mut(y)?)
 }
 
-fn run_convert(
+fn run_convert<O: Operators>(
     cap: Capability,
     from: &Tensor,
     to: &Tensor,
@@ -520,23 +544,32 @@ fn run_convert(
         hi,
     };
     let inverse = 1.0 / to.scale;
+    let has = |dtype| O::SET.has(Kind::Convert, dtype);
     match (from.dtype, to.dtype) {
-        (DType::I8, DType::I8) if x == Read::InPlace => {
+        (DType::I8, DType::I8) if has(DType::I8) && x == Read::InPlace => {
             convert::rescale_i8_in_place(cap, &op, typed_mut(y)?)
         }
-        (DType::I8, DType::I8) => convert::rescale_i8(cap, &op, typed(x)?, typed_mut(y)?),
-        (DType::I8, DType::I16) => convert::widen_i8_i16(cap, &op, typed(x)?, typed_mut(y)?),
-        (DType::I16, DType::I8) => convert::narrow_i16_i8(cap, &op, typed(x)?, typed_mut(y)?),
-        (DType::I8, DType::F32) => {
+        (DType::I8, DType::I8) if has(DType::I8) => {
+            convert::rescale_i8(cap, &op, typed(x)?, typed_mut(y)?)
+        }
+        (DType::I8, DType::I16) if has(DType::I8) => {
+            convert::widen_i8_i16(cap, &op, typed(x)?, typed_mut(y)?)
+        }
+        (DType::I16, DType::I8) if has(DType::I16) => {
+            convert::narrow_i16_i8(cap, &op, typed(x)?, typed_mut(y)?)
+        }
+        (DType::I8, DType::F32) if has(DType::I8) => {
             convert::dequantize_i8(cap, from.scale, from.zero_point, typed(x)?, typed_mut(y)?)
         }
-        (DType::I16, DType::F32) => {
+        (DType::I16, DType::F32) if has(DType::I16) => {
             convert::dequantize_i16(cap, from.scale, typed(x)?, typed_mut(y)?)
         }
-        (DType::F32, DType::I8) => {
+        (DType::F32, DType::I8) if has(DType::F32) => {
             convert::quantize_i8(cap, inverse, to.zero_point, typed(x)?, typed_mut(y)?)
         }
-        (DType::F32, DType::I16) => convert::quantize_i16(cap, inverse, typed(x)?, typed_mut(y)?),
+        (DType::F32, DType::I16) if has(DType::F32) => {
+            convert::quantize_i16(cap, inverse, typed(x)?, typed_mut(y)?)
+        }
         _ => Err(fault()),
     }
 }

@@ -4,6 +4,7 @@ pub mod details;
 
 use std::path::{Path, PathBuf};
 
+use ampoule_quantize::plan::Tiled;
 use clap::Args;
 use serde::Serialize;
 
@@ -14,7 +15,7 @@ use super::output::{
     Table, bytes, count, facts, plural, print, print_json, shape, shortened, sparkline,
 };
 use super::preprocessing::describe;
-use super::quantize::summary::{ALREADY, island_line, not_int8};
+use super::quantize::summary::{ALREADY, bands, island_line, not_int8, segments};
 use details::{Details, Port};
 
 const EXAMPLES: &str = "\
@@ -137,6 +138,8 @@ fn render(d: &Details) -> String {
         ),
     ));
     rows.push(("", sparkline(&m.live, TIMELINE)));
+    let tiled = d.meta.as_ref().and_then(|m| m.tiled.as_ref());
+    rows.extend(tiled.map(|t| ("bands", bands(t))));
     let islands = d
         .meta
         .as_ref()
@@ -146,7 +149,24 @@ fn render(d: &Details) -> String {
         rows.push(("not int8", not_int8(meta.is_int8(), islands)));
     }
     let islands: String = islands.iter().map(|i| island_line(i) + "\n").collect();
-    format!("{}\n{}{islands}", table.render(), facts(&rows))
+    let curve = tiled.map(curve).unwrap_or_default();
+    format!("{}\n{}{islands}{curve}", table.render(), facts(&rows))
+}
+
+/// What smaller arenas cost in work.
+fn curve(tiled: &Tiled) -> String {
+    let mut table = Table::new(&[">arena", ">more steps", ">copied in a run", "bands"]);
+    let untiled = bytes(tiled.untiled);
+    table.row([untiled, "0".into(), bytes(0), "none".into()]);
+    for b in &tiled.curve {
+        table.row([
+            bytes(b.arena),
+            b.steps.to_string(),
+            bytes(b.copied),
+            segments(b),
+        ]);
+    }
+    format!("\n{}", table.render())
 }
 
 fn port(p: &Port) -> String {

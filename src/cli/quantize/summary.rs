@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use ampoule_quantize::calibrate::clipped_share;
 use ampoule_quantize::passes::merge::MergedLayer;
 use ampoule_quantize::pipeline::{Quality, Quantized, SensitivityReport};
-use ampoule_quantize::plan::Tiled;
+use ampoule_quantize::plan::{Banding, Tiled, Tiling};
 use ampoule_quantize::program::{Island, Stage};
 use ampoule_runtime::preprocess::Preprocess;
 use serde::Serialize;
@@ -189,16 +189,28 @@ pub fn render(s: &Summary) -> String {
 pub fn bands(tiled: &Tiled) -> String {
     match &tiled.chosen {
         None => "none needed".to_owned(),
-        Some(t) => format!(
-            "{} for steps {} to {}, {} more steps, {} copied in a run; {} without",
-            t.bands,
-            t.first,
-            t.last,
-            t.steps,
-            bytes(t.copied),
+        Some(b) => format!(
+            "{}, {} more steps, {} copied in a run; {} without",
+            segments(b),
+            b.steps,
+            bytes(b.copied),
             bytes(tiled.untiled)
         ),
     }
+}
+
+/// Which steps are in how many bands.
+pub fn segments(banding: &Banding) -> String {
+    let one = |t: &Tiling| match t.first == t.last {
+        true => format!("{} for step {}", t.bands, t.first),
+        false => format!("{} for steps {} to {}", t.bands, t.first, t.last),
+    };
+    banding
+        .segments
+        .iter()
+        .map(one)
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// What int8 loses, and what it does with wider layers where there are any.

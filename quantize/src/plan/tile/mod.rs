@@ -7,6 +7,7 @@
 //! rows; results are the same bits as without.
 
 mod rows;
+mod search;
 mod stream;
 
 use std::collections::HashSet;
@@ -18,10 +19,7 @@ use super::{Plan, PlanOptions, plan_in_place};
 use crate::program::Program;
 use rows::{Reach, operands};
 
-/// Numbers of bands that are tried.
-const BANDS: [usize; 14] = [2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64];
-
-/// Steps `first..=last` in bands of rows, and what that costs.
+/// Consecutive steps in bands of rows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tiling {
     /// First step of the segment in the plan without bands.
@@ -34,6 +32,13 @@ pub struct Tiling {
     pub bands: usize,
     /// Whether convolutions have working memory for patches; without it they gather fewer at once.
     pub panels: bool,
+}
+
+/// Segments in bands, and what they cost.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Banding {
+    /// In order of execution.
+    pub segments: Vec<Tiling>,
     /// Bytes of arena.
     pub arena: usize,
     /// Steps more than without bands.
@@ -46,11 +51,11 @@ pub struct Tiling {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tiled {
     /// What was chosen; `None` when the budget holds without bands.
-    pub chosen: Option<Tiling>,
+    pub chosen: Option<Banding>,
     /// Arena without bands.
     pub untiled: usize,
-    /// Tilings that no other beats in arena and in steps, largest arena first.
-    pub curve: Vec<Tiling>,
+    /// What was found on the way to the budget and no other beats in arena and in steps, largest arena first.
+    pub curve: Vec<Banding>,
 }
 
 /// Plans a program so that its arena is at most `budget` bytes, with as few more steps as possible; where none
@@ -61,13 +66,14 @@ pub fn plan_within(program: &mut Program, budget: usize, options: &PlanOptions) 
     let mut plain = program.clone();
     let plan = plan_in_place(&mut plain, options);
     let untiled = plan.total();
-    let curve = pareto(candidates(program, untiled, options));
-    let fits = curve.iter().find(|t| t.arena <= budget).or(curve.last());
+    let found = search::search(program, budget, options);
+    let curve = pareto(found.into_iter().filter(|b| b.arena < untiled).collect());
+    let fits = curve.iter().find(|b| b.arena <= budget).or(curve.last());
     let chosen = fits.filter(|_| untiled > budget).cloned();
-    let made = chosen.as_ref().and_then(|t| tile(program, t));
+    let made = chosen.as_ref().and_then(|b| tile(program, &b.segments));
     let (plan, chosen) = match made {
-        Some((tiled, _)) => {
-            *program = tiled;
+        Some(tiled) => {
+            *program = tiled.program;
             (plan_in_place(program, options), chosen)
         }
         None => {
@@ -84,72 +90,40 @@ pub fn plan_within(program: &mut Program, budget: usize, options: &PlanOptions) 
     (plan, tiled)
 }
 
-/// Every tiling that needs less than without bands.
-fn candidates(program: &Program, untiled: usize, options: &PlanOptions) -> Vec<Tiling> {
-    let quick = PlanOptions {
-        effort: 0,
-        ..options.clone()
-    };
-    let mut found = Vec::new();
-    let Some(first) =
-        (0..program.steps.len()).find(|&s| operands(program, &program.steps[s]).is_some())
-    else {
-        return found;
-    };
-    for last in first + 1..program.steps.len() {
-        if operands(program, &program.steps[last]).is_none() {
-            break;
-        }
-        let height = program.tensor(program.steps[last].output()).shape.dim(1);
-        for bands in BANDS.into_iter().filter(|&n| n <= height) {
-            for panels in [true, false] {
-                let mut tiling = Tiling {
-                    first,
-                    last,
-                    upto: program.step_names[last].clone(),
-                    bands,
-                    panels,
-                    arena: 0,
-                    steps: 0,
-                    copied: 0,
-                };
-                let Some((mut tiled, copied)) = tile(program, &tiling) else {
-                    break;
-                };
-                tiling.arena = plan_in_place(&mut tiled, &quick).total();
-                if tiling.arena < untiled {
-                    (tiling.steps, tiling.copied) =
-                        (tiled.steps.len() - program.steps.len(), copied);
-                    found.push(tiling);
-                }
-            }
-        }
-    }
-    found
-}
-
 /// Those that no other beats in arena and steps.
-fn pareto(mut all: Vec<Tiling>) -> Vec<Tiling> {
-    all.sort_by_key(|t| (t.steps, !t.panels, t.arena, t.copied));
+fn pareto(mut all: Vec<Banding>) -> Vec<Banding> {
+    let exact = |b: &Banding| {
+        let choice = |t: &Tiling| (t.first, t.last, t.bands, !t.panels);
+        b.segments.iter().map(choice).collect::<Vec<_>>()
+    };
+    all.sort_by_cached_key(|b| (b.steps, b.arena, b.copied, exact(b)));
     let mut least = usize::MAX;
-    all.retain(|t| {
-        let better = t.arena < least;
-        least = least.min(t.arena);
+    all.retain(|b| {
+        let better = b.arena < least;
+        least = least.min(b.arena);
         better
     });
     all
 }
 
-/// The program with a segment in bands, and the bytes that this copies in a run.
-fn tile(program: &Program, tiling: &Tiling) -> Option<(Program, usize)> {
-    let (first, last) = (tiling.first, tiling.last);
-    let segment = Segment::new(program, first, last)?;
+/// A program with bands.
+struct Banded {
+    program: Program,
+    /// Per step the one without bands that it comes from; a segment's come from its first.
+    origins: Vec<usize>,
+    /// Bytes copied in a run.
+    copied: usize,
+}
+
+/// The program with segments, in order and disjoint, in bands.
+fn tile(program: &Program, segments: &[Tiling]) -> Option<Banded> {
     let mut out = Program {
         steps: Vec::new(),
         step_names: Vec::new(),
         step_macs: Vec::new(),
         ..program.clone()
     };
+    let (mut origins, mut copied, mut next) = (Vec::new(), 0, 0);
     let whole = |out: &mut Program, steps: std::ops::Range<usize>| {
         for s in steps {
             out.push(
@@ -159,13 +133,25 @@ fn tile(program: &Program, tiling: &Tiling) -> Option<(Program, usize)> {
             );
         }
     };
-    whole(&mut out, 0..first);
-    let work = stream::emit(&segment, tiling, &mut out)?;
-    whole(&mut out, last + 1..program.steps.len());
-    (out.tensors.len() <= usize::from(TensorId::MAX)).then_some((out, work.copied))
+    for tiling in segments {
+        whole(&mut out, next..tiling.first);
+        origins.extend(next..tiling.first);
+        let segment = Segment::new(program, tiling.first, tiling.last)?;
+        copied += stream::emit(&segment, tiling, &mut out)?.copied;
+        origins.resize(out.steps.len(), tiling.first);
+        next = tiling.last + 1;
+    }
+    whole(&mut out, next..program.steps.len());
+    origins.extend(next..program.steps.len());
+    let numbered = out.tensors.len() <= usize::from(TensorId::MAX);
+    numbered.then_some(Banded {
+        program: out,
+        origins,
+        copied,
+    })
 }
 
-/// Consecutive steps between two maps.
+/// Consecutive steps that make one map.
 struct Segment<'p> {
     program: &'p Program,
     first: usize,
@@ -174,7 +160,7 @@ struct Segment<'p> {
 }
 
 impl<'p> Segment<'p> {
-    /// `None` when other steps use what is inside, or more than one map comes in.
+    /// `None` when other steps use what is inside.
     fn new(program: &'p Program, first: usize, last: usize) -> Option<Self> {
         let steps = program.steps.get(first..=last)?;
         let operands: Vec<_> = steps
@@ -197,7 +183,7 @@ impl<'p> Segment<'p> {
                 .iter()
                 .chain(&incoming)
                 .all(|&t| program.tensor(t).view.is_none());
-        (!used && incoming.len() == 1 && whole).then_some(Segment {
+        (!used && !incoming.is_empty() && whole).then_some(Segment {
             program,
             first,
             last,

@@ -15,7 +15,7 @@ use crate::program::{Program, VirtualTensor};
 /// appear in as many bands as the tiling says.
 ///
 /// Every row is computed once: a map inside the segment exists as a few rows, and rows that are needed
-/// again move to the start of the next few.
+/// again move to the front of these before the next are computed.
 pub(super) fn emit(segment: &Segment<'_>, tiling: &Tiling, out: &mut Program) -> Option<Work> {
     let source = segment.program;
     let y = source.steps[segment.last].output();
@@ -23,14 +23,15 @@ pub(super) fn emit(segment: &Segment<'_>, tiling: &Tiling, out: &mut Program) ->
     let per_band = height(y).div_ceil(tiling.bands);
     let grain = (segment.first..=segment.last).map(|s| {
         let t = source.steps[s].output();
-        let rows = (height(t) * per_band).div_ceil(height(y)).max(1);
         (
             t,
             Rows {
                 producer: s,
-                grain: rows,
+                grain: height(t).div_ceil(tiling.bands),
                 produced: 0,
-                held: None,
+                ring: None,
+                held: 0..0,
+                most: 0,
             },
         )
     });
@@ -45,6 +46,12 @@ pub(super) fn emit(segment: &Segment<'_>, tiling: &Tiling, out: &mut Program) ->
     };
     for from in (0..height(y)).step_by(per_band) {
         stream.compute(y, from..(from + per_band).min(height(y)))?;
+    }
+    for map in stream.maps.values() {
+        if let Some(ring) = map.ring {
+            let tensor = &mut stream.out.tensors[usize::from(ring)];
+            tensor.shape = with_rows(&tensor.shape, map.most)?;
+        }
     }
     Some(stream.work)
 }
@@ -63,14 +70,19 @@ struct Rows {
     grain: usize,
     /// Rows computed so far.
     produced: usize,
-    /// A tensor that holds some rows.
-    held: Option<(TensorId, Range<usize>)>,
+    /// The tensor that holds some of them.
+    ring: Option<TensorId>,
+    /// Which.
+    held: Range<usize>,
+    /// How many at most.
+    most: usize,
 }
 
 struct Stream<'s, 'p> {
     segment: &'s Segment<'p>,
     maps: HashMap<TensorId, Rows>,
-    views: HashMap<(TensorId, Range<usize>), TensorId>,
+    /// By tensor, rows and number of rows before them.
+    views: HashMap<(TensorId, Range<usize>, usize), TensorId>,
     panels: bool,
     work: Work,
     out: &'s mut Program,
@@ -116,48 +128,45 @@ impl Stream<'_, '_> {
         Some(())
     }
 
-    /// Makes some tensor hold those rows of a map.
+    /// Makes the tensor of a map hold those rows.
     fn hold(&mut self, t: TensorId, rows: Range<usize>) -> Option<()> {
         let Some(map) = self.maps.get(&t) else {
-            // The segment's input is there as a whole.
+            // What comes into the segment is there as a whole.
             return Some(());
         };
-        let (produced, grain) = (map.produced, map.grain);
-        let old = map.held.clone();
-        if old
-            .as_ref()
-            .is_some_and(|(_, held)| held.start <= rows.start && rows.end <= held.end)
-        {
+        let (produced, grain, held) = (map.produced, map.grain, map.held.clone());
+        if map.ring.is_some() && held.start <= rows.start && rows.end <= held.end {
             return Some(());
+        }
+        if map.ring.is_none() {
+            let of = self.out.tensor(t);
+            let ring = VirtualTensor {
+                name: format!("{} rows", of.name),
+                origin: None,
+                ..of.clone()
+            };
+            let ring = self.out.add_tensor(ring);
+            self.maps.get_mut(&t)?.ring = Some(ring);
         }
         let keep = self.first_needed(t)?.min(rows.start);
-        let held = keep..rows.end;
-        let of = self.out.tensor(t);
-        let tensor = VirtualTensor {
-            name: format!("{} rows {}..{}", of.name, held.start, held.end),
-            shape: with_rows(&of.shape, held.len())?,
-            origin: None,
-            ..of.clone()
-        };
-        let new = self.out.add_tensor(tensor);
+        let free = keep.checked_sub(held.start)?;
         let again = keep..produced.max(keep);
-        let from = match old {
-            Some((_, ref had)) if !again.is_empty() && had.start <= keep => {
-                Some(self.view(t, again.clone())?)
+        if free > 0 {
+            // As many at a time as there are free rows, so that what is read stays whole.
+            for from in again.clone().step_by(free) {
+                let moved = from..(from + free).min(again.end);
+                let at = self.view(t, moved.clone())?;
+                self.maps.get_mut(&t)?.held.start = keep;
+                let to = self.view(t, moved)?;
+                self.maps.get_mut(&t)?.held.start = held.start;
+                self.copy(at, to)?;
             }
-            _ if again.is_empty() => None,
-            _ => return None,
-        };
-        self.maps.get_mut(&t)?.held = Some((new, held.clone()));
-        if let Some(from) = from {
-            let to = self.view(t, again)?;
-            self.copy(from, to)?;
         }
-        let mut at = produced.max(keep);
-        while at < held.end {
-            let end = (at + grain).min(held.end);
-            self.compute(t, at..end)?;
-            at = end;
+        let map = self.maps.get_mut(&t)?;
+        map.held = keep..rows.end;
+        map.most = map.most.max(map.held.len());
+        for at in (again.end..rows.end).step_by(grain) {
+            self.compute(t, at..(at + grain).min(rows.end))?;
         }
         Some(())
     }
@@ -184,13 +193,10 @@ impl Stream<'_, '_> {
     /// A tensor for those rows of what holds them.
     fn view(&mut self, t: TensorId, rows: Range<usize>) -> Option<TensorId> {
         let (of, first) = match self.maps.get(&t) {
-            Some(map) if t != self.y => {
-                let (of, held) = map.held.as_ref()?;
-                (*of, rows.start.checked_sub(held.start)?)
-            }
+            Some(map) if t != self.y => (map.ring?, rows.start.checked_sub(map.held.start)?),
             _ => (t, rows.start),
         };
-        if let Some(&known) = self.views.get(&(of, rows.clone())) {
+        if let Some(&known) = self.views.get(&(of, rows.clone(), first)) {
             return Some(known);
         }
         let tensor = self.out.tensor(of);
@@ -208,7 +214,7 @@ impl Stream<'_, '_> {
             ..tensor.clone()
         };
         let id = self.out.add_tensor(view);
-        self.views.insert((of, rows), id);
+        self.views.insert((of, rows, first), id);
         Some(id)
     }
 

@@ -9,6 +9,10 @@ use super::bias::{BARRED, BiasLayout, LANES, shared_row};
 use super::lanes::{Lanes, Plain};
 use super::scratch::{Scratch, Sizes, scratch_bytes};
 use super::{AttentionI8, EXP2, LOWEST, sizes_fit};
+#[cfg(target_arch = "aarch64")]
+use crate::arch::aarch64;
+#[cfg(wasm_simd128)]
+use crate::arch::wasm32;
 #[cfg(target_arch = "x86_64")]
 use crate::arch::x86::attention as x86;
 use crate::error::Error;
@@ -67,6 +71,14 @@ pub fn attention_i8(
         Capability::Avx512Vnni(token) => x86::avx512vnni(token, call),
         #[cfg(target_arch = "x86_64")]
         Capability::Amx(token) => x86::avx512vnni(token.avx512vnni(), call),
+        #[cfg(target_arch = "aarch64")]
+        Capability::Neon(token) => aarch64::attention_neon(token, call),
+        #[cfg(target_arch = "aarch64")]
+        Capability::Dotprod(token) => aarch64::attention_dotprod(token, call),
+        #[cfg(target_arch = "aarch64")]
+        Capability::I8mm(token) => aarch64::attention_dotprod(token.dotprod(), call),
+        #[cfg(wasm_simd128)]
+        Capability::Simd128(token) => wasm32::attention(token, call),
         _ => call.run(Plain),
     }
     Ok(())

@@ -2,6 +2,10 @@
 
 use super::patch::Patches;
 use super::{ConvF32, ConvI8, PackedShape, WEIGHT_SLACK, WeightsF32, portable};
+#[cfg(arm_dsp)]
+use crate::arch::cortex_m;
+#[cfg(simd128)]
+use crate::arch::simd128;
 #[cfg(target_arch = "x86_64")]
 use crate::arch::x86::conv as x86;
 use crate::error::Error;
@@ -35,6 +39,18 @@ pub fn conv_i8(
         Capability::Avx512Vnni(token) => x86::avx512vnni::conv_i8(token, call),
         #[cfg(target_arch = "x86_64")]
         Capability::Amx(token) => x86::amx::conv_i8(token, call),
+        #[cfg(target_arch = "aarch64")]
+        Capability::Neon(token) => simd128::conv::conv_i8(token, call),
+        #[cfg(target_arch = "aarch64")]
+        Capability::Dotprod(token) => simd128::conv::conv_i8(token, call),
+        #[cfg(target_arch = "aarch64")]
+        Capability::I8mm(token) => simd128::conv::conv_i8(token, call),
+        #[cfg(wasm_simd128)]
+        Capability::Simd128(token) => simd128::conv::conv_i8(token, call),
+        #[cfg(arm_dsp)]
+        Capability::Dsp(token) => cortex_m::dsp::conv::conv_i8(token, call),
+        #[cfg(arm_mve)]
+        Capability::Mve(token) => cortex_m::mve::conv::conv_i8(token, call),
         _ => portable::conv_i8(call),
     }
     Ok(())
@@ -63,6 +79,14 @@ pub fn conv_f32(
         Capability::Avx512Vnni(token) => x86::f32_avx512::conv_f32(token, call),
         #[cfg(target_arch = "x86_64")]
         Capability::Amx(token) => x86::f32_avx512::conv_f32(token.avx512vnni(), call),
+        #[cfg(target_arch = "aarch64")]
+        Capability::Neon(token) => simd128::conv_f32::conv_f32(token, call),
+        #[cfg(target_arch = "aarch64")]
+        Capability::Dotprod(token) => simd128::conv_f32::conv_f32(token.neon(), call),
+        #[cfg(target_arch = "aarch64")]
+        Capability::I8mm(token) => simd128::conv_f32::conv_f32(token.dotprod().neon(), call),
+        #[cfg(wasm_simd128)]
+        Capability::Simd128(token) => simd128::conv_f32::conv_f32(token, call),
         _ => portable::conv_f32(call),
     }
     Ok(())
@@ -97,7 +121,7 @@ pub fn scratch_bytes(window: &Window, input_channels: usize, rows: usize) -> usi
 ///   `multipliers` are padded to whole blocks; the residual covers the pixels of `y`.
 /// * `pixels` and `channels` are not 0. A point window's output has the size of its input.
 #[cfg_attr(
-    not(target_arch = "x86_64"),
+    not(any(target_arch = "x86_64", simd128)),
     expect(dead_code, reason = "portable kernels derive some of it again")
 )]
 pub(crate) struct CallI8<'a, 'c> {
@@ -155,7 +179,7 @@ impl<'a, 'c> CallI8<'a, 'c> {
 
 /// Like [`CallI8`], for floats: the weights' slack is counted in elements.
 #[cfg_attr(
-    not(target_arch = "x86_64"),
+    not(any(target_arch = "x86_64", simd128)),
     expect(dead_code, reason = "portable kernels derive some of it again")
 )]
 pub(crate) struct CallF32<'a, 'c> {

@@ -24,6 +24,7 @@ pub fn depthwise_i8(
     if y.is_empty() {
         return Ok(());
     }
+    // Where there is a table, it is applied to what either leaves.
     if !vectors(cap, dw, x, first_row, y) {
         run(
             cap,
@@ -70,7 +71,48 @@ fn vectors(
     }
 }
 
-#[cfg(not(target_arch = "x86_64"))]
+/// Runs the instruction set's kernel; `false` when it has none for this operator.
+#[cfg(simd128)]
+fn vectors(
+    cap: Capability,
+    dw: &DepthwiseI8<'_>,
+    x: &[i8],
+    first_row: usize,
+    y: &mut [i8],
+) -> bool {
+    use crate::arch::simd128::depthwise::{Job, depthwise_i8};
+    let job = Job {
+        dw,
+        x,
+        first_row,
+        y,
+    };
+    cap.simd128().is_some_and(|simd| depthwise_i8(simd, job))
+}
+
+/// Runs the instruction set's kernel; `false` when it has none for this operator.
+#[cfg(arm_dsp)]
+fn vectors(
+    cap: Capability,
+    dw: &DepthwiseI8<'_>,
+    x: &[i8],
+    first_row: usize,
+    y: &mut [i8],
+) -> bool {
+    use crate::arch::cortex_m;
+    match cap {
+        Capability::Dsp(token) => {
+            cortex_m::dsp::depthwise::depthwise_i8(token, dw, x, first_row, y)
+        }
+        #[cfg(arm_mve)]
+        Capability::Mve(token) => {
+            cortex_m::mve::depthwise::depthwise_i8(token, dw, x, first_row, y)
+        }
+        Capability::Portable => false,
+    }
+}
+
+#[cfg(not(any(target_arch = "x86_64", simd128, arm_dsp)))]
 fn vectors(_: Capability, _: &DepthwiseI8<'_>, _: &[i8], _: usize, _: &mut [i8]) -> bool {
     false
 }

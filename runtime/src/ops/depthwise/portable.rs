@@ -73,7 +73,7 @@ fn accumulate(
 
 /// Input position of tap `k` for output position `o` along `axis`, `None` before the map.
 #[inline(always)]
-pub(super) fn tap(w: &Window, axis: usize, o: usize, k: usize) -> Option<usize> {
+pub(crate) fn tap(w: &Window, axis: usize, o: usize, k: usize) -> Option<usize> {
     let at = o * usize::from(w.stride[axis]) + k * usize::from(w.dilation[axis]);
     at.checked_sub(usize::from(w.pad[axis]))
 }

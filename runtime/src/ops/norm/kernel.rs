@@ -185,7 +185,11 @@ fn inverse(op: &LayerNorm<'_>, c: usize, sum: i32, squares: i64) -> f32 {
 fn root(v: f32) -> f32 {
     #[cfg(target_arch = "x86_64")]
     return crate::arch::x86::elementwise::root(v);
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(target_arch = "aarch64")]
+    return crate::arch::aarch64::root(v);
+    #[cfg(wasm_simd128)]
+    return crate::arch::wasm32::root(v);
+    #[cfg(not(any(target_arch = "x86_64", simd128)))]
     libm::sqrtf(v)
 }
 

@@ -39,7 +39,15 @@ fn vectors(cap: Capability, table: &[i8; 256], x: Option<&[i8]>, y: &mut [i8]) -
         }
         true
     }
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(simd128)]
+    {
+        let Some(simd) = cap.simd128() else {
+            return false;
+        };
+        crate::arch::simd128::table::table(simd, table, x, y);
+        true
+    }
+    #[cfg(not(any(target_arch = "x86_64", simd128)))]
     {
         let _ = (cap, table, x, y);
         false

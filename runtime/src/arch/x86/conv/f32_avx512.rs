@@ -3,7 +3,8 @@
 use core::arch::x86_64::*;
 use core::ops::Range;
 
-use super::f32_panel::{Rows, block_runs, block_width, drive};
+use super::f32_panel::{Rows, drive};
+use super::parts;
 use crate::arch::x86::Avx512Vnni;
 use crate::ops::conv::kernel::CallF32;
 use crate::ops::conv::{ConvF32, WIDTH, WeightsF32};
@@ -174,4 +175,19 @@ unsafe fn accumulate<const R: usize, const B: usize, W>(
         // SAFETY: the next values, or the end of the first row.
         x = unsafe { x.add(1) };
     }
+}
+
+/// Channels stored in a block of weights: a narrow last one takes less.
+fn block_width(channels: usize, block: usize) -> usize {
+    (channels - block * WIDTH).next_multiple_of(4).min(WIDTH)
+}
+
+/// Runs of at most `most` blocks, `(first, count)`, in which all blocks are whole or which are one narrow
+/// block.
+fn block_runs(channels: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
+    let blocks = channels.div_ceil(WIDTH);
+    let narrow = block_width(channels, blocks - 1) < WIDTH;
+    let whole = blocks - usize::from(narrow);
+    let runs = parts(whole, most).filter(|run| run.1 > 0);
+    runs.chain(narrow.then_some((whole, 1)))
 }

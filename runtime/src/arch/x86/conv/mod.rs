@@ -13,33 +13,7 @@ mod epilogue256;
 mod epilogue512;
 pub(crate) mod f32_avx2;
 pub(crate) mod f32_avx512;
-mod f32_panel;
 mod panel;
 mod panel256;
 
-/// Splits `total` into the fewest parts of at most `most`, as equal as can be: `(start, length)`.
-fn parts(total: usize, most: usize) -> impl Iterator<Item = (usize, usize)> + Clone {
-    let count = total.div_ceil(most.max(1)).max(1);
-    let (short, longer) = (total / count, total % count);
-    (0..count).map(move |i| (i * short + i.min(longer), short + usize::from(i < longer)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::parts;
-
-    #[test]
-    fn parts_cover_everything_once() {
-        for total in 1..100 {
-            for most in 1..20 {
-                let mut at = 0;
-                for (start, length) in parts(total, most) {
-                    assert_eq!(start, at);
-                    assert!((1..=most).contains(&length));
-                    at += length;
-                }
-                assert_eq!(at, total);
-            }
-        }
-    }
-}
+use crate::arch::{f32_panel, parts};

@@ -4,7 +4,7 @@ use core::ops::Range;
 
 use super::parts;
 use crate::ops::conv::kernel::CallF32;
-use crate::ops::conv::{WIDTH, portable};
+use crate::ops::conv::portable;
 
 /// Values of the stack that stands in for scratch that is smaller.
 const STACK: usize = 4 << 10;
@@ -54,21 +54,6 @@ pub(super) fn drive(mut call: CallF32<'_, '_>, tiles: impl Fn(Rows, Range<usize>
             call.y,
         );
     }
-}
-
-/// Channels stored in a block of weights: a narrow last one takes less.
-pub(super) fn block_width(channels: usize, block: usize) -> usize {
-    (channels - block * WIDTH).next_multiple_of(4).min(WIDTH)
-}
-
-/// Runs of at most `most` blocks, `(first, count)`, in which all blocks are whole or which are one narrow
-/// block.
-pub(super) fn block_runs(channels: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
-    let blocks = channels.div_ceil(WIDTH);
-    let narrow = block_width(channels, blocks - 1) < WIDTH;
-    let whole = blocks - usize::from(narrow);
-    let runs = parts(whole, most).filter(|run| run.1 > 0);
-    runs.chain(narrow.then_some((whole, 1)))
 }
 
 /// The aligned values within some bytes.

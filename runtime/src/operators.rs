@@ -1,0 +1,135 @@
+//! Which operators a program is linked with.
+//!
+//! A desktop links all of them. Firmware names those of its model in a type, and what others would need
+//! leaves no trace in its flash:
+//!
+//! ```
+//! use ampoule_runtime::{OperatorSet, Operators};
+//! struct Mine;
+//! impl Operators for Mine {
+//!     // What a build script prints of `OperatorSet::of(&artifact)`.
+//!     const SET: OperatorSet = OperatorSet::from_bits([0b1000_0011, 0, 0]);
+//! }
+//! ```
+
+use crate::artifact::{Artifact, Step};
+use crate::tensor::DType;
+
+/// Operators by the type of their first operand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OperatorSet([u32; 3]);
+
+/// The operators that a program is linked with.
+pub trait Operators {
+    /// Which.
+    const SET: OperatorSet;
+}
+
+/// Every operator.
+#[derive(Debug, Clone, Copy)]
+pub struct AllOperators;
+
+impl Operators for AllOperators {
+    const SET: OperatorSet = OperatorSet([u32::MAX; 3]);
+}
+
+impl OperatorSet {
+    /// The operators of an artifact.
+    pub fn of(artifact: &Artifact<'_>) -> Self {
+        artifact.steps().fold(OperatorSet([0; 3]), |mut set, step| {
+            if let Some(dtype) = dtype(artifact, &step) {
+                set.0[class(dtype)] |= 1 << Kind::of(&step) as u32;
+            }
+            set
+        })
+    }
+
+    /// The set that [`OperatorSet::bits`] describes.
+    pub const fn from_bits(bits: [u32; 3]) -> Self {
+        OperatorSet(bits)
+    }
+
+    /// For i8, other integers and floats a bit per operator.
+    pub const fn bits(self) -> [u32; 3] {
+        self.0
+    }
+
+    /// Whether the operator for a first operand of that type is in.
+    pub(crate) const fn has(self, kind: Kind, dtype: DType) -> bool {
+        self.0[class(dtype)] >> kind as u32 & 1 == 1
+    }
+
+    /// Whether the operator is in for any type.
+    pub(crate) const fn any(self, kind: Kind) -> bool {
+        (self.0[0] | self.0[1] | self.0[2]) >> kind as u32 & 1 == 1
+    }
+
+    /// Whether a step's operator is in; `false` when the step names no tensor of the artifact.
+    pub(crate) fn serves(self, artifact: &Artifact<'_>, step: &Step) -> bool {
+        dtype(artifact, step).is_some_and(|dtype| self.has(Kind::of(step), dtype))
+    }
+}
+
+/// Operators; the number is the bit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Conv,
+    Depthwise,
+    Table,
+    Unary,
+    Binary,
+    Pool,
+    Reduce,
+    Softmax,
+    LayerNorm,
+    Copy,
+    Fill,
+    Resize,
+    MatMul,
+    Convert,
+    Attention,
+    Gather,
+    ArgMax,
+    Match,
+    Merge,
+}
+
+impl Kind {
+    fn of(step: &Step) -> Self {
+        match step {
+            Step::Conv(_) => Kind::Conv,
+            Step::Depthwise(_) => Kind::Depthwise,
+            Step::Table { .. } => Kind::Table,
+            Step::Unary { .. } => Kind::Unary,
+            Step::Binary(_) => Kind::Binary,
+            Step::Pool { .. } => Kind::Pool,
+            Step::Reduce { .. } => Kind::Reduce,
+            Step::Softmax { .. } => Kind::Softmax,
+            Step::LayerNorm { .. } => Kind::LayerNorm,
+            Step::Copy { .. } => Kind::Copy,
+            Step::Fill { .. } => Kind::Fill,
+            Step::Resize { .. } => Kind::Resize,
+            Step::MatMul { .. } => Kind::MatMul,
+            Step::Convert { .. } => Kind::Convert,
+            Step::Attention(_) | Step::WeightedAttention { .. } => Kind::Attention,
+            Step::Gather { .. } => Kind::Gather,
+            Step::ArgMax { .. } => Kind::ArgMax,
+            Step::Match { .. } => Kind::Match,
+            Step::Merge { .. } => Kind::Merge,
+        }
+    }
+}
+
+/// Type of a step's first operand, or of what it fills.
+fn dtype(artifact: &Artifact<'_>, step: &Step) -> Option<DType> {
+    let id = step.inputs()[0].unwrap_or(step.output());
+    artifact.tensor(id).ok().map(|t| t.dtype)
+}
+
+const fn class(dtype: DType) -> usize {
+    match dtype {
+        DType::I8 => 0,
+        DType::I16 | DType::I32 => 1,
+        DType::F32 | DType::F16 => 2,
+    }
+}

@@ -1,0 +1,48 @@
+//! Puts the artifact that is to run, and the memory map of the board that is to run it, where the build
+//! finds them: environment variables `AMPOULE_MODEL` (a path) and `BOARD`.
+
+use std::{env, fs, path::PathBuf};
+
+use ampoule_runtime::{ARTIFACT_ALIGN, Artifact, OperatorSet};
+
+fn main() {
+    println!("cargo:rerun-if-env-changed=AMPOULE_MODEL");
+    println!("cargo:rerun-if-env-changed=BOARD");
+    let out = PathBuf::from(env::var("OUT_DIR").expect("cargo sets OUT_DIR"));
+
+    let model = env::var("AMPOULE_MODEL").expect("AMPOULE_MODEL is the path of the .amp to run");
+    println!("cargo:rerun-if-changed={model}");
+    let bytes = fs::read(&model).unwrap_or_else(|e| panic!("{model}: {e}"));
+    fs::write(out.join("model.amp"), &bytes).expect("OUT_DIR is writable");
+    let operators = operators(&bytes).unwrap_or_else(|e| panic!("{model}: {e}"));
+    let text = format!("ampoule_runtime::OperatorSet::from_bits({operators:?})");
+    fs::write(out.join("operators.rs"), text).expect("OUT_DIR is writable");
+
+    let board = env::var("BOARD").unwrap_or_else(|_| "mps2-an386".into());
+    let (flash, ram) = match board.as_str() {
+        "mps2-an385" | "mps2-an386" | "mps2-an500" => ((0x0000_0000, "4M"), (0x2000_0000, "4M")),
+        "mps2-an505" => ((0x1000_0000, "4M"), (0x3800_0000, "4M")),
+        "mps3-an547" => ((0x0000_0000, "512K"), (0x2000_0000, "512K")),
+        other => panic!("unknown BOARD {other}"),
+    };
+    let bank =
+        |name, (origin, length)| format!("  {name} : ORIGIN = {origin:#010x}, LENGTH = {length}\n");
+    let map = format!(
+        "MEMORY {{\n{}{}}}\n",
+        bank("FLASH", flash),
+        bank("RAM", ram)
+    );
+    fs::write(out.join("memory.x"), map).expect("OUT_DIR is writable");
+    println!("cargo:rustc-link-search={}", out.display());
+    println!("cargo:rustc-link-arg=-Tlink.x");
+}
+
+/// Bits of the operators that the artifact needs.
+fn operators(bytes: &[u8]) -> Result<[u32; 3], ampoule_runtime::Error> {
+    // An artifact must begin at an aligned address.
+    let mut memory = vec![0; bytes.len() + ARTIFACT_ALIGN];
+    let start = memory.as_ptr().align_offset(ARTIFACT_ALIGN);
+    let memory = &mut memory[start..][..bytes.len()];
+    memory.copy_from_slice(bytes);
+    Ok(OperatorSet::of(&Artifact::verify(memory)?).bits())
+}

@@ -1,0 +1,45 @@
+//! What the programs for the emulated boards share: output, marks for the instruction counter, and memory
+//! that tells how much of it was used.
+
+#![no_std]
+
+pub mod marks;
+pub mod paint;
+pub mod print;
+
+use ampoule_runtime::{Artifact, OperatorSet, Operators};
+
+/// The artifact that the build was given.
+pub static MODEL: &[u8] = ampoule_runtime::include_ampoule!(concat!(env!("OUT_DIR"), "/model.amp"));
+
+/// The operators of the artifact: no others are linked.
+pub struct Linked;
+
+impl Operators for Linked {
+    const SET: OperatorSet = include!(concat!(env!("OUT_DIR"), "/operators.rs"));
+}
+
+/// The artifact, verified; ends the program with a message when it is refused.
+pub fn artifact() -> Artifact<'static> {
+    match Artifact::verify_for::<Linked>(MODEL) {
+        Ok(artifact) => artifact,
+        Err(_) => fail("the artifact is refused"),
+    }
+}
+
+/// Ends the program with an error.
+pub fn fail(message: &str) -> ! {
+    print::line("error", message);
+    semihosting::process::exit(1)
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    // The message would bring the whole of `core::fmt`.
+    fail("panic")
+}
+
+#[cortex_m_rt::exception]
+unsafe fn HardFault(_: &cortex_m_rt::ExceptionFrame) -> ! {
+    fail("hard fault")
+}
