@@ -23,7 +23,7 @@ use ampoule_runtime::Error as Runtime;
 use ampoule_runtime::preprocess::PreprocessError;
 use thiserror::Error;
 
-use super::args::is_onnx;
+use super::args::is_source;
 
 /// Why a command failed.
 #[derive(Debug, Error)]
@@ -162,7 +162,7 @@ impl Failure {
             Failure::Artifact {
                 path,
                 error: Runtime::BadMagic,
-            } if is_onnx(path) => Some("make an artifact of it first: `ampoule quantize`"),
+            } if is_source(path) => Some("make an artifact of it first: `ampoule quantize`"),
             Failure::Artifact { error, .. } => artifact_hint(*error),
             Failure::Model(ModelError::Runtime(error))
             | Failure::Classify(ClassifyError::Model(ModelError::Runtime(error))) => {

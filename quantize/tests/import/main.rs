@@ -9,4 +9,5 @@ mod node_cases;
 mod passes;
 mod protobuf;
 mod prune;
+mod quantised;
 mod tflite;
