@@ -88,6 +88,7 @@ fn load(
             std: [0.25; 3],
         },
         max_unreadable: 0,
+        keep_pixels: false,
     };
     let pictures = Pictures {
         augmentation,

@@ -55,7 +55,9 @@ fn classes_sizes_and_tables() {
     for size in [384, 512] {
         let resized = large.clone().with_size(size).unwrap();
         let name = format!("tinyvit-21m-{size}");
-        assert_eq!(resized, zoo::find(&name).unwrap().config);
+        // They are published after fine-tuning, which drops less.
+        let published = zoo::find(&name).unwrap().config.clone();
+        assert_eq!(resized, published.with_drop_path(0.2));
     }
     for (name, parameters) in [
         ("tiny-moat-0", 3_332_232),

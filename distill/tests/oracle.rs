@@ -1,9 +1,14 @@
 //! Networks as ONNX files against PyTorch: `tests/fixtures/zoo`, made by its `make.py`.
 #![allow(missing_docs)]
 
+#[path = "common/runs.rs"]
+#[allow(dead_code)]
+mod runs;
+
 use std::path::{Path, PathBuf};
 
-use ampoule_distill::zoo::{Config, MODELS, MoatConfig, TinyVitConfig, Weights, ZooError};
+use ampoule_distill::export::{self, Settings};
+use ampoule_distill::zoo::{Config, MODELS, MoatConfig, Network, TinyVitConfig, Weights, ZooError};
 use ampoule_quantize::graph::{Graph, Op};
 use ampoule_quantize::import;
 use ampoule_quantize::model::Model;
@@ -18,6 +23,7 @@ const TINY_VIT: TinyVitConfig = TinyVitConfig {
     depths: [1, 1, 2, 1],
     windows: [4, 4, 2],
     head_size: 16,
+    drop_path: 0.0,
 };
 
 const MOAT: MoatConfig = MoatConfig {
@@ -29,6 +35,7 @@ const MOAT: MoatConfig = MoatConfig {
     windows: None,
     tables: Some([6, 3]),
     head_size: 16,
+    drop_path: 0.0,
 };
 
 fn fixture(name: &str) -> PathBuf {
@@ -64,6 +71,10 @@ fn picture(size: usize) -> Vec<f32> {
         .collect()
 }
 
+fn onnx(network: &Network, weights: &Weights) -> Vec<u8> {
+    export::onnx(network.graph(), weights.values(), &Settings::default()).unwrap()
+}
+
 fn import(onnx: &[u8]) -> Graph {
     let mut graph = import::onnx_bytes(onnx, &Default::default()).unwrap().graph;
     prepare(&mut graph, false).unwrap();
@@ -81,6 +92,7 @@ fn run(graph: &Graph, picture: &[f32], size: usize) -> Vec<f32> {
         .remove(0)
 }
 
+/// Of the ONNX file in our runtime, and of the engine that trains the network.
 #[test]
 fn logits_are_those_of_pytorch() {
     let cases = std::fs::read_to_string(fixture("expected.json")).unwrap();
@@ -90,17 +102,20 @@ fn logits_are_those_of_pytorch() {
         let (config, name) = (config(case), case["weights"].as_str().unwrap());
         let network = config.build().unwrap();
         let weights = Weights::read(&network, &fixture(&format!("{name}.safetensors"))).unwrap();
-        let graph = import(&weights.to_onnx(name));
-        let got = run(&graph, &picture(config.size()), config.size());
+        let graph = import(&onnx(&network, &weights));
+        let (picture, size) = (picture(config.size()), config.size());
         let expected = case["logits"].as_array().unwrap();
-        assert_eq!(got.len(), expected.len());
-        let error = got
+        let expected: Vec<f32> = expected
             .iter()
-            .zip(expected)
-            .map(|(g, e)| (f64::from(*g) - e.as_f64().unwrap()).abs());
-        let error = error.fold(0.0, f64::max);
-        println!("{name} {} {}: {error:.1e}", case["size"], case["windows"]);
-        assert!(error < 1e-5, "{case}: {error}");
+            .map(|e| e.as_f64().unwrap() as f32)
+            .collect();
+        let stored = to_stored(&picture, &[1, 3, size, size], &[0, 3, 1, 2]);
+        let trained = runs::engine(network.graph(), weights.values(), &[stored]).remove(0);
+        for (who, got) in [("file", run(&graph, &picture, size)), ("engine", trained)] {
+            let error = runs::difference(&got, &expected);
+            println!("{name} {size} {} {who}: {error:.1e}", case["windows"]);
+            assert!(error < 1e-5, "{case} {who}: {error}");
+        }
     }
 }
 
@@ -110,7 +125,7 @@ fn logits_are_those_of_pytorch() {
 fn every_network_imports() {
     for model in MODELS.iter().filter(|m| m.name.ends_with("mini")) {
         let network = model.config.build().unwrap();
-        let graph = import(&Weights::random(&network, 1).to_onnx(model.name));
+        let graph = import(&onnx(&network, &Weights::random(&network, 1)));
         let count = |name: &str| graph.nodes.iter().filter(|n| n.op.name() == name).count();
         let (attention, norms) = match &model.config {
             Config::TinyVit(c) => (
@@ -142,7 +157,7 @@ fn every_network_imports() {
 fn random_networks_are_alive() {
     for model in MODELS.iter().filter(|m| m.name.ends_with("mini")) {
         let network = model.config.build().unwrap();
-        let graph = import(&Weights::random(&network, 5).to_onnx(model.name));
+        let graph = import(&onnx(&network, &Weights::random(&network, 5)));
         let size = model.config.size();
         let noise = run(&graph, &picture(size), size);
         let gray = run(&graph, &vec![0.5; 3 * size * size], size);
@@ -163,14 +178,14 @@ fn random_networks_are_alive() {
 fn equal_seeds_give_equal_files_which_are_weights_again() {
     let folder = tempfile::tempdir().unwrap();
     let network = Config::TinyVit(TINY_VIT).build().unwrap();
-    let onnx = |seed| Weights::random(&network, seed).to_onnx("small");
-    assert_eq!(onnx(1), onnx(1));
-    assert_ne!(onnx(1), onnx(2));
+    let seeded = |seed| onnx(&network, &Weights::random(&network, seed));
+    assert_eq!(seeded(1), seeded(1));
+    assert_ne!(seeded(1), seeded(2));
     let path = folder.path().join("small.onnx");
-    std::fs::write(&path, onnx(1)).unwrap();
+    std::fs::write(&path, seeded(1)).unwrap();
     let read = Weights::read(&network, &path).unwrap();
     assert_eq!(read.source(), "small.onnx");
-    let (first, again) = (import(&onnx(1)), import(&read.to_onnx("small")));
+    let (first, again) = (import(&seeded(1)), import(&onnx(&network, &read)));
     assert_eq!(run(&first, &picture(64), 64), run(&again, &picture(64), 64));
 }
 
@@ -275,9 +290,9 @@ fn types_of_weights() {
         });
         serialize_to_file(views, &None, &path).unwrap();
         let weights = Weights::read(&network, &path).unwrap();
-        let graph = import(&weights.to_onnx("half"));
+        let graph = import(&onnx(&network, &weights));
         let full = Weights::read(&network, &fixture("tiny_vit.safetensors")).unwrap();
-        let full = import(&full.to_onnx("full"));
+        let full = import(&onnx(&network, &full));
         let [a, b] = [graph, full].map(|g| run(&g, &picture(64), 64));
         let error = a
             .iter()

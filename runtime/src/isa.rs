@@ -34,11 +34,13 @@ pub enum Isa {
     Simd128,
     /// Arm DSP extension.
     Dsp,
+    /// Arm M-profile vector extension, Helium.
+    Mve,
 }
 
 impl Isa {
     /// All of them, those of one architecture weakest first.
-    pub const ALL: [Isa; 10] = [
+    pub const ALL: [Isa; 11] = [
         Isa::Portable,
         Isa::Avx2,
         Isa::AvxVnni,
@@ -49,6 +51,7 @@ impl Isa {
         Isa::I8mm,
         Isa::Simd128,
         Isa::Dsp,
+        Isa::Mve,
     ];
 
     /// Name as `--isa` takes it.
@@ -64,6 +67,7 @@ impl Isa {
             Isa::I8mm => "i8mm",
             Isa::Simd128 => "simd128",
             Isa::Dsp => "dsp",
+            Isa::Mve => "mve",
         }
     }
 
@@ -125,6 +129,9 @@ pub enum Capability {
     /// Arm DSP extension.
     #[cfg(arm_dsp)]
     Dsp(cortex_m::Dsp),
+    /// Helium.
+    #[cfg(arm_mve)]
+    Mve(cortex_m::Mve),
 }
 
 impl Capability {
@@ -150,6 +157,8 @@ impl Capability {
             Isa::Simd128 => wasm32::Simd128::detect().map(Capability::Simd128),
             #[cfg(arm_dsp)]
             Isa::Dsp => cortex_m::Dsp::detect().map(Capability::Dsp),
+            #[cfg(arm_mve)]
+            Isa::Mve => cortex_m::Mve::detect().map(Capability::Mve),
             _ => None,
         };
         found.ok_or(Error::IsaUnavailable(isa.name()))
@@ -193,6 +202,8 @@ impl Capability {
             Capability::Simd128(_) => Isa::Simd128,
             #[cfg(arm_dsp)]
             Capability::Dsp(_) => Isa::Dsp,
+            #[cfg(arm_mve)]
+            Capability::Mve(_) => Isa::Mve,
         }
     }
 }

@@ -169,7 +169,9 @@ impl<'m, 'a, O: Operators> Session<'m, 'a, O> {
 
     fn step(&mut self, index: usize, step: &Step) -> Result<(), Error> {
         let fault = Error::Internal(index as u16);
-        let bound = Bound::new::<O>(&self.artifact, step).ok_or(fault)?;
+        let Some(bound) = Bound::new::<O>(&self.artifact, step) else {
+            return Err(fault);
+        };
         let views = self
             .memory
             .views(&self.artifact, step.output(), step.scratch(), step.inputs())

@@ -73,15 +73,13 @@ impl Shape {
     /// A shape of at most [`MAX_RANK`] dimensions, none of them 0, with fewer than 2³¹ elements.
     pub fn new(dims: &[usize]) -> Option<Self> {
         let mut out = [1u32; MAX_RANK];
-        let mut count = 1u64;
+        let mut count = 1u32;
         if dims.len() > MAX_RANK {
             return None;
         }
         for (slot, &d) in out.iter_mut().zip(dims) {
             *slot = u32::try_from(d).ok()?;
-            count = count
-                .checked_mul(d as u64)
-                .filter(|&c| c > 0 && c < 1 << 31)?;
+            count = count.checked_mul(*slot).filter(|&c| c > 0 && c < 1 << 31)?;
         }
         Some(Shape {
             rank: dims.len() as u8,

@@ -5,8 +5,10 @@ use std::path::PathBuf;
 
 use ampoule::ClassifyError;
 use ampoule::distill::data::DatasetError;
+use ampoule::distill::export::ExportError;
 use ampoule::distill::store::StoreError;
 use ampoule::distill::teacher::{TeachError, TeacherError};
+use ampoule::distill::train::TrainError;
 use ampoule::distill::zoo::ZooError;
 use ampoule_quantize::compare::CompareError;
 use ampoule_quantize::data::DataError;
@@ -81,6 +83,15 @@ pub enum Failure {
     /// The teacher pass stopped, or a store is refused.
     #[error(transparent)]
     Teach(#[from] TeachError),
+    /// Training can't begin, go on or end.
+    #[error(transparent)]
+    Train(#[from] TrainError),
+    /// A network that can't be written as ONNX.
+    #[error(transparent)]
+    Export(#[from] ExportError),
+    /// Training that the user stopped.
+    #[error("stopped after step {steps}; its checkpoint is in `{run}`")]
+    Stopped { steps: u64, run: PathBuf },
     /// A store that its teachers no longer agree with.
     #[error(
         "the teachers now answer otherwise: mean |Δ| {difference:.2e}, other classes {:.2} %",
@@ -104,6 +115,12 @@ pub enum Failure {
     SelfTest(String),
 }
 
+impl From<TeacherError> for Failure {
+    fn from(error: TeacherError) -> Self {
+        Failure::Train(error.into())
+    }
+}
+
 impl From<Runtime> for Failure {
     fn from(error: Runtime) -> Self {
         Failure::Model(error.into())
@@ -111,10 +128,11 @@ impl From<Runtime> for Failure {
 }
 
 impl Failure {
-    /// 2 for wrong usage, 1 for everything else.
+    /// 2 for wrong usage, 130 when the user stopped it, 1 for everything else.
     pub fn exit_code(&self) -> u8 {
         match self {
             Failure::Usage(_) => 2,
+            Failure::Stopped { .. } => 130,
             _ => 1,
         }
     }
@@ -153,6 +171,8 @@ impl Failure {
             }
             Failure::Zoo(error) => zoo_hint(error),
             Failure::Teach(error) => teach_hint(error),
+            Failure::Train(error) => train_hint(error),
+            Failure::Stopped { .. } => Some("the same command again: it goes on from there"),
             Failure::Drift { .. } => {
                 Some("check that pictures and teachers are the same, or teach a new store")
             }
@@ -205,32 +225,71 @@ fn import_hint(problem: &Problem) -> Option<&'static str> {
     }
 }
 
+fn train_hint(error: &TrainError) -> Option<&'static str> {
+    match error {
+        TrainError::Data(error) => dataset_hint(error),
+        TrainError::Store(error) => store_hint(error),
+        TrainError::Teacher(error) => teacher_hint(error),
+        TrainError::Nothing(_) => {
+            Some("labels, a larger --label-fraction, or a smaller --hold-out")
+        }
+        TrainError::Mismatch { .. } => {
+            Some("a teacher or store for the classes of these pictures, and a student for as many")
+        }
+        TrainError::NotFinite { .. } => Some(
+            "a smaller --lr (a third of it) with another --run folder; check the preprocessing and the first weights",
+        ),
+        TrainError::Read { .. } => Some("check that it is a file you may read"),
+        TrainError::Write { .. } => Some(
+            "make room or check the rights, and start it again: it goes on from its checkpoint",
+        ),
+        TrainError::Damaged { .. } => Some("remove the run's folder to begin again"),
+        TrainError::OtherRun { .. } => {
+            Some("give the same settings as before, another --run folder, or remove this one")
+        }
+        TrainError::Busy { .. } => Some("wait for the other process, or end it"),
+        _ => None,
+    }
+}
+
 fn teach_hint(error: &TeachError) -> Option<&'static str> {
     match error {
         TeachError::Store(error) => store_hint(error),
-        TeachError::Data(DatasetError::Data(error)) => data_hint(error),
-        TeachError::Data(DatasetError::Unreadable { .. }) => {
-            Some("replace the pictures, or go on with --max-unreadable")
-        }
-        TeachError::Data(DatasetError::List { .. } | DatasetError::Empty(_)) => {
-            Some("a header `path,label` and a row per picture, or a JSON object per line")
-        }
-        TeachError::Data(DatasetError::Picture { .. }) => {
-            Some("--resize exact, or larger pictures")
-        }
-        TeachError::Teacher(TeacherError::Import(error)) => import_hint(&error.problem),
-        TeachError::Teacher(TeacherError::Input { .. }) => {
-            Some("give a model that takes one picture, such as the image tower of a pair")
-        }
-        TeachError::Teacher(TeacherError::Output { .. }) => {
-            Some("name one of them with --teacher-output")
-        }
-        TeachError::Teacher(TeacherError::Shape { .. }) => {
-            Some("another --kind, or another --teacher-output")
-        }
-        TeachError::Teacher(TeacherError::TopK { .. }) => Some("a smaller --top-k"),
+        TeachError::Data(error) => dataset_hint(error),
+        TeachError::Teacher(error) => teacher_hint(error),
         TeachError::Answer { .. } => Some("check the teacher and its preprocessing (--preset)"),
         TeachError::EmptyShard { .. } => Some("fewer shards"),
+        _ => None,
+    }
+}
+
+fn dataset_hint(error: &DatasetError) -> Option<&'static str> {
+    match error {
+        DatasetError::Data(error) => data_hint(error),
+        DatasetError::Unreadable { .. } => {
+            Some("replace the pictures, or go on with --max-unreadable")
+        }
+        DatasetError::List { .. } | DatasetError::Empty(_) => {
+            Some("a header `path,label` and a row per picture, or a JSON object per line")
+        }
+        DatasetError::Picture { .. } => Some("--resize exact, or larger pictures"),
+        DatasetError::Class { .. } => Some("correct the labels, or give a model for more classes"),
+        DatasetError::ClassNames { .. } => {
+            Some("the same folder names in both sets, or lists with numbers as labels")
+        }
+        _ => None,
+    }
+}
+
+fn teacher_hint(error: &TeacherError) -> Option<&'static str> {
+    match error {
+        TeacherError::Import(error) => import_hint(&error.problem),
+        TeacherError::Input { .. } => {
+            Some("give a model that takes one picture, such as the image tower of a pair")
+        }
+        TeacherError::Output { .. } => Some("name one of them with --teacher-output"),
+        TeacherError::Shape { .. } => Some("another --kind, or another --teacher-output"),
+        TeacherError::TopK { .. } => Some("a smaller --top-k"),
         _ => None,
     }
 }

@@ -1,12 +1,15 @@
 //! Commands. Each file has one: its arguments, what it does, and how it shows the result.
 //!
 //! Results go to standard output, as tables or with `--json` as JSON; progress, warnings and errors go
-//! to standard error. Exit codes: 0 done, 1 failed, 2 wrong usage.
+//! to standard error. Exit codes: 0 done, 1 failed, 2 wrong usage, 130
+//! stopped by the user (`distill`; started again it goes on).
 
 mod args;
+mod augment;
 mod bench;
 pub mod compare;
 pub mod demo;
+pub mod distill;
 mod error;
 mod eval;
 mod files;
@@ -55,6 +58,7 @@ enum Command {
     Demo(demo::Demo),
     Zoo(zoo::Zoo),
     Teach(teach::Teach),
+    Distill(distill::Distill),
 }
 
 /// Parses the arguments, runs the command and gives the exit code.
@@ -71,6 +75,7 @@ pub fn main() -> ExitCode {
         Command::Demo(c) => c.execute(),
         Command::Zoo(c) => c.execute(),
         Command::Teach(c) => c.execute(),
+        Command::Distill(c) => c.execute(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -55,6 +55,14 @@ pub enum Preset {
 }
 
 impl ImageArgs {
+    /// Nothing but a preset.
+    pub fn of_preset(preset: Option<Preset>) -> Self {
+        ImageArgs {
+            preset,
+            ..ImageArgs::default()
+        }
+    }
+
     /// Height and width asked for.
     pub fn size(&self) -> Option<[usize; 2]> {
         self.size.map(|(w, h)| [usize::from(h), usize::from(w)])

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ampoule::distill::augment::{Augmentation, Crop, Mix};
 use ampoule::distill::data::{Dataset, Pictures};
 use ampoule::distill::store::{Header, Kind, MadeFrom, Shard, Store, TeacherId};
 use ampoule::distill::teacher::{
@@ -15,6 +14,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 
 use super::args::ImportArgs;
+use super::augment::AugmentArgs;
 use super::error::Failure;
 use super::output::{self, bytes, facts, note, plural, print, print_json};
 use super::preprocessing::{ImageArgs, describe};
@@ -112,65 +112,6 @@ enum What {
     Embeddings,
     /// A feature map
     Features,
-}
-
-/// What the pictures go through.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Augmentation")]
-struct AugmentArgs {
-    /// How much is done to the pictures
-    #[arg(long, value_enum, default_value_t = Strength::Standard)]
-    augment: Strength,
-    /// Share of a picture's area that is shown, from and to
-    #[arg(long, value_name = "A,B", value_parser = range)]
-    crop_scale: Option<[f64; 2]>,
-    /// How often pictures are flipped horizontally
-    #[arg(long, value_name = "P")]
-    flip: Option<f64>,
-    /// Mix pairs of pictures by mixup or cutmix
-    #[arg(long)]
-    mix: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Strength {
-    /// The middle of the picture, as --preset and --resize say
-    None,
-    /// A random part of at least half the area, and flips
-    Light,
-    /// A random part of at least 8 % of the area, flips, RandAugment and erasing
-    Standard,
-}
-
-impl AugmentArgs {
-    /// The settings for teachers that see pictures as `preprocess` says.
-    fn settings(&self, preprocess: &Preprocess) -> Result<Augmentation, Failure> {
-        let size = [preprocess.width, preprocess.height];
-        let mut settings = match self.augment {
-            Strength::None => Augmentation::none(size, preprocess.resize),
-            Strength::Light => Augmentation::light(size),
-            Strength::Standard => Augmentation::standard(size),
-        };
-        if self.augment == Strength::None {
-            settings.filter = preprocess.filter;
-        }
-        if let Some(wanted) = self.crop_scale {
-            match &mut settings.crop {
-                Crop::Random { scale, .. } => *scale = wanted,
-                _ => {
-                    return Err(Failure::Usage(
-                        "--crop-scale needs --augment light or standard".to_owned(),
-                    ));
-                }
-            }
-        }
-        settings.flip = self.flip.unwrap_or(settings.flip);
-        settings.mix = self.mix.then(Mix::default);
-        settings
-            .validate()
-            .map_err(|e| Failure::Usage(e.to_string()))?;
-        Ok(settings)
-    }
 }
 
 /// What a pass did.
@@ -494,14 +435,6 @@ fn shard(text: &str) -> Result<Shard, String> {
         .ok_or_else(|| "expected I/N with I from 1 to N, for example 2/8".to_owned())
 }
 
-/// `0.5,1`.
-fn range(text: &str) -> Result<[f64; 2], String> {
-    let parsed = text
-        .split_once(',')
-        .and_then(|(a, b)| Some([a.trim().parse().ok()?, b.trim().parse().ok()?]));
-    parsed.ok_or_else(|| "expected two numbers, for example 0.5,1".to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -514,7 +447,5 @@ mod tests {
                 .iter()
                 .all(|s| shard(s).is_err())
         );
-        assert_eq!(range("0.5,1"), Ok([0.5, 1.0]));
-        assert!(["", "1", "a,b"].iter().all(|s| range(s).is_err()));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use ampoule::distill::export::{self, ExportError, Opset, Settings};
 use ampoule::distill::zoo::{self, Config, MODELS, Network, Part, Weights, ZooError};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
@@ -17,6 +18,7 @@ Examples:
   ampoule zoo info tinyvit-5m
   ampoule zoo export tiny-moat-0 --size 512 --window 14,7 -o moat.onnx
   ampoule zoo export tinyvit-21m-384 --weights tiny_vit_21m.safetensors -o tinyvit.onnx
+  ampoule zoo export tinyvit-5m --opset 20 --fold -o tinyvit.onnx
   ampoule zoo list --json";
 
 /// Student networks: TinyViT and MOAT, listed, explained and written as ONNX files
@@ -173,6 +175,12 @@ struct Export {
         conflicts_with = "weights"
     )]
     seed: u64,
+    /// Version of ONNX' operator set; 20 has GELU as one node
+    #[arg(long, default_value = "17", value_name = "17|20", value_parser = opset())]
+    opset: Opset,
+    /// Make batch norms part of the convolutions next to them, for inference
+    #[arg(long)]
+    fold: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -188,7 +196,14 @@ impl Export {
             None => Weights::random(&network, self.seed),
         };
         let name = self.choice.name.name;
-        let file = weights.to_onnx(name);
+        let settings = Settings {
+            opset: self.opset,
+            fold: self.fold,
+            metadata: &[("architecture", name), ("weights", weights.source())],
+            ..Settings::default()
+        };
+        let file = export::onnx(network.graph(), weights.values(), &settings)
+            .map_err(|e: ExportError| Failure::Usage(e.to_string()))?;
         save(&self.output, &file)?;
         let exported = Exported {
             name,
@@ -196,6 +211,8 @@ impl Export {
             bytes: file.len(),
             parameters: network.parameter_count(),
             macs: network.macs(),
+            opset: self.opset.number(),
+            folded: self.fold,
             weights: weights.source(),
             resized: weights.resized(),
         };
@@ -248,6 +265,9 @@ struct Exported<'a> {
     bytes: usize,
     parameters: u64,
     macs: u64,
+    opset: i64,
+    /// Whether batch norms are part of convolutions.
+    folded: bool,
     weights: &'a str,
     /// Position tables that were resized.
     resized: &'a [String],
@@ -262,6 +282,7 @@ impl Exported<'_> {
             ),
             ("parameters", self.parameters.to_string()),
             ("GMACs", gmacs(self.macs)),
+            ("opset", self.opset.to_string()),
             ("weights", self.weights.to_owned()),
         ];
         if !self.resized.is_empty() {
@@ -284,6 +305,15 @@ fn gmacs(macs: u64) -> String {
 fn model() -> impl TypedValueParser<Value = &'static zoo::Model> {
     let names = PossibleValuesParser::new(MODELS.iter().map(|m| m.name));
     names.try_map(|name| zoo::find(&name).ok_or("no such network"))
+}
+
+/// Takes an operator set by number.
+fn opset() -> impl TypedValueParser<Value = Opset> {
+    const ALL: [Opset; 2] = [Opset::V17, Opset::V20];
+    PossibleValuesParser::new(["17", "20"]).try_map(|number| {
+        let found = ALL.into_iter().find(|o| o.number().to_string() == number);
+        found.ok_or("no such operator set")
+    })
 }
 
 /// `14,7`.

@@ -4,14 +4,14 @@ use std::fmt::Write;
 
 use super::escape;
 
-const WIDTH: f64 = 960.0;
-const HEIGHT: f64 = 250.0;
-const LEFT: f64 = 66.0;
-const RIGHT: f64 = 12.0;
+pub(super) const WIDTH: f64 = 960.0;
+pub(super) const HEIGHT: f64 = 250.0;
+pub(super) const LEFT: f64 = 66.0;
+pub(super) const RIGHT: f64 = 12.0;
 /// Width of a character of the axis' text.
 const CHARACTER: f64 = 7.2;
-const TOP: f64 = 16.0;
-const BOTTOM: f64 = 38.0;
+pub(super) const TOP: f64 = 16.0;
+pub(super) const BOTTOM: f64 = 38.0;
 
 /// Upright bars over numbered positions.
 pub struct BarChart<'c> {
@@ -115,7 +115,7 @@ impl BarChart<'_> {
 }
 
 /// Round values from 0 to just above `most`, and the last of them.
-fn ticks(most: f64) -> (Vec<f64>, f64) {
+pub(super) fn ticks(most: f64) -> (Vec<f64>, f64) {
     if !(most > 0.0 && most.is_finite()) {
         return (vec![0.0, 1.0], 1.0);
     }

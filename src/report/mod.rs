@@ -5,6 +5,8 @@ mod base64;
 mod chart;
 pub mod compare;
 pub mod demo;
+pub mod distill;
+mod lines;
 pub mod quantize;
 
 use std::fmt::Write;

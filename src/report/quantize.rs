@@ -77,7 +77,7 @@ fn facts(s: &Summary) -> Vec<Vec<Cell>> {
     let mut row = |name: &str, value: String| rows.push(vec![name.into(), value.into()]);
     row(
         "Source",
-        format!("opset {}, {} nodes after optimisation", s.opset, s.nodes),
+        format!("{}, {} nodes after optimisation", s.format, s.nodes),
     );
     if s.samples > 0 {
         row(

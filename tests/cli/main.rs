@@ -6,6 +6,7 @@
 
 mod artifacts;
 mod commands;
+mod distill;
 mod help;
 mod images;
 mod models;

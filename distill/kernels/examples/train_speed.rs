@@ -1,6 +1,8 @@
 //! Steps of the measured student: losses, then images per second.
 //!
-//!     cargo run --release -p ampoule-distill-kernels --example train_speed -- THREADS SECONDS [BATCH]
+//!     cargo run --release -p ampoule-distill-kernels --example train_speed -- THREADS SECONDS [BATCH] [layers]
+//!
+//! With `layers`, also the shortest time of each layer, in ms.
 
 #[path = "../tests/common/student.rs"]
 mod student;
@@ -9,20 +11,25 @@ use std::time::Instant;
 
 use ampoule_distill_kernels::engine::{Engine, Mode};
 use ampoule_distill_kernels::loss::{Target, cross_entropy};
-use ampoule_distill_kernels::optim::{AdamW, AdamWConfig};
+use ampoule_distill_kernels::optim::{AdamW, AdamWConfig, Optimizer};
 use student::{MEASURED, initial, noises};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut arguments = std::env::args().skip(1).map(|a| a.parse::<f64>());
+    let layers = std::env::args().any(|a| a == "layers");
+    let numbers = std::env::args().skip(1).filter(|a| a != "layers");
+    let mut arguments = numbers.map(|a| a.parse::<f64>());
     let threads = arguments.next().transpose()?.unwrap_or(2.0) as usize;
     let seconds = arguments.next().transpose()?.unwrap_or(4.0);
     let batch = arguments.next().transpose()?.unwrap_or(64.0) as usize;
     let graph = MEASURED.build();
     let mut parameters = initial(graph.parameters());
     let mut gradients: Vec<Vec<f32>> = parameters.iter().map(|p| vec![0.0; p.len()]).collect();
-    let mut optimizer = AdamW::new(graph.parameters(), AdamWConfig::default());
+    let mut optimizer = AdamW::new(graph.parameters(), &[], AdamWConfig::default());
     let count = graph.parameter_count();
     let mut engine = Engine::new(graph, threads)?;
+    if layers {
+        engine.measure();
+    }
     let images = noises(batch * 64 * 64 * 3, 1000);
     let labels: Vec<u32> = (0..batch as u32).map(|i| i * 7 % 100).collect();
     let mut of_logits = vec![0.0; batch * 100];
@@ -35,7 +42,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let loss = cross_entropy(engine.output(0), 100, target, &mut of_logits);
         gradients.iter_mut().for_each(|g| g.fill(0.0));
         engine.backward(&parameters, &[&of_logits], &mut gradients)?;
-        optimizer.step(&mut parameters, &gradients, |_| 1e-3);
+        optimizer.step(&mut parameters, &gradients, 1e-3);
         Ok(loss)
     };
     let losses: Result<Vec<f64>, _> = (0..10).map(&mut step).collect();
@@ -64,6 +71,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         peak_rss() >> 10,
         losses.join(",")
     );
+    for layer in engine.times() {
+        let ms = |time: std::time::Duration| 1e3 * time.as_secs_f64();
+        let (forward, backward) = (ms(layer.forward), ms(layer.backward));
+        println!(
+            "{:24} forward {forward:6.2}  backward {backward:6.2}",
+            layer.name
+        );
+    }
     Ok(())
 }
 

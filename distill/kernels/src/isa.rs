@@ -36,6 +36,9 @@ pub(crate) trait Simd: Copy {
     /// `a · b + c` per lane.
     fn fused(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
 
+    /// `a + b` per lane.
+    fn add(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+
     /// The larger of `a` and `b` per lane.
     fn max(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
 
@@ -97,6 +100,11 @@ impl Simd for Portable {
     #[inline(always)]
     fn fused(self, a: [f32; 4], b: [f32; 4], c: [f32; 4]) -> [f32; 4] {
         [0, 1, 2, 3].map(|i| self.mul_add(a[i], b[i], c[i]))
+    }
+
+    #[inline(always)]
+    fn add(self, a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
+        [0, 1, 2, 3].map(|i| a[i] + b[i])
     }
 
     #[inline(always)]

@@ -32,25 +32,37 @@ fn check(name: &str, graph: Graph, mode: Mode) {
         .iter()
         .map(|p| p.iter().map(|&x| x as f64).collect())
         .collect();
-    let input = noises(graph.map(graph.inputs()[0]).len() * BATCH, 77);
-    let wide: Vec<f64> = input.iter().map(|&x| x as f64).collect();
+    let inputs: Vec<Vec<f32>> = graph.inputs().iter().map(|&v| input(&graph, v)).collect();
+    let given: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
+    let wide: Vec<Vec<f64>> = inputs
+        .iter()
+        .map(|x| x.iter().map(|&x| x as f64).collect())
+        .collect();
     let expected = reference::forward(&graph, &exact, &wide, BATCH, mode.batch_statistics);
     let mut engine = Engine::new(graph.clone(), 2).expect("threads start");
     engine
-        .forward(&mut parameters, &[&input], BATCH, mode)
+        .forward(&mut parameters, &given, BATCH, mode)
         .expect("lengths match");
     let largest = expected.iter().fold(0.0f64, |a, x| a.max(x.abs()));
-    assert_eq!(engine.output(0).len(), expected.len(), "{name}");
-    for (i, (&got, want)) in engine.output(0).iter().zip(&expected).enumerate() {
+    let outputs: Vec<&[f32]> = (0..graph.outputs().len())
+        .map(|i| engine.output(i))
+        .collect();
+    assert_eq!(outputs.concat().len(), expected.len(), "{name}");
+    for (i, (&got, want)) in outputs.concat().iter().zip(&expected).enumerate() {
         assert!(
             (got as f64 - want).abs() <= 1e-5 * largest,
             "{name}: output {i}: {got} {want}"
         );
     }
     let weights = noises(expected.len(), 99);
+    let mut rest = &weights[..];
+    let by_output: Vec<&[f32]> = outputs
+        .iter()
+        .map(|output| rest.split_off(..output.len()).unwrap_or_default())
+        .collect();
     let mut gradients: Vec<Vec<f32>> = parameters.iter().map(|p| vec![0.0; p.len()]).collect();
     engine
-        .backward(&parameters, &[&weights], &mut gradients)
+        .backward(&parameters, &by_output, &mut gradients)
         .expect("lengths match");
     let loss = |parameters: &[Vec<f64>]| -> f64 {
         let outputs = reference::forward(&graph, parameters, &wide, BATCH, mode.batch_statistics);
@@ -88,6 +100,23 @@ fn check(name: &str, graph: Graph, mode: Mode) {
             assert!((got - want).abs() <= 1e-4 * scale, "{name}");
         }
     }
+}
+
+/// Noise; where an input picks rows of tables, rows, of which more are 0 the later the sample.
+fn input(graph: &Graph, value: Value) -> Vec<f32> {
+    let values = noises(graph.map(value).len() * BATCH, 77 + value.0 as u32);
+    let table = graph.nodes().iter().find_map(|n| match n.op {
+        Op::Embedding { table } if n.inputs[0] == value => Some(table),
+        _ => None,
+    });
+    let Some(table) = table else { return values };
+    let (rows, tokens) = (graph.parameters()[table.0].shape[0], graph.map(value).len());
+    let row = |(i, x): (usize, &f32)| {
+        let padding = i % tokens >= tokens - i / tokens;
+        let row = ((x + 1.0) * 0.5 * (rows - 1) as f32).floor() + 1.0;
+        if padding { 0.0 } else { row }
+    };
+    values.iter().enumerate().map(row).collect()
 }
 
 /// A graph whose first layer gives the layer under test gradients to pass on.
@@ -259,6 +288,7 @@ fn attentions() {
         window: None,
         bias: None,
         causal: false,
+        mask: None,
     };
     let map = Map::new(4, 6, 3);
     // Packed per head, in windows, with a table.
@@ -288,6 +318,103 @@ fn attentions() {
             };
             l.push("attention", Op::Attention(a), &[x])
         },
+    );
+}
+
+#[test]
+fn tokens() {
+    let map = Map::new(1, 7, 1);
+    let graph = |build: &dyn Fn(&mut Layers, Value, Value) -> Value| {
+        let mut l = Layers {
+            graph: Graph::new(),
+        };
+        let ids = l.graph.input(map);
+        let table = l.parameter("tokens", "weight", &[11, 12]);
+        let x = l.push("tokens", Op::Embedding { table }, &[ids]);
+        let y = build(&mut l, x, ids);
+        l.graph.output(y);
+        l.graph
+    };
+    check("embedding", graph(&|_, x, _| x), Mode::EVAL);
+    let positions = graph(&|l, x, _| {
+        let table = l.parameter("positions", "weight", &[7, 12]);
+        let x = l.layer_norm(x, "norm");
+        l.push("positions", Op::Positions { table }, &[x])
+    });
+    check("positions", positions, Mode::EVAL);
+    let normalize = graph(&|l, x, _| {
+        let x = l.activation(x, Activation::Gelu);
+        let x = l.push("normalize", Op::Normalize, &[x]);
+        l.linear(x, "last", 3)
+    });
+    check("normalize", normalize, Mode::EVAL);
+    let mean = graph(&|l, x, ids| l.push("mean", Op::MaskedMean, &[x, ids]));
+    check("masked mean", mean, Mode::EVAL);
+    let weighted = graph(&|l, x, ids| {
+        let x = l.linear(x, "first", 5);
+        let x = l.activation(x, Activation::Tanh);
+        let table = l.parameter("weights", "weight", &[11, 1]);
+        let weights = l.push("weights", Op::Embedding { table }, &[ids]);
+        l.push("mean", Op::MaskedMean, &[x, ids, weights])
+    });
+    check("weighted mean", weighted, Mode::EVAL);
+    let lane = |input: usize, offset: usize| Lane {
+        input,
+        offset,
+        stride: 4,
+    };
+    let attention = graph(&|l, x, ids| {
+        let qkv = l.linear(x, "qkv", 24);
+        let a = Attention {
+            heads: 2,
+            head_size: 4,
+            scale: 0.5,
+            lanes: [lane(0, 0), lane(0, 8), lane(0, 16)],
+            window: None,
+            bias: None,
+            causal: false,
+            mask: Some(1),
+        };
+        let x = l.push("attention", Op::Attention(a), &[qkv, ids]);
+        l.push("mean", Op::MaskedMean, &[x, ids])
+    });
+    check("padding is not seen", attention, Mode::EVAL);
+}
+
+/// Two towers in one graph.
+#[test]
+fn two_inputs_and_outputs() {
+    let mut l = Layers {
+        graph: Graph::new(),
+    };
+    let (picture, ids) = (
+        l.graph.input(Map::new(4, 4, 3)),
+        l.graph.input(Map::new(1, 5, 1)),
+    );
+    let x = l.conv(picture, "conv", 6, Window::square(3, 2), false);
+    let x = l.batch_norm(x, "norm");
+    let x = l.push("mean", Op::Mean, &[x]);
+    let x = l.linear(x, "picture", 4);
+    let table = l.parameter("tokens", "weight", &[9, 6]);
+    let y = l.push("tokens", Op::Embedding { table }, &[ids]);
+    let y = l.push("mean", Op::MaskedMean, &[y, ids]);
+    let y = l.linear(y, "text", 4);
+    for (x, name) in [(x, "picture"), (y, "text")] {
+        let x = l.push(name, Op::Normalize, &[x]);
+        l.graph.output(x);
+    }
+    check("towers", l.graph.clone(), Mode::train(1));
+    let mut parameters = initial(l.graph.parameters());
+    let mut engine = Engine::new(l.graph, 1).expect("one thread");
+    let error = engine.forward(
+        &mut parameters,
+        &[&[0.0; 48], &[1.0, 0.0, 9.0, 0.0, 0.0]],
+        1,
+        Mode::EVAL,
+    );
+    assert_eq!(
+        error.expect_err("row 9 of 9").to_string(),
+        "input 1, place 2: 9 is no row of a table of 9, expected 0 to 8"
     );
 }
 
@@ -444,6 +571,27 @@ fn layers_that_do_not_fit() {
         window: Some([3, 3]),
         bias: None,
         causal: false,
+        mask: None,
     };
-    assert!(fails(Op::Attention(a), &[x]).contains("do not divide"));
+    assert!(fails(Op::Attention(a.clone()), &[x]).contains("do not divide"));
+    let a = Attention {
+        window: None,
+        mask: Some(1),
+        ..a
+    };
+    assert!(fails(Op::Attention(a), &[x, x]).contains("mask of"));
+    assert!(fails(Op::MaskedMean, &[x, x]).contains("mask or weights of"));
+    assert_eq!(
+        fails(Op::Embedding { table: weight }, &[x]),
+        "layer `bad`: `conv.weight` has shape [2, 4, 3, 3], expected 8 elements"
+    );
+    let table = l.parameter("table", "weight", &[8, 2]);
+    let mut fails = |op: Op| {
+        l.graph
+            .push("bad", op, &[x])
+            .expect_err("it does not fit")
+            .to_string()
+    };
+    assert!(fails(Op::Embedding { table }).contains("with one channel"));
+    assert!(fails(Op::Positions { table }).contains("expected 72 elements"));
 }

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use ampoule_distill_kernels::engine::{Engine, Mode};
 use ampoule_distill_kernels::graph::Kind;
 use ampoule_distill_kernels::loss::{Target, cross_entropy};
-use ampoule_distill_kernels::optim::{AdamW, AdamWConfig};
+use ampoule_distill_kernels::optim::{AdamW, AdamWConfig, Optimizer};
 use student::{Student, initial, noises};
 
 const FIXTURE: &str = include_str!("fixtures/student.txt");
@@ -43,7 +43,7 @@ fn train(threads: usize) -> Run {
         .map(|p| (p.name.clone(), p.kind))
         .collect();
     let mut parameters = initial(graph.parameters());
-    let mut optimizer = AdamW::new(graph.parameters(), AdamWConfig::default());
+    let mut optimizer = AdamW::new(graph.parameters(), &[], AdamWConfig::default());
     let mut engine = Engine::new(graph, threads).expect("threads start");
     let images = noises(BATCH * 32 * 32 * 3, 1000);
     let labels: Vec<u32> = (0..BATCH as u32).map(|i| i * 7 % CLASSES as u32).collect();
@@ -74,7 +74,7 @@ fn train(threads: usize) -> Run {
         engine
             .backward(&parameters, &[&of_logits], &mut gradients)
             .expect("lengths match");
-        optimizer.step(&mut parameters, &gradients, |_| 1e-3);
+        optimizer.step(&mut parameters, &gradients, 1e-3);
         if step == 0 {
             first = gradients;
         }

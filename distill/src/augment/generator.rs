@@ -15,6 +15,12 @@ pub(crate) enum Purpose {
     RecordSeed = 3,
     /// The order of an epoch.
     Order = 4,
+    /// Drop path of a training step.
+    DropPath = 5,
+    /// Which samples are held out, and which labels are used.
+    Split = 6,
+    /// Which of a picture's captions is used.
+    Caption = 7,
 }
 
 /// ChaCha with 8 rounds, counter and nonce 0.

@@ -21,6 +21,8 @@ pub struct LoaderOptions {
     pub preprocess: Preprocess,
     /// How many pictures may be unreadable.
     pub max_unreadable: usize,
+    /// Whether batches have the augmented pictures too.
+    pub keep_pixels: bool,
 }
 
 /// Samples ready for training.
@@ -28,6 +30,8 @@ pub struct LoaderOptions {
 pub struct Batch {
     /// `[samples, height, width, channels]`, row by row.
     pub images: Vec<f32>,
+    /// The augmented pictures before preprocessing, if asked for: interleaved RGB.
+    pub pixels: Vec<Vec<u8>>,
     /// Which samples these are.
     pub samples: Vec<usize>,
     /// The share of each picture that is its own sample's, and the sample the rest comes from.
@@ -43,28 +47,51 @@ pub struct Loader {
     unreadable: Vec<String>,
     /// Pictures beyond a full batch.
     rest: Batch,
+    /// Whether the first sample to be read belongs to the batch before the first.
+    skip: bool,
     done: bool,
 }
 
-/// The inputs of a pair, with the share that is the sample's own.
-type Prepared = [Option<Result<(Vec<f32>, f64), DatasetError>>; 2];
+/// The inputs of a pair.
+type Prepared = [Option<Result<Sample, DatasetError>>; 2];
+
+/// A sample ready for training.
+struct Sample {
+    values: Vec<f32>,
+    pixels: Option<Vec<u8>>,
+    /// The share that is its own.
+    share: f64,
+}
 
 impl Loader {
     /// Starts reading the samples of `order`, whose positions `2j` and `2j + 1` are pairs. `seeds`
     /// gives each sample's seed; a negative one leaves the sample out.
     pub fn new(pictures: Pictures, order: &[u32], seeds: Seeds, options: LoaderOptions) -> Self {
+        Self::starting_at(0, pictures, order, seeds, options)
+    }
+
+    /// As [`Loader::new`], but begins at a [`Loader::position`].
+    pub fn starting_at(
+        position: usize,
+        pictures: Pictures,
+        order: &[u32],
+        seeds: Seeds,
+        options: LoaderOptions,
+    ) -> Self {
         let pair = |pair: &[u32]| [0, 1].map(|i| pair.get(i).map(|&s| s as usize));
         let pairs: Arc<[_]> = order.chunks(2).map(pair).collect();
         let ahead = options.ahead.max(1) * options.batch.max(2) / 2;
         let worker = || {
             let (pictures, pairs, seeds) = (pictures.clone(), pairs.clone(), seeds.clone());
-            let preprocess = options.preprocess;
-            move |i: usize| prepare(&pictures, pairs[i], &seeds, &preprocess)
+            let (preprocess, keep_pixels) = (options.preprocess, options.keep_pixels);
+            move |i: usize| prepare(&pictures, pairs[i], &seeds, &preprocess, keep_pixels)
         };
+        let first = (position / 2).min(pairs.len());
         Loader {
-            pictures: Ordered::new(0..pairs.len(), options.threads, ahead, worker),
+            pictures: Ordered::new(first..pairs.len(), options.threads, ahead, worker),
             pairs: pairs.clone(),
-            next_pair: 0,
+            next_pair: first,
+            skip: position % 2 == 1,
             options,
             unreadable: Vec::new(),
             rest: Batch::default(),
@@ -77,6 +104,11 @@ impl Loader {
         &self.unreadable
     }
 
+    /// Where in the order the next batch begins.
+    pub fn position(&self) -> usize {
+        2 * self.next_pair - self.rest.samples.len()
+    }
+
     /// Adds one more pair to the rest.
     fn read_pair(&mut self, prepared: Prepared) -> Result<(), DatasetError> {
         let pair = self.pairs[self.next_pair];
@@ -87,9 +119,12 @@ impl Loader {
                 continue;
             };
             match prepared {
-                Ok((values, share)) => {
-                    self.rest.images.extend(values);
+                Ok(_) if std::mem::take(&mut self.skip) => {}
+                Ok(prepared) => {
+                    self.rest.images.extend(prepared.values);
+                    self.rest.pixels.extend(prepared.pixels);
                     self.rest.samples.push(sample);
+                    let share = prepared.share;
                     let other = others[i].filter(|_| share < 1.0);
                     self.rest.shares.push((share, other));
                 }
@@ -145,6 +180,7 @@ impl Batch {
         let each = self.images.len() / self.samples.len().max(1);
         let rest = Batch {
             images: self.images.split_off(count * each),
+            pixels: self.pixels.split_off(count.min(self.pixels.len())),
             samples: self.samples.split_off(count),
             shares: self.shares.split_off(count),
         };
@@ -157,6 +193,7 @@ fn prepare(
     pair: [Option<usize>; 2],
     seeds: &Seeds,
     preprocess: &Preprocess,
+    keep_pixels: bool,
 ) -> Prepared {
     let wanted = pair.map(|s| s.filter(|&s| seeds(s) >= 0));
     let made = match wanted {
@@ -164,18 +201,22 @@ fn prepare(
         alone => alone.map(|s| s.map(|s| pictures.one(s, None, seeds))),
     };
     let size = pictures.augmentation.size;
-    let values = |picture: Picture, sample: usize| {
+    let ready = |picture: Picture, sample: usize| {
         let values = input(&picture.pixels, size, preprocess);
         let values = values.map_err(|source| DatasetError::Picture {
             name: pictures.data.samples()[sample].name.clone(),
             source,
         })?;
-        Ok((values, picture.share))
+        Ok(Sample {
+            values,
+            pixels: keep_pixels.then_some(picture.pixels),
+            share: picture.share,
+        })
     };
     let [a, b] = made;
     [(a, wanted[0]), (b, wanted[1])].map(|(picture, sample)| {
         let (picture, sample) = (picture?, sample?);
-        Some(picture.and_then(|p| values(p, sample)))
+        Some(picture.and_then(|p| ready(p, sample)))
     })
 }
 

@@ -9,7 +9,9 @@
 //! let (run, epoch) = (0, 0);
 //! let order = epoch_order(run, epoch, data.len());
 //! let pictures = Pictures { data, augmentation: Augmentation::light([64, 64]) };
-//! let options = LoaderOptions { batch: 64, threads: 2, ahead: 2, preprocess, max_unreadable: 0 };
+//! let options = LoaderOptions {
+//!     batch: 64, threads: 2, ahead: 2, preprocess, max_unreadable: 0, keep_pixels: false,
+//! };
 //! let seeds = Arc::new(move |sample| record_seed(run, epoch, sample));
 //! for batch in Loader::new(pictures, &order, seeds, options) {
 //!     let batch = batch?;

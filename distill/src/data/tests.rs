@@ -31,6 +31,7 @@ fn options(batch: usize, threads: usize) -> LoaderOptions {
         ahead: 2,
         preprocess: preprocess(16),
         max_unreadable: 0,
+        keep_pixels: false,
     }
 }
 
@@ -225,6 +226,31 @@ fn unreadable_pictures_are_named_counted_and_limited() {
     assert_eq!(loader.unreadable().len(), 1);
     let samples: Vec<usize> = batches.iter().flat_map(|b| b.samples.clone()).collect();
     assert_eq!(samples, [3, 1, 2]);
+    // An epoch can be entered where a batch begins, also between the samples of a pair.
+    for size in [1, 2, 3] {
+        let options = LoaderOptions {
+            max_unreadable: 1,
+            ..options(size, 2)
+        };
+        let start = |position| {
+            let pictures = pictures.clone();
+            Loader::starting_at(position, pictures, &order, seeds(), options.clone())
+        };
+        let mut whole = start(0);
+        while let Some(batch) = whole.next() {
+            batch.unwrap();
+            let rest = start(whole.position()).map(|b| b.unwrap());
+            let mut again = start(0);
+            while again.position() < whole.position() {
+                again.next();
+            }
+            assert!(
+                rest.eq(again.map(|b| b.unwrap())),
+                "{size}: {}",
+                whole.position()
+            );
+        }
+    }
     assert_eq!(batches[0].shares[0], (1.0, None), "mixed with nobody");
 
     let without: Seeds = Arc::new(|s| if s == 0 { MISSING } else { 5 });

@@ -14,7 +14,9 @@
 //! ```
 
 mod classes;
+mod maps;
 mod pairs;
+mod ranking;
 #[cfg(test)]
 mod tests;
 mod vectors;
@@ -22,7 +24,9 @@ mod vectors;
 use thiserror::Error;
 
 pub use classes::{dense_distillation, label_cross_entropy, sparse_cross_entropy};
-pub use pairs::{Contrast, TeacherPairs, info_nce, relational};
+pub use maps::{View, attention_maps, mimicking};
+pub use pairs::{Contrast, TeacherPairs, grouped_info_nce, info_nce, relational};
+pub use ranking::{dynamic_contrast, hardest};
 pub use vectors::{cosine_distance, mean_squared_error};
 
 /// Slices that do not fit each other.

@@ -43,6 +43,30 @@ pub fn info_nce(
     contrast(batch, &[target.clone(), target], images, texts)
 }
 
+/// As [`info_nce`], but what belongs to each other are the rows of one group (Khosla et al., "Supervised
+/// Contrastive Learning", 2020): equal captions in a batch are no wrong answers of each other.
+///
+/// # Errors
+///
+/// [`LossError`]: lengths that differ.
+pub fn grouped_info_nce(
+    batch: &Contrast<'_>,
+    groups: &[usize],
+    images: &mut [f32],
+    texts: &mut [f32],
+) -> Result<(f64, f64), LossError> {
+    let rows = batch.rows;
+    check("groups", rows, groups.len())?;
+    let size = |group: usize| groups.iter().filter(|&&g| g == group).count() as f64;
+    let share: Vec<f64> = groups.iter().map(|&g| 1.0 / size(g)).collect();
+    let own = |i: usize| match groups[i / rows] == groups[i % rows] {
+        true => share[i / rows],
+        false => 0.0,
+    };
+    let target: Vec<f64> = (0..rows * rows).map(own).collect();
+    contrast(batch, &[target.clone(), target], images, texts)
+}
+
 /// MobileCLIP's relational distillation: the student's similarities of pictures with texts follow the
 /// teachers', whose softmax at `teacher_scale` (100) is averaged. Results as of [`info_nce`].
 ///

@@ -95,7 +95,7 @@ fn losses_of_vectors_are_numpys() {
 
 #[test]
 fn losses_of_pairs_are_numpys() {
-    for name in ["clip", "relational"] {
+    for name in ["clip", "relational", "grouped"] {
         let case = Case::find(name);
         let (images, texts) = (case.input(0), case.input(1));
         let batch = Contrast {
@@ -107,6 +107,10 @@ fn losses_of_pairs_are_numpys() {
         let (mut by_image, mut by_text) = (vec![9.0; images.len()], vec![9.0; texts.len()]);
         let result = match name {
             "clip" => info_nce(&batch, &mut by_image, &mut by_text),
+            "grouped" => {
+                let groups: Vec<usize> = case.get("groups");
+                grouped_info_nce(&batch, &groups, &mut by_image, &mut by_text)
+            }
             _ => {
                 let teachers: Vec<[Vec<f32>; 2]> = case.get("teachers");
                 let teachers: Vec<_> = teachers
@@ -123,6 +127,49 @@ fn losses_of_pairs_are_numpys() {
 }
 
 #[test]
+fn losses_of_maps_are_numpys() {
+    for (name, view) in [("direct", View::Direct), ("alternative", View::Alternative)] {
+        let case = Case::find(name);
+        let (student, teacher): (_, Vec<f32>) = (case.input(0), case.get("target"));
+        let mut gradient = vec![9.0; student.len()];
+        let loss = mimicking(view, case.get("shape"), &student, &teacher, &mut gradient);
+        case.check(loss.unwrap(), &[&gradient]);
+    }
+    let case = Case::find("attention");
+    let (student, teacher): (_, Vec<f32>) = (case.input(0), case.get("target"));
+    let mut gradient = vec![9.0; student.len()];
+    let loss = attention_maps(case.get("keys"), &student, &teacher, &mut gradient);
+    case.check(loss.unwrap(), &[&gradient]);
+}
+
+#[test]
+fn dynamic_contrast_is_numpys() {
+    let case = Case::find("dcd");
+    let (student, teacher): (_, Vec<f32>) = (case.input(0), case.get("target"));
+    let mut gradient = vec![9.0; student.len()];
+    let (candidates, share) = (case.get("candidates"), case.get("share"));
+    let loss = dynamic_contrast(candidates, &student, &teacher, share, &mut gradient);
+    case.check(loss.unwrap(), &[&gradient]);
+}
+
+/// The defects of the released code: weights that do nothing, and sorted scores of the teacher.
+#[test]
+fn dynamic_contrast_weighs_pictures_and_keeps_their_order() {
+    assert_eq!(hardest(&[0.1, 0.9, 0.5, 0.7], 2, 3), [2, 1, 3]);
+    assert_eq!(hardest(&[0.1, 0.9], 0, 8), [0, 1]);
+    // The teacher is sure of the second picture alone: that one counts more.
+    let teacher = [0.0, 0.0, 9.0, 0.0];
+    let loss =
+        |student: &[f32]| dynamic_contrast(2, student, &teacher, 1.0, &mut [0.0; 4]).unwrap();
+    let (unsure, sure) = (loss(&[1.0, 0.0, 9.0, 0.0]), loss(&[0.0, 0.0, 8.0, 0.0]));
+    assert!(sure > 1.5 * unsure, "{sure} {unsure}");
+    // A student that equals a teacher which is wrong has nothing to learn from it.
+    let wrong = [-1.0, 2.0, 0.3, 0.1];
+    let equal = dynamic_contrast(2, &wrong, &wrong, 1.0, &mut [0.0; 4]).unwrap();
+    assert_eq!(equal, 0.0);
+}
+
+#[test]
 fn lengths_that_differ_are_refused() {
     let mut gradient = [0.0; 3];
     let logits = [0.0; 3];
@@ -134,6 +181,9 @@ fn lengths_that_differ_are_refused() {
         dense_distillation(&logits, &logits[..2], 1.0, &mut gradient),
         mean_squared_error(&logits, &logits[..2], &mut gradient),
         cosine_distance(&logits, &logits, &mut gradient[..1]),
+        attention_maps(2, &logits, &logits, &mut gradient),
+        dynamic_contrast(2, &logits, &logits, 0.2, &mut gradient),
+        mimicking(View::Direct, [1, 2, 2], &logits, &logits, &mut gradient),
     ];
     assert!(errors.iter().all(Result::is_err));
     let batch = Contrast {

@@ -177,10 +177,15 @@ impl Header {
             };
             serde_json::to_value(header).unwrap_or_default()
         };
-        let mut found = Vec::new();
-        compare(String::new(), &value(self), &value(got), &mut found);
-        found
+        differences(&value(self), &value(got))
     }
+}
+
+/// The places in which two JSON values differ.
+pub(crate) fn differences(expected: &Value, got: &Value) -> Vec<Difference> {
+    let mut found = Vec::new();
+    compare(String::new(), expected, got, &mut found);
+    found
 }
 
 /// Walks two JSON values and notes where they differ.

@@ -33,3 +33,4 @@ pub use record::{Answer, MISSING, Record};
 pub use writer::Writer;
 
 pub(crate) use files::create;
+pub(crate) use header::differences;

@@ -23,6 +23,14 @@ pub enum TeacherError {
         /// Its inputs.
         got: String,
     },
+    /// A model of texts with other inputs than rows of tokens.
+    #[error("`{path}`: expected inputs of shape 1×tokens for token ids, got {got}")]
+    Tokens {
+        /// The file.
+        path: PathBuf,
+        /// Its inputs.
+        got: String,
+    },
     /// Several outputs, and no choice between them, or one that is not there.
     #[error("`{path}`: expected {expected}, got the outputs {}", .got.join(", "))]
     Output {

@@ -132,22 +132,12 @@ impl Desks {
     ///
     /// [`TeacherError::Run`].
     pub fn answer(&mut self, picture: &Picture, size: [u16; 2]) -> Result<Answer, TeacherError> {
-        let answers = self
-            .desks
-            .iter_mut()
-            .map(|d| d.answer(&picture.pixels, size));
-        let mut answers = answers.collect::<Result<Vec<_>, _>>()?;
         let Kind::SparseLogits { k, .. } = self.panel.kind else {
-            return Ok(Answer::dense(&answers.concat()));
+            return Ok(Answer::dense(
+                &self.outputs(&picture.pixels, size)?.concat(),
+            ));
         };
-        for (answer, teacher) in answers.iter_mut().zip(&self.panel.teachers) {
-            if !teacher.is_distribution() {
-                softmax(answer);
-            }
-        }
-        let count = answers.len() as f32;
-        let mean = |c: usize| answers.iter().map(|a| a[c]).sum::<f32>() / count;
-        let mean: Vec<f32> = (0..answers[0].len()).map(mean).collect();
+        let mean = self.distribution(&picture.pixels, size)?;
         match mean.iter().all(|p| p.is_finite()) {
             true => Ok(Answer::top(&mean, k)),
             // NaN has no place in an order; the store refuses it with the sample's name.
@@ -156,6 +146,32 @@ impl Desks {
                 values: vec![f16::NAN; k],
             }),
         }
+    }
+
+    /// The mean of the teachers' probabilities of all classes.
+    ///
+    /// # Errors
+    ///
+    /// [`TeacherError::Run`].
+    pub fn distribution(
+        &mut self,
+        pixels: &[u8],
+        size: [u16; 2],
+    ) -> Result<Vec<f32>, TeacherError> {
+        let mut answers = self.outputs(pixels, size)?;
+        for (answer, teacher) in answers.iter_mut().zip(&self.panel.teachers) {
+            if !teacher.is_distribution() {
+                softmax(answer);
+            }
+        }
+        let count = answers.len() as f32;
+        let mean = |c: usize| answers.iter().map(|a| a[c]).sum::<f32>() / count;
+        Ok((0..answers[0].len()).map(mean).collect())
+    }
+
+    fn outputs(&mut self, pixels: &[u8], size: [u16; 2]) -> Result<Vec<Vec<f32>>, TeacherError> {
+        let desks = self.desks.iter_mut();
+        desks.map(|desk| desk.answer(pixels, size)).collect()
     }
 }
 

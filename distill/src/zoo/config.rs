@@ -43,6 +43,9 @@ pub struct TinyVitConfig {
     pub windows: [usize; 3],
     /// Channels per head.
     pub head_size: usize,
+    /// Rate at which training drops the branches of the last block; it rises linearly from 0 at the
+    /// first.
+    pub drop_path: f32,
 }
 
 /// Size of a MOAT (Yang et al., 2022).
@@ -65,6 +68,9 @@ pub struct MoatConfig {
     pub tables: Option<[usize; 2]>,
     /// Channels per head.
     pub head_size: usize,
+    /// Rate at which training drops the branches of the last block; it rises linearly from 0 at the
+    /// first.
+    pub drop_path: f32,
 }
 
 const TINY_VIT_5M: TinyVitConfig = TinyVitConfig {
@@ -74,10 +80,12 @@ const TINY_VIT_5M: TinyVitConfig = TinyVitConfig {
     depths: [2, 2, 6, 2],
     windows: [7, 14, 7],
     head_size: 32,
+    drop_path: 0.0,
 };
 
 const TINY_VIT_21M: TinyVitConfig = TinyVitConfig {
     widths: [96, 192, 384, 576],
+    drop_path: 0.2,
     ..TINY_VIT_5M
 };
 
@@ -90,12 +98,14 @@ const TINY_MOAT_0: MoatConfig = MoatConfig {
     windows: None,
     tables: Some([14, 7]),
     head_size: 32,
+    drop_path: 0.0,
 };
 
 const MOAT_0: MoatConfig = MoatConfig {
     size: 224,
     stem: 64,
     widths: [96, 192, 384, 768],
+    drop_path: 0.2,
     ..TINY_MOAT_0
 };
 
@@ -110,6 +120,7 @@ pub const MODELS: &[Model] = &[
             depths: [1, 1, 2, 1],
             windows: [4, 4, 2],
             head_size: 32,
+            drop_path: 0.0,
         },
     ),
     tiny_vit("tinyvit-5m", TINY_VIT_5M),
@@ -117,6 +128,7 @@ pub const MODELS: &[Model] = &[
         "tinyvit-11m",
         TinyVitConfig {
             widths: [64, 128, 256, 448],
+            drop_path: 0.1,
             ..TINY_VIT_5M
         },
     ),
@@ -125,6 +137,7 @@ pub const MODELS: &[Model] = &[
         "tinyvit-21m-384",
         TinyVitConfig {
             size: 384,
+            drop_path: 0.1,
             windows: [12, 24, 12],
             ..TINY_VIT_21M
         },
@@ -133,6 +146,7 @@ pub const MODELS: &[Model] = &[
         "tinyvit-21m-512",
         TinyVitConfig {
             size: 512,
+            drop_path: 0.1,
             windows: [16, 32, 16],
             ..TINY_VIT_21M
         },
@@ -148,6 +162,7 @@ pub const MODELS: &[Model] = &[
             windows: None,
             tables: Some([4, 2]),
             head_size: 32,
+            drop_path: 0.0,
         },
     ),
     moat("tiny-moat-0", TINY_MOAT_0),
@@ -172,6 +187,7 @@ pub const MODELS: &[Model] = &[
         MoatConfig {
             stem: 80,
             widths: [80, 160, 320, 640],
+            drop_path: 0.1,
             ..TINY_MOAT_0
         },
     ),
@@ -180,6 +196,7 @@ pub const MODELS: &[Model] = &[
         "moat-1",
         MoatConfig {
             depths: [2, 6, 14, 2],
+            drop_path: 0.3,
             ..MOAT_0
         },
     ),
@@ -261,6 +278,15 @@ impl Config {
         Ok(self)
     }
 
+    /// The same network with another rate of drop path.
+    pub fn with_drop_path(mut self, rate: f32) -> Self {
+        match &mut self {
+            Config::TinyVit(c) => c.drop_path = rate,
+            Config::Moat(c) => c.drop_path = rate,
+        }
+        self
+    }
+
     /// The network's layers.
     ///
     /// # Errors
@@ -271,14 +297,19 @@ impl Config {
         match self {
             Config::TinyVit(c) => {
                 check_heads(&c.widths[1..], c.head_size)?;
-                Ok(tiny_vit::build(c))
+                Ok(tiny_vit::build(c)?)
             }
             Config::Moat(c) => {
                 check_heads(&c.widths[2..], c.head_size)?;
-                Ok(moat::build(c))
+                Ok(moat::build(c)?)
             }
         }
     }
+}
+
+/// Rates of drop path for `blocks` blocks, from 0 to `last`.
+pub(super) fn drop_path_rates(last: f32, blocks: usize) -> impl Iterator<Item = f32> {
+    (0..blocks).map(move |i| last * i as f32 / blocks.saturating_sub(1).max(1) as f32)
 }
 
 fn check_size(size: usize) -> Result<(), ZooError> {

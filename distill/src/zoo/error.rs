@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use ampoule_distill_kernels::graph::GraphError;
 use ampoule_quantize::import::ImportError;
 use thiserror::Error;
 
@@ -32,6 +33,9 @@ pub enum ZooError {
         /// Channels per head.
         head_size: usize,
     },
+    /// Layers that do not go together.
+    #[error(transparent)]
+    Graph(#[from] GraphError),
     /// Weights that can't be read.
     #[error("cannot read `{path}`: {source}")]
     Read {

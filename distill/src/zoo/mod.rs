@@ -1,27 +1,33 @@
 //! Student networks: TinyViT and MOAT in their published sizes, and small ones.
 //!
-//! A [`Config`] says how large a network is; [`Config::build`] makes a [`Network`] of it: layers as they
-//! are trained (batch norms apart from convolutions), names and shapes of all parameters, and what each
-//! part costs. With [`Weights`], random or from a file, it becomes an ONNX file.
+//! A [`Config`] says how large a network is; [`Config::build`] makes a [`Network`] of it: the graph that is
+//! trained (batch norms apart from convolutions), names and shapes of all parameters, and what each part
+//! costs. [`Weights`], random or from a file, are its parameters' values, and [`export`](crate::export)
+//! writes both as an ONNX file.
 //!
 //! ```
+//! use ampoule_distill::export::{self, Settings};
 //! use ampoule_distill::zoo::{self, Weights};
 //! let network = zoo::find("tinyvit-5m").unwrap().config.build().unwrap();
 //! assert_eq!(network.parameter_count(), 5_392_764);
 //! let weights = Weights::random(&network, 0);
-//! let file: Vec<u8> = weights.to_onnx("tinyvit-5m");
+//! let file = export::onnx(network.graph(), weights.values(), &Settings::default()).unwrap();
 //! # assert!(file.len() > 4 * 5_392_764);
 //! ```
 
-mod attention;
+pub(crate) mod builder;
 mod config;
 mod error;
 mod moat;
 mod network;
+mod text;
 mod tiny_vit;
+mod towers;
 mod weights;
 
 pub use config::{Config, MODELS, MoatConfig, Model, TinyVitConfig, find};
 pub use error::ZooError;
-pub use network::{Network, Parameter, Part, Role};
+pub use network::{Network, Part, Role};
+pub use text::TextConfig;
+pub use towers::{TEMPERATURE, Towers, TowersConfig, clip_mini};
 pub use weights::Weights;

@@ -2,4 +2,4 @@
 
 mod onnx;
 
-pub use onnx::{Attribute, Dim, IR_VERSION, OPSET, OnnxGraph};
+pub use onnx::{Attribute, Dim, OPSET, OnnxGraph};

@@ -11,10 +11,7 @@ use tract_onnx::pb::{
     TensorProto, TensorShapeProto, TypeProto, ValueInfoProto, type_proto,
 };
 
-/// Version of the ONNX file format that is written.
-pub const IR_VERSION: i64 = 8;
-
-/// Version of the ONNX operator set that is written.
+/// Version of the ONNX operator set that is written unless another is asked for.
 pub const OPSET: i64 = 17;
 
 /// A dimension of an input or output.
@@ -53,24 +50,43 @@ pub enum Attribute<'a> {
 /// let imported = import::onnx_bytes(&bytes, &Default::default()).unwrap();
 /// assert_eq!(imported.graph.outputs[0].name, "y");
 /// ```
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct OnnxGraph {
     proto: GraphProto,
+    opset: i64,
     /// Names of all values and constants.
     names: HashSet<String>,
 }
 
 impl OnnxGraph {
-    /// An empty graph.
+    /// An empty graph of nodes of operator set [`OPSET`].
     pub fn new(name: &str) -> Self {
-        let mut graph = OnnxGraph::default();
-        graph.proto.name = name.to_owned();
-        graph
+        OnnxGraph::with_opset(name, OPSET)
+    }
+
+    /// An empty graph of nodes of that version of the operator set.
+    pub fn with_opset(name: &str, opset: i64) -> Self {
+        let proto = GraphProto {
+            name: name.to_owned(),
+            ..GraphProto::default()
+        };
+        OnnxGraph {
+            proto,
+            opset,
+            names: HashSet::new(),
+        }
     }
 
     /// Declares an f32 input and gives its name.
     pub fn input(&mut self, name: &str, shape: &[Dim<'_>]) -> String {
-        self.proto.input.push(port(name, shape));
+        self.proto.input.push(port(name, shape, DataType::Float));
+        self.names.insert(name.to_owned());
+        name.to_owned()
+    }
+
+    /// Declares an i64 input, such as token ids, and gives its name.
+    pub fn integer_input(&mut self, name: &str, shape: &[Dim<'_>]) -> String {
+        self.proto.input.push(port(name, shape, DataType::Int64));
         self.names.insert(name.to_owned());
         name.to_owned()
     }
@@ -83,7 +99,7 @@ impl OnnxGraph {
                 *used = name.to_owned();
             }
         }
-        self.proto.output.push(port(name, shape));
+        self.proto.output.push(port(name, shape, DataType::Float));
     }
 
     /// Adds an f32 constant, row-major.
@@ -165,10 +181,10 @@ impl OnnxGraph {
             value: value.to_owned(),
         });
         let model = ModelProto {
-            ir_version: IR_VERSION,
+            ir_version: ir_version(self.opset),
             opset_import: vec![OperatorSetIdProto {
                 domain: String::new(),
-                version: OPSET,
+                version: self.opset,
             }],
             producer_name: "ampoule".to_owned(),
             producer_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -200,7 +216,12 @@ impl OnnxGraph {
     }
 }
 
-fn port(name: &str, shape: &[Dim<'_>]) -> ValueInfoProto {
+/// Version of the file format that came with an operator set.
+fn ir_version(opset: i64) -> i64 {
+    if opset < 19 { 8 } else { 9 }
+}
+
+fn port(name: &str, shape: &[Dim<'_>], kind: DataType) -> ValueInfoProto {
     let dim = |d: &Dim<'_>| Dimension {
         value: Some(match *d {
             Dim::Size(size) => dimension::Value::DimValue(size as i64),
@@ -209,7 +230,7 @@ fn port(name: &str, shape: &[Dim<'_>]) -> ValueInfoProto {
         ..Dimension::default()
     };
     let tensor = type_proto::Tensor {
-        elem_type: DataType::Float as i32,
+        elem_type: kind as i32,
         shape: Some(TensorShapeProto {
             dim: shape.iter().map(dim).collect(),
         }),

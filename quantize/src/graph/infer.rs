@@ -114,7 +114,7 @@ pub fn infer_shape(
             arity(2)?;
             broadcast(shape(0), shape(1)).ok_or_else(|| fail("shapes do not broadcast".into()))
         }
-        Op::Unary(_) => {
+        Op::Unary(_) | Op::Quantize(_) => {
             arity(1)?;
             Ok(shape(0).to_vec())
         }

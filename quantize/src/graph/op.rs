@@ -7,6 +7,8 @@ use ampoule_runtime::ops::merge::Matching;
 use ampoule_runtime::ops::pool::PoolKind;
 use ampoule_runtime::ops::unary::UnaryKind;
 
+use crate::calibrate::QParams;
+
 /// A function fused behind an operator.
 pub type Activation = Option<UnaryKind>;
 
@@ -44,6 +46,9 @@ pub enum Op {
     },
     /// Element-wise function of one input.
     Unary(UnaryKind),
+    /// The source stores its input as int8 codes with these parameters. In float it passes its input on;
+    /// [`crate::scheme::from_source`] takes the parameters over and removes it.
+    Quantize(QParams),
     /// Pooling over `x[N,H,W,C]`.
     Pool {
         /// Maximum or average.
@@ -224,6 +229,7 @@ impl Op {
             Op::Softmax { log: false } => "Softmax",
             Op::Softmax { log: true } => "LogSoftmax",
             Op::LayerNorm { .. } => "LayerNorm",
+            Op::Quantize(_) => "Quantize",
             Op::Reshape(_) => "Reshape",
             Op::Transpose(_) => "Transpose",
             Op::Slice { .. } => "Slice",

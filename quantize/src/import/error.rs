@@ -30,6 +30,9 @@ pub enum Problem {
     /// The bytes are not an ONNX model, or only the beginning of one.
     #[error("not an ONNX model, or a truncated one: {0}")]
     NotOnnx(String),
+    /// The bytes are not a TFLite model, or only a part of one.
+    #[error("not a TFLite model, or a damaged one: {0}")]
+    NotTflite(String),
     /// Unknown operator set version.
     #[error(
         "uses ONNX operator set {found}; supported are {} to {}. Convert it with onnx.version_converter, or export it again",
@@ -94,7 +97,7 @@ pub enum Problem {
         /// Shapes of its operands.
         shapes: Vec<String>,
     },
-    /// A model that contradicts itself or the ONNX specification.
+    /// A model that contradicts itself or the specification of its format.
     #[error("invalid model, found while {stage}: {what}")]
     Invalid {
         /// What import was doing.

@@ -17,9 +17,12 @@ impl Lowering<'_> {
     ) -> Result<TensorId, LowerError> {
         let data = self.graph.constant(value);
         let (lo, hi) = data.map_or((0.0, 0.0), |d| bounds(d));
+        let stated = self
+            .scheme
+            .and_then(|s| s.values.get(&(value, Stage::Post)).copied());
         let (scale, zero_point) = match dtype {
             DType::I8 => {
-                let q = QParams::from_range(lo, hi);
+                let q = stated.unwrap_or_else(|| QParams::from_range(lo, hi));
                 (q.scale, q.zero_point)
             }
             DType::I16 => (QParams::symmetric_i16(hi.max(-lo)).scale, 0),

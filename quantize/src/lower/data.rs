@@ -72,7 +72,7 @@ impl Lowering<'_> {
             parts.push((
                 x,
                 match &node.op {
-                    Op::Reshape(_) => whole(shape.iter().product()),
+                    Op::Reshape(_) | Op::Quantize(_) => whole(shape.iter().product()),
                     Op::Transpose(perm) => {
                         let moved: Vec<i64> = perm.iter().map(|&p| strides[p]).collect();
                         strided(&out_shape, 0, &moved, 0, &out_strides)

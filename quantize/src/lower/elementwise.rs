@@ -85,6 +85,21 @@ impl Lowering<'_> {
         Ok(())
     }
 
+    /// A change of parameters, from codes or from float. Float lowering passes the operand on.
+    pub(super) fn quantize(&mut self, node: &Node, dtype: DType) -> Result<(), LowerError> {
+        if dtype != DType::I8 {
+            return self.movement(node, dtype);
+        }
+        let value = node.inputs[0];
+        let from = [DType::I8, DType::I16, DType::F32]
+            .into_iter()
+            .find(|&d| self.find(value, Stage::Post, d).is_some());
+        let x = self.operand(value, from.unwrap_or(DType::F32))?;
+        let y = self.result(node.output, Stage::Post, DType::I8)?;
+        self.program.push(&node.name, 0, Step::Convert { x, y });
+        Ok(())
+    }
+
     /// The 256 output codes of a function, indexed by the bits of the input code.
     pub(super) fn table(&mut self, kind: UnaryKind, from: (f32, i32), to: (f32, i32)) -> Blob {
         let codes: Vec<u8> = (0..=255u8)

@@ -11,6 +11,8 @@ mod data;
 mod elementwise;
 mod merge;
 
+pub(crate) use conv::clamp_of;
+
 use std::collections::HashMap;
 
 use ampoule_runtime::artifact::Step;
@@ -213,6 +215,7 @@ impl Lowering<'_> {
             Op::Attention(a) => self.attention(node, a, dtype),
             Op::Binary { .. } => self.binary(node, dtype),
             Op::Unary(kind) => self.unary(node, *kind, dtype),
+            Op::Quantize(_) => self.quantize(node, dtype),
             Op::Pool { .. } => self.pool(node, dtype),
             Op::Reduce { .. } => self.reduce(node, dtype),
             Op::Softmax { log } => self.softmax(node, *log, dtype),

@@ -21,10 +21,13 @@ use crate::observe::{ObserveError, Samples, Statistics, observe};
 use crate::passes::{self, merge::MergedLayer};
 use crate::plan::{PlanOptions, Tiled};
 use crate::program::Island;
-use crate::scheme::{Scheme, SchemeError, SchemeOptions, build};
+use crate::scheme::{Scheme, SchemeError, SchemeOptions, WeightSteps, build, from_source};
 use crate::seal::{Extras, seal};
 pub use parity::{source_shape, to_source, to_stored};
 pub use sensitivity::{LayerSensitivity, Quality, SensitivityReport};
+
+/// What [`Meta::range`] says of parameters that the source had already.
+pub const FROM_SOURCE: &str = "from the source";
 
 /// Choices of [`quantize`].
 #[derive(Debug, Clone)]
@@ -270,7 +273,14 @@ pub fn quantize(
         )?),
         false => None,
     };
-    let compiled = seal_all(&graph, &scheme, &statistics, migrated, options)?;
+    let making = Making {
+        samples: statistics.samples,
+        range: options.range.to_string(),
+        bias_correction: options.bias_correction,
+        equalised: options.equalise,
+        migrated,
+    };
+    let compiled = seal_all(&graph, &scheme, making, options)?;
     Ok(Quantized {
         compiled,
         graph,
@@ -278,6 +288,42 @@ pub fn quantize(
         statistics,
         sensitivity,
         merged,
+    })
+}
+
+/// Seals a model whose source is quantised already, with the source's scales, zero points, weights and
+/// biases; `steps` are those of its weights. What the source leaves in float stays so and is an island.
+///
+/// Ranges, bias correction, equalisation and limits of loss in `options` do not apply.
+///
+/// # Errors
+///
+/// [`QuantizeError`].
+pub fn take_over(
+    mut graph: Graph,
+    steps: &WeightSteps,
+    options: &QuantizeOptions,
+) -> Result<Quantized, QuantizeError> {
+    match options.verify {
+        true => prepare_verified(&mut graph, false)?,
+        false => prepare(&mut graph, false)?,
+    }
+    let scheme = from_source(&mut graph, steps)?;
+    let making = Making {
+        samples: 0,
+        range: FROM_SOURCE.to_owned(),
+        bias_correction: false,
+        equalised: false,
+        migrated: BTreeMap::new(),
+    };
+    let compiled = seal_all(&graph, &scheme, making, options)?;
+    Ok(Quantized {
+        compiled,
+        graph,
+        scheme,
+        statistics: Statistics::default(),
+        sensitivity: None,
+        merged: Vec::new(),
     })
 }
 
@@ -356,12 +402,20 @@ fn pixel_range(p: &Preprocess) -> Range {
     })
 }
 
+/// How parameters were found, for the artifact's meta section.
+struct Making {
+    samples: usize,
+    range: String,
+    bias_correction: bool,
+    equalised: bool,
+    migrated: migrated::Factors,
+}
+
 /// Seals twice: the golden vectors inside are made by running the artifact without them.
 fn seal_all(
     graph: &Graph,
     scheme: &Scheme,
-    statistics: &Statistics,
-    migrated: migrated::Factors,
+    making: Making,
     options: &QuantizeOptions,
 ) -> Result<Compiled, QuantizeError> {
     let mut sealed = compile(
@@ -373,14 +427,14 @@ fn seal_all(
     )?;
     let meta = Meta {
         producer: concat!("ampoule ", env!("CARGO_PKG_VERSION")).to_owned(),
-        calibration_samples: statistics.samples,
-        range: options.range.to_string(),
-        bias_correction: options.bias_correction,
-        equalised: options.equalise,
+        calibration_samples: making.samples,
+        range: making.range,
+        bias_correction: making.bias_correction,
+        equalised: making.equalised,
         macs: graph.macs(),
         islands: sealed.program.islands.clone(),
         tiled: sealed.tiled.clone(),
-        migrated,
+        migrated: making.migrated,
         facts: options.facts.clone(),
     };
     let extras = Extras {

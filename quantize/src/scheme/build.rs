@@ -6,9 +6,10 @@ use ampoule_runtime::ops::pool::PoolKind;
 use ampoule_runtime::ops::unary::UnaryKind;
 use thiserror::Error;
 
+use super::stored::SOFTMAX;
 use super::{NodeWeights, Precision, Scheme};
 use crate::calibrate::{
-    CalibrateError, CodeWidth, Geometry, QParams, Range, RangeMethod, WeightMethod, expected_shift,
+    CalibrateError, CodeWidth, Geometry, Range, RangeMethod, WeightMethod, expected_shift,
     quantize_weights_above, scale_floor_for_bias, select, select_argument,
 };
 use crate::graph::{Graph, Node, Op, ValueId};
@@ -183,11 +184,6 @@ fn node_weights(
 
 /// Softmax has a fixed output scale: its values fill [0, 1).
 fn fixed_scales(graph: &Graph, groups: &Groups, scheme: &mut Scheme) {
-    let softmax = QParams {
-        scale: 1.0 / 256.0,
-        zero_point: -128,
-        width: CodeWidth::I8,
-    };
     for node in graph
         .nodes
         .iter()
@@ -196,7 +192,7 @@ fn fixed_scales(graph: &Graph, groups: &Groups, scheme: &mut Scheme) {
         let group = groups.find(node.output);
         for (key, params) in &mut scheme.values {
             if key.1 == Stage::Post && groups.find(key.0) == group {
-                *params = softmax;
+                *params = SOFTMAX;
             }
         }
     }

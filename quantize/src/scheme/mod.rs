@@ -1,6 +1,7 @@
 //! A quantisation scheme: which type each node computes in, and the parameters of every tensor.
 
 mod build;
+mod stored;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,6 +12,7 @@ use crate::graph::ValueId;
 use crate::program::Stage;
 
 pub use build::{SchemeError, SchemeOptions, build};
+pub use stored::{WeightSteps, from_source, is_quantised};
 
 /// Type a node computes in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

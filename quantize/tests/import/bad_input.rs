@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use ampoule_quantize::import::{self, ImportError, ImportOptions, Problem};
+use ampoule_quantize::import::{self, Format, ImportError, ImportOptions, Problem};
 
 use crate::fixtures::fixtures;
 use crate::protobuf::{Dim, field, integer, integers, model, node, port, tensor, tensor_i64};
@@ -70,7 +70,7 @@ fn relu(name: &str, to: &str) -> Vec<u8> {
 #[test]
 fn the_small_model_is_good() {
     let imported = import(&small()).unwrap();
-    assert_eq!(imported.opset, 17);
+    assert_eq!(imported.format, Format::Onnx { opset: 17 });
     imported.graph.validate().unwrap();
 }
 

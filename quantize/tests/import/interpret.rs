@@ -85,7 +85,7 @@ fn run<'a>(graph: &Graph, node: &Node, input: &dyn Fn(usize) -> &'a [f32]) -> Ve
                 .flat_map(|row| layer_norm(row, input(1), input(2), *epsilon))
                 .collect()
         }
-        Op::Reshape(_) => input(0).to_vec(),
+        Op::Reshape(_) | Op::Quantize(_) => input(0).to_vec(),
         Op::Transpose(perm) => gather(out, |at| {
             let mut from = vec![0; at.len()];
             perm.iter().zip(at).for_each(|(&p, &i)| from[p] = i);

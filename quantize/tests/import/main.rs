@@ -8,3 +8,4 @@ mod interpret;
 mod node_cases;
 mod passes;
 mod protobuf;
+mod tflite;

@@ -75,6 +75,7 @@ pub mod section {
 }
 
 /// Reads a little-endian u16 at `at`.
+#[inline(always)]
 pub const fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     match at.checked_add(2) {
         Some(end) if end <= bytes.len() => Some(u16::from_le_bytes([bytes[at], bytes[at + 1]])),
@@ -83,6 +84,7 @@ pub const fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
 }
 
 /// Reads a little-endian u32 at `at`.
+#[inline(always)]
 pub const fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     match at.checked_add(4) {
         Some(end) if end <= bytes.len() => Some(u32::from_le_bytes([

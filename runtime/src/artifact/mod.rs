@@ -130,7 +130,8 @@ impl<'m> Artifact<'m> {
         let at = usize::from(id) * TENSOR_RECORD;
         let record = self
             .tensors
-            .get(at..at + TENSOR_RECORD)
+            .get(at..)
+            .and_then(|rest| rest.first_chunk())
             .ok_or(Error::BadTensor(id))?;
         decode_tensor(record).ok_or(Error::BadTensor(id))
     }
@@ -268,7 +269,7 @@ impl Iterator for Steps<'_> {
 }
 
 /// Decodes a tensor record; `None` when a field is out of its domain.
-fn decode_tensor(r: &[u8]) -> Option<Tensor> {
+fn decode_tensor(r: &[u8; TENSOR_RECORD]) -> Option<Tensor> {
     let rank = usize::from(*r.get(2)?);
     let mut dims = [1usize; MAX_RANK];
     for (i, d) in dims.iter_mut().enumerate() {

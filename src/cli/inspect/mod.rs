@@ -181,7 +181,7 @@ fn port(p: &Port) -> String {
 /// An ONNX file after import and all passes.
 #[derive(Debug, Serialize)]
 struct OnnxDetails {
-    opset: i64,
+    format: String,
     exporter: String,
     macs: u64,
     parameters: u64,
@@ -239,7 +239,7 @@ impl OnnxDetails {
             }
         });
         Ok(OnnxDetails {
-            opset: source.imported.opset,
+            format: source.imported.format.to_string(),
             exporter: source.imported.producer.clone(),
             macs: g.macs(),
             parameters: g.parameters(),
@@ -280,7 +280,7 @@ impl OnnxDetails {
             ]);
         }
         let mut rows = vec![
-            ("source", format!("opset {}, {}", self.opset, self.exporter)),
+            ("source", format!("{}, {}", self.format, self.exporter)),
             (
                 "compute",
                 format!(

@@ -301,7 +301,10 @@ impl Quantize {
             .into_owned();
         let facts = BTreeMap::from([
             ("source".to_owned(), file.into()),
-            ("opset".to_owned(), source.imported.opset.into()),
+            (
+                "format".to_owned(),
+                source.imported.format.to_string().into(),
+            ),
             (
                 "exporter".to_owned(),
                 source.imported.producer.clone().into(),
@@ -370,7 +373,7 @@ impl Quantize {
         Ok(Summary {
             artifact: self.output.clone(),
             digest: hex(artifact.digest()),
-            opset: source.imported.opset,
+            format: source.imported.format.to_string(),
             nodes: graph.nodes.len(),
             steps: artifact.step_count(),
             macs: graph.macs(),

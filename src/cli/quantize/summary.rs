@@ -19,7 +19,7 @@ pub struct Summary {
     #[serde(serialize_with = "crate::cli::output::path")]
     pub artifact: PathBuf,
     pub digest: String,
-    pub opset: i64,
+    pub format: String,
     pub nodes: usize,
     pub steps: usize,
     pub macs: u64,

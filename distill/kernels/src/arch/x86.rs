@@ -34,7 +34,7 @@ impl Avx512 {
 }
 
 macro_rules! simd {
-    ($token:ty, $lanes:literal, $vector:ty, $splat:ident, $load:ident, $store:ident, $fused:ident, $max:ident) => {
+    ($token:ty, $lanes:literal, $vector:ty, $splat:ident, $load:ident, $store:ident, $fused:ident, $add:ident, $max:ident) => {
         impl Simd for $token {
             const LANES: usize = $lanes;
             type Vector = $vector;
@@ -68,6 +68,12 @@ macro_rules! simd {
             }
 
             #[inline(always)]
+            fn add(self, a: $vector, b: $vector) -> $vector {
+                // SAFETY: `self` proves that the processor has the instruction.
+                unsafe { $add(a, b) }
+            }
+
+            #[inline(always)]
             fn max(self, a: $vector, b: $vector) -> $vector {
                 // SAFETY: `self` proves that the processor has the instruction.
                 unsafe { $max(a, b) }
@@ -89,6 +95,7 @@ simd!(
     _mm256_loadu_ps,
     _mm256_storeu_ps,
     _mm256_fmadd_ps,
+    _mm256_add_ps,
     _mm256_max_ps
 );
 simd!(
@@ -99,6 +106,7 @@ simd!(
     _mm512_loadu_ps,
     _mm512_storeu_ps,
     _mm512_fmadd_ps,
+    _mm512_add_ps,
     _mm512_max_ps
 );
 

@@ -8,8 +8,9 @@ use super::plan::{Kernel, Normalize, Slot, Unit};
 use super::{Engine, NormState, Prepared, parallel};
 use crate::gemm::{self, Start};
 use crate::graph::{Activation, ParameterId};
+use crate::loss::normalize_gradient;
 use crate::ops::batch_norm;
-use crate::ops::{Window, attention, conv, depthwise, pool};
+use crate::ops::{Window, attention, conv, depthwise, pool, token};
 
 /// Elements of a gradient that one job adds up.
 const REDUCTION: usize = 8192;
@@ -99,7 +100,7 @@ impl Engine {
         let jobs: Vec<_> = parts.iter().zip(pieces).zip(&mut self.scratch).collect();
         let of_sources = &targets.of_sources;
         parallel(&self.pool, jobs, |((samples, pieces), scratch)| {
-            scratch.start(unit, &context);
+            scratch.start(unit, &context, samples.len());
             let mut part = Part {
                 context: &context,
                 index,
@@ -171,9 +172,9 @@ impl Engine {
     }
 
     /// Adds up what the parts have left.
-    fn collect(&mut self, index: usize, parts: usize, gradients: &mut [Vec<f32>]) {
+    fn collect(&mut self, index: usize, count: usize, gradients: &mut [Vec<f32>]) {
         let unit = &self.plan.units[index];
-        let scratch = &self.scratch[..parts];
+        let scratch = &self.scratch[..count];
         for (s, source) in unit.sources.iter().enumerate() {
             match source.view.normalize {
                 Normalize::Batch(norm) if source.slot.is_some() => {
@@ -218,6 +219,21 @@ impl Engine {
                             .zip(of_head)
                             .for_each(|(&i, g)| table[i as usize] += g);
                     }
+                }
+                return;
+            }
+            Kernel::Embedding(table) => {
+                let ids = &self.storages[unit.sources[0].view.storage];
+                let pixels = self.plan.storages[unit.output].map.pixels();
+                for (samples, part) in parts(self.batch).iter().zip(scratch) {
+                    let ids = &ids[samples.start * pixels..samples.end * pixels];
+                    token::add_rows(ids, &part.weight, &mut gradients[table.0]);
+                }
+                return;
+            }
+            Kernel::Positions(table) => {
+                for part in scratch {
+                    pool::scaled(1.0, &part.weight, true, &mut gradients[table.0]);
                 }
                 return;
             }
@@ -450,6 +466,36 @@ impl<'a> Part<'a> {
                     pool::mean_gradient(d, to)
                 });
             }
+            Kernel::MaskedMean => {
+                let mask = loaded[1].0;
+                let weights = loaded.get(2).copied();
+                self.emit(0, chunk, slope, &mut gradients[0], scratch, |to| {
+                    token::masked_mean_gradient(mask, weights.map(|w| w.0), d, to);
+                });
+                if let Some((_, slope)) = weights {
+                    self.emit(2, chunk, slope, &mut gradients[2], scratch, |to| {
+                        token::weights_gradient(x, mask, d, to);
+                    });
+                }
+            }
+            Kernel::Embedding(_) => {
+                // Rows of the table are few and far apart: `collect` adds them up.
+                let first = self.first * context.plan.storages[unit.output].map.len();
+                let at = context.range(unit.output, chunk).start - first;
+                scratch.weight[at..][..d.len()].copy_from_slice(d);
+            }
+            Kernel::Positions(_) => {
+                pool::scaled(1.0, d, true, &mut scratch.weight);
+                self.emit(0, chunk, slope, &mut gradients[0], scratch, |to| {
+                    to.copy_from_slice(d)
+                });
+            }
+            Kernel::Normalize => {
+                let y = context.raw(unit.output, chunk);
+                self.emit(0, chunk, slope, &mut gradients[0], scratch, |to| {
+                    normalize_gradient(map(0).channels, x, y, d, to)
+                });
+            }
             Kernel::Resize => {
                 let (from, to) = (context.plan.storages[unit.output].map, map(0));
                 self.emit(0, chunk, slope, &mut gradients[0], scratch, |x| {
@@ -539,7 +585,7 @@ impl<'a> Part<'a> {
 
 impl Scratch {
     /// Zeros for a unit's sums.
-    fn start(&mut self, unit: &Unit, context: &Context<'_>) {
+    fn start(&mut self, unit: &Unit, context: &Context<'_>, samples: usize) {
         for (source, sums) in unit.sources.iter().zip(&mut self.sums) {
             let map = context.plan.storages[source.view.storage].map;
             sums.reset(source, map.channels);
@@ -553,6 +599,8 @@ impl Scratch {
                 geometry,
                 bias: Some(bias),
             } => (geometry.heads * bias.index.len(), 0),
+            Kernel::Embedding(_) => (samples * context.plan.storages[unit.output].map.len(), 0),
+            Kernel::Positions(table) => (len(*table), 0),
             _ => (0, 0),
         };
         for (sums, len) in [(&mut self.weight, weight), (&mut self.bias, bias)] {

@@ -4,8 +4,9 @@ use super::part::{Chunk, Context, Scratch, parts, room, split};
 use super::plan::{Kernel, Unit};
 use super::{Engine, Prepared, parallel, set_norm};
 use crate::gemm::{self, Start};
+use crate::loss::normalize;
 use crate::ops::batch_norm::Moments;
-use crate::ops::{Window, attention, conv, depthwise, pool};
+use crate::ops::{Window, attention, conv, depthwise, pool, token};
 
 impl Engine {
     /// Computes a unit's output, and the statistics of the norms that read it.
@@ -133,6 +134,15 @@ impl Context<'_> {
             Kernel::Gate => pool::gate(inputs[0], inputs[1], out),
             Kernel::AveragePool(window) => pool::average(window, map(0).dims(), inputs[0], out),
             Kernel::Mean => pool::mean(inputs[0], out),
+            Kernel::MaskedMean => {
+                token::masked_mean(inputs[0], inputs[1], inputs.get(2).copied(), out)
+            }
+            Kernel::Embedding(table) => token::rows(&self.parameters[table.0], inputs[0], out),
+            Kernel::Positions(table) => {
+                out.copy_from_slice(inputs[0]);
+                pool::scaled(1.0, &self.parameters[table.0], true, out);
+            }
+            Kernel::Normalize => normalize(map(0).channels, inputs[0], out),
             Kernel::Resize => {
                 let to = self.plan.storages[unit.output].map;
                 resize(

@@ -10,6 +10,8 @@ mod forward;
 mod part;
 mod plan;
 
+use std::time::{Duration, Instant};
+
 use rayon::prelude::*;
 
 use crate::gemm::Packed;
@@ -39,6 +41,20 @@ pub struct Engine {
     scratch: Vec<Scratch>,
     /// Ones and zeros for views without norm.
     neutral: [Vec<f32>; 2],
+    /// Forward and backward, by unit, once asked for.
+    times: Option<Vec<[Duration; 2]>>,
+}
+
+/// The shortest time that a layer has taken, with the norms and activations that it reads its inputs through:
+/// other programs make times longer, never shorter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayerTime {
+    /// Its name.
+    pub name: String,
+    /// In a forward pass.
+    pub forward: Duration,
+    /// In a backward pass.
+    pub backward: Duration,
 }
 
 /// How norms and drop path behave.
@@ -67,7 +83,7 @@ impl Mode {
 }
 
 /// What does not fit a graph.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EngineError {
     /// The threads could not be started.
@@ -87,6 +103,18 @@ pub enum EngineError {
         got: usize,
         /// What the graph needs.
         expected: usize,
+    },
+    /// A number that is no row of a table.
+    #[error("input {input}, place {place}: {got} is no row of a table of {rows}, expected 0 to {}", rows - 1)]
+    Row {
+        /// Which input of the graph.
+        input: usize,
+        /// Where in it.
+        place: usize,
+        /// The number.
+        got: f32,
+        /// Rows of the table.
+        rows: usize,
     },
     /// A backward pass without forward pass.
     #[error("backward pass without forward pass")]
@@ -155,6 +183,7 @@ impl Engine {
             prepared: plan.units.iter().map(|_| Prepared::default()).collect(),
             scratch: (0..PARTS).map(|_| Scratch::new(sources)).collect(),
             neutral: [vec![1.0; plan.channels], vec![0.0; plan.channels]],
+            times: None,
             graph,
             plan,
         })
@@ -188,6 +217,7 @@ impl Engine {
             self.storages[storage].extend_from_slice(given);
         }
         check_length("list of inputs", inputs.len(), self.plan.inputs.len())?;
+        self.check_rows()?;
         for gradient in &mut self.gradients {
             self.free.give(gradient.take());
         }
@@ -196,7 +226,9 @@ impl Engine {
             self.input_statistics(storage, parameters);
         }
         for unit in 0..self.plan.units.len() {
+            let start = Instant::now();
             self.forward_unit(unit, parameters);
+            self.took(unit, 0, start);
         }
         Ok(())
     }
@@ -233,7 +265,9 @@ impl Engine {
         }
         self.start_backward(outputs);
         for unit in (0..self.plan.units.len()).rev() {
+            let start = Instant::now();
             self.backward_unit(unit, parameters, gradients);
+            self.took(unit, 1, start);
         }
         Ok(())
     }
@@ -244,6 +278,28 @@ impl Engine {
         let maps: usize = self.storages.iter().chain(waiting).map(Vec::capacity).sum();
         let scratch: usize = self.scratch.iter().map(Scratch::len).sum();
         4 * (maps + scratch + self.free.len())
+    }
+
+    /// Starts to measure the time of each layer.
+    pub fn measure(&mut self) {
+        self.times = Some(vec![[Duration::MAX; 2]; self.plan.units.len()]);
+    }
+
+    /// Time of each layer since [`Engine::measure`], of nothing before; longest where it was not run.
+    pub fn times(&self) -> Vec<LayerTime> {
+        let units = self.plan.units.iter().zip(self.times.iter().flatten());
+        let time = |(unit, &[forward, backward]): (&plan::Unit, &[Duration; 2])| LayerTime {
+            name: self.graph.nodes()[unit.node].name.clone(),
+            forward,
+            backward,
+        };
+        units.map(time).collect()
+    }
+
+    fn took(&mut self, unit: usize, pass: usize, start: Instant) {
+        if let Some(times) = &mut self.times {
+            times[unit][pass] = times[unit][pass].min(start.elapsed());
+        }
     }
 
     fn check_parameters(
@@ -260,6 +316,29 @@ impl Engine {
         for (p, given) in self.graph.parameters.iter().zip(given) {
             if needed(p.kind) {
                 check_length(&format!("{what} `{}`", p.name), given.len(), p.len())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Numbers that pick rows of tables are rows of them.
+    fn check_rows(&self) -> Result<(), EngineError> {
+        for unit in &self.plan.units {
+            let Kernel::Embedding(table) = unit.kernel else {
+                continue;
+            };
+            let rows = self.graph.parameters[table.0].shape[0];
+            let storage = unit.sources[0].view.storage;
+            let is_row = |x: f32| x >= 0.0 && x < rows as f32 && x.fract() == 0.0;
+            let ids = self.storages[storage].iter().copied();
+            if let Some((place, got)) = ids.enumerate().find(|&(_, x)| !is_row(x)) {
+                let input = self.plan.inputs.iter().position(|&s| s == storage);
+                return Err(EngineError::Row {
+                    input: input.unwrap_or(0),
+                    place,
+                    got,
+                    rows,
+                });
             }
         }
         Ok(())

@@ -123,7 +123,7 @@ impl Unit {
         match &self.kernel {
             Kernel::Conv { window, .. } => *window == Window::POINT,
             Kernel::Add { drop_path } => *drop_path == 0.0,
-            Kernel::NormGradient(_) => true,
+            Kernel::NormGradient(_) | Kernel::Embedding(_) | Kernel::Normalize => true,
             _ => false,
         }
     }

@@ -85,6 +85,8 @@ pub(super) struct Unit {
     pub kernel: Kernel,
     pub sources: Vec<Source>,
     pub output: usize,
+    /// The layer it is for.
+    pub node: usize,
 }
 
 #[derive(Debug)]
@@ -110,6 +112,10 @@ pub(super) enum Kernel {
     Gate,
     AveragePool(Window),
     Mean,
+    MaskedMean,
+    Embedding(ParameterId),
+    Positions(ParameterId),
+    Normalize,
     /// To a larger map, or with a smaller result to a part of it.
     Resize,
     /// Gradient of a batch norm whose storage has other readers; nothing forward.
@@ -131,6 +137,7 @@ impl Plan {
                 channels: 0,
             },
             views: HashMap::new(),
+            node: 0,
         };
         builder.build();
         builder.plan
@@ -141,6 +148,8 @@ struct Builder<'a> {
     graph: &'a Graph,
     plan: Plan,
     views: HashMap<Value, View>,
+    /// The layer being planned.
+    node: usize,
 }
 
 impl Builder<'_> {
@@ -151,7 +160,8 @@ impl Builder<'_> {
             self.plan.inputs.push(storage);
             self.views.insert(input, View::plain(storage));
         }
-        for node in &graph.nodes {
+        for (index, node) in graph.nodes.iter().enumerate() {
+            self.node = index;
             let view = self.node(&node.op, &node.inputs, graph.map(node.output));
             self.views.insert(node.output, view);
         }
@@ -180,6 +190,7 @@ impl Builder<'_> {
                     kernel: Kernel::NormGradient(norm),
                     sources: Vec::new(),
                     output: x.storage,
+                    node: self.node,
                 });
                 View {
                     normalize: Normalize::Batch(norm),
@@ -242,6 +253,7 @@ impl Builder<'_> {
             kernel,
             sources,
             output,
+            node: self.node,
         });
         View::plain(output)
     }
@@ -381,6 +393,7 @@ fn kernel(op: &Op, x: Map) -> Kernel {
                 scale: a.scale,
                 causal: a.causal,
                 lanes: a.lanes,
+                mask: a.mask,
             },
             bias: a.bias,
         },
@@ -388,6 +401,10 @@ fn kernel(op: &Op, x: Map) -> Kernel {
         Op::Gate => Kernel::Gate,
         Op::AveragePool(window) => Kernel::AveragePool(window),
         Op::Mean => Kernel::Mean,
+        Op::MaskedMean => Kernel::MaskedMean,
+        Op::Embedding { table } => Kernel::Embedding(table),
+        Op::Positions { table } => Kernel::Positions(table),
+        Op::Normalize => Kernel::Normalize,
         Op::Pad(_) | Op::Crop(_) => Kernel::Resize,
         Op::BatchNorm(_) | Op::LayerNorm { .. } | Op::Activation(_) => {
             unreachable!("norms and activations are views")

@@ -7,7 +7,7 @@
 
 mod tile;
 
-use crate::isa::{self, Loop, Simd};
+use crate::isa::{self, Loop, Simd, kernel};
 
 /// `B[k, n]`, cut into panels of as many columns as a tile has.
 #[derive(Debug, Clone, Default)]
@@ -33,18 +33,13 @@ impl Packed {
         for (p, panel) in self.panels.chunks_exact_mut(k * width).enumerate() {
             let first = p * width;
             let columns = width.min(n - first);
-            for (i, row) in panel.chunks_exact_mut(width).enumerate() {
-                let source = &b[i * strides[0] + first * strides[1]..];
-                if strides[1] == 1 {
-                    row[..columns].copy_from_slice(&source[..columns]);
-                } else {
-                    for (to, from) in row[..columns]
-                        .iter_mut()
-                        .zip(source.iter().step_by(strides[1]))
-                    {
-                        *to = *from;
-                    }
+            let source = &b[first * strides[1]..];
+            if strides[1] == 1 {
+                for (i, row) in panel.chunks_exact_mut(width).enumerate() {
+                    row[..columns].copy_from_slice(&source[i * strides[0]..][..columns]);
                 }
+            } else {
+                turn(source, [columns, k], strides, panel, width);
             }
         }
     }
@@ -52,6 +47,38 @@ impl Packed {
     /// Rows and columns.
     pub fn shape(&self) -> [usize; 2] {
         [self.k, self.n]
+    }
+}
+
+kernel! {
+    /// Writes `k` rows of a panel from as many columns of `b`, four by four.
+    fn turn<'a, S, simd>(
+        b: &'a [f32],
+        size: [usize; 2],
+        strides: [usize; 2],
+        panel: &'a mut [f32],
+        width: usize,
+    ) {
+        let ([columns, k], [down, right]) = (size, strides);
+        let whole = if down == 1 { [columns - columns % 4, k - k % 4] } else { [0; 2] };
+        for j in (0..whole[0]).step_by(4) {
+            for i in (0..whole[1]).step_by(4) {
+                let from: [[f32; 4]; 4] = std::array::from_fn(|c| {
+                    let from = &b[(j + c) * right + i..][..4];
+                    [from[0], from[1], from[2], from[3]]
+                });
+                for r in 0..4 {
+                    let to = &mut panel[(i + r) * width + j..][..4];
+                    to.copy_from_slice(&from.map(|f| f[r]));
+                }
+            }
+        }
+        for j in 0..columns {
+            let done = if j < whole[0] { whole[1] } else { 0 };
+            for i in done..k {
+                panel[i * width + j] = b[i * down + j * right];
+            }
+        }
     }
 }
 
@@ -104,12 +131,9 @@ pub fn product(
     isa::run(Body(m, a, lda, b, start, c, ldc));
 }
 
-/// Scratch of [`accumulate_transposed`].
+/// Scratch of [`accumulate_transposed`]: columns of `B` that stay in the first-level cache.
 #[derive(Debug, Default)]
-pub struct Panels {
-    a: Vec<f32>,
-    b: Vec<f32>,
-}
+pub struct Panels(Vec<f32>);
 
 /// `C[m, n] += A[rows, m]ᵀ · B[rows, n]`, rows of `a` and `b` being `lda` and `ldb` elements apart.
 ///

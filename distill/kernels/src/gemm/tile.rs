@@ -36,7 +36,18 @@ impl<S: Simd, const MR: usize> Tile<S, MR> {
     fn store(&self, simd: S, i: usize, start: Start<'_>, c: &mut [f32]) {
         let mut whole = [0.0; 32];
         let [left, right] = self.0[i];
-        if let (Start::Zero, true) = (start, c.len() == 2 * S::LANES) {
+        if c.len() == 2 * S::LANES {
+            let [left, right] = match start {
+                Start::Zero => [left, right],
+                Start::Bias(bias) => [
+                    simd.add(left, simd.load(bias)),
+                    simd.add(right, simd.load(&bias[S::LANES..])),
+                ],
+                Start::Destination => [
+                    simd.add(left, simd.load(c)),
+                    simd.add(right, simd.load(&c[S::LANES..])),
+                ],
+            };
             simd.store(left, c);
             simd.store(right, &mut c[S::LANES..]);
             return;
@@ -140,42 +151,66 @@ pub(super) fn accumulate_transposed<S: Simd, const MR: usize, const NR: usize>(
     c: &mut [f32],
     panels: &mut Panels,
 ) {
-    pack::<MR>(rows, a, [m, lda], &mut panels.a);
-    pack::<NR>(rows, b, [n, ldb], &mut panels.b);
-    let size = rows.max(1);
-    for (p, b) in panels.b.chunks_exact(size * NR).enumerate() {
-        let column = p * NR;
+    for column in (0..n).step_by(NR) {
         let columns = NR.min(n - column);
-        for (q, a) in panels.a.chunks_exact(size * MR).enumerate() {
-            let mut tile = Tile::<S, MR>::zero(simd);
-            for (a, b) in a.as_chunks::<MR>().0.iter().zip(b.chunks_exact(NR)) {
-                tile.add(simd, *a, b);
-            }
-            for i in 0..MR.min(m - q * MR) {
-                let c = &mut c[(q * MR + i) * n + column..][..columns];
-                tile.store(simd, i, Start::Destination, c);
-            }
+        let b = pack::<NR>(rows, &b[column..], [columns, ldb], panels);
+        let mut row = 0;
+        while row < m {
+            let c = &mut c[row * n + column..];
+            let a = &a[row..];
+            row += match m - row {
+                left if left >= MR => one_transposed::<S, MR, NR>(simd, a, lda, b, c, [n, columns]),
+                4.. => one_transposed::<S, 4, NR>(simd, a, lda, b, c, [n, columns]),
+                2.. => one_transposed::<S, 2, NR>(simd, a, lda, b, c, [n, columns]),
+                _ => one_transposed::<S, 1, NR>(simd, a, lda, b, c, [n, columns]),
+            };
         }
     }
 }
 
-/// Cuts `[rows, n]` into panels `[rows, W]`, the last filled up with zeros.
+/// One tile; gives its rows.
 #[inline(always)]
-fn pack<const W: usize>(rows: usize, x: &[f32], [n, ld]: [usize; 2], panels: &mut Vec<f32>) {
-    let count = n.div_ceil(W);
-    panels.resize(count * rows * W, 0.0);
-    for p in 0..count {
-        let columns = W.min(n - p * W);
-        let panel = &mut panels[p * rows * W..][..rows * W];
-        for (r, to) in panel.as_chunks_mut::<W>().0.iter_mut().enumerate() {
-            let from = &x[r * ld + p * W..];
-            match from.first_chunk::<W>() {
-                Some(from) if columns == W => *to = *from,
-                _ => {
-                    *to = [0.0; W];
-                    to[..columns].copy_from_slice(&from[..columns]);
-                }
+fn one_transposed<S: Simd, const MR: usize, const NR: usize>(
+    simd: S,
+    a: &[f32],
+    lda: usize,
+    b: &[f32],
+    c: &mut [f32],
+    [ldc, columns]: [usize; 2],
+) -> usize {
+    let mut tile = Tile::<S, MR>::zero(simd);
+    for (a, b) in a.chunks(lda).zip(b.chunks_exact(NR)) {
+        if let Some(a) = a.first_chunk() {
+            tile.add(simd, *a, b);
+        }
+    }
+    for i in 0..MR {
+        tile.store(simd, i, Start::Destination, &mut c[i * ldc..][..columns]);
+    }
+    MR
+}
+
+/// Copies `[rows, columns]`, at most `W` columns, to `[rows, W]`, filled up with zeros.
+#[inline(always)]
+fn pack<'a, const W: usize>(
+    rows: usize,
+    x: &[f32],
+    [columns, ld]: [usize; 2],
+    panels: &'a mut Panels,
+) -> &'a [f32] {
+    let panel = &mut panels.0;
+    if panel.len() < rows * W {
+        panel.resize(rows * W, 0.0);
+    }
+    let panel = &mut panel[..rows * W];
+    for (from, to) in x.chunks(ld).zip(panel.as_chunks_mut::<W>().0) {
+        match from.first_chunk::<W>() {
+            Some(from) if columns == W => *to = *from,
+            _ => {
+                *to = [0.0; W];
+                to[..columns].copy_from_slice(&from[..columns]);
             }
         }
     }
+    panel
 }

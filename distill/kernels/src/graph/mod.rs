@@ -3,6 +3,7 @@
 //! Values are maps per sample, `[height, width, channels]`; tokens are the pixels of a map, so that no
 //! layer has to reshape or transpose. Parameters have PyTorch's names and shapes.
 
+mod append;
 mod shape;
 
 use std::sync::Arc;
@@ -115,6 +116,22 @@ pub enum Op {
     AveragePool(Window),
     /// Average over all pixels.
     Mean,
+    /// Average over the pixels of the first input where the second, which has one channel, is not 0; each
+    /// times its entry of the third, of one channel, if there is one. Without any such pixel it is 0.
+    MaskedMean,
+    /// The row of a table for each number of an input of the graph that has one channel: token ids, or
+    /// anything else that is counted from 0.
+    Embedding {
+        /// `[rows, C]`
+        table: ParameterId,
+    },
+    /// Adds a row of a table to each pixel, the same for all samples.
+    Positions {
+        /// `[pixels, C]`
+        table: ParameterId,
+    },
+    /// The channels of each pixel as a vector of length 1.
+    Normalize,
     /// Zeros at the bottom and the right.
     Pad([usize; 2]),
     /// Without rows at the bottom and columns at the right.
@@ -155,6 +172,8 @@ pub struct Attention {
     pub bias: Option<PositionBias>,
     /// Whether a token sees only those before it and itself.
     pub causal: bool,
+    /// The input of one channel that is 0 for tokens that no other sees: padding.
+    pub mask: Option<usize>,
 }
 
 /// Position bias: for each pair of tokens of a window an entry of a table per head.

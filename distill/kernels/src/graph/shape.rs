@@ -11,7 +11,11 @@ impl Graph {
         let expected = match op {
             Op::Add { .. } => inputs.len().max(1),
             Op::Gate => 2,
-            Op::Attention(a) => a.lanes.iter().map(|l| l.input + 1).max().unwrap_or(1),
+            Op::MaskedMean => inputs.len().clamp(2, 3),
+            Op::Attention(a) => {
+                let inputs = a.lanes.iter().map(|l| l.input).chain(a.mask);
+                inputs.max().unwrap_or(0) + 1
+            }
             _ => 1,
         };
         if inputs.len() != expected {
@@ -84,6 +88,36 @@ impl Graph {
                 Ok(Map::new(height, width, c))
             }
             Op::Mean => Ok(Map::new(1, 1, c)),
+            Op::MaskedMean => {
+                let per_pixel = Map { channels: 1, ..x };
+                match inputs[1..].iter().find(|&&v| self.map(v) != per_pixel) {
+                    Some(&v) => Err(format!(
+                        "mask or weights of {:?} for {:?}",
+                        self.map(v).dims(),
+                        x.dims()
+                    )),
+                    None => Ok(Map::new(1, 1, c)),
+                }
+            }
+            Op::Embedding { table } => {
+                let width = self.dim(*table, 1)?;
+                self.has(*table, self.dim(*table, 0)? * width)?;
+                if c != 1 || !self.inputs.contains(&inputs[0]) {
+                    return Err(format!(
+                        "rows of a table by {:?}; expected an input of the graph with one channel",
+                        x.dims()
+                    ));
+                }
+                Ok(Map {
+                    channels: width,
+                    ..x
+                })
+            }
+            Op::Positions { table } => {
+                self.has(*table, x.len())?;
+                Ok(x)
+            }
+            Op::Normalize => Ok(x),
             Op::Pad([down, right]) => Ok(Map::new(x.height + down, x.width + right, c)),
             Op::Crop([down, right]) if *down < x.height && *right < x.width => {
                 Ok(Map::new(x.height - down, x.width - right, c))
@@ -106,6 +140,11 @@ impl Graph {
                     a.head_size, lane.stride
                 ));
             }
+        }
+        if let Some(mask) = a.mask.map(|m| self.map(inputs[m]))
+            && mask != (Map { channels: 1, ..x })
+        {
+            return Err(format!("mask of {:?} for {:?}", mask.dims(), x.dims()));
         }
         let window = a.window.unwrap_or([x.height, x.width]);
         let fits = |size: usize, window: usize| window > 0 && size % window == 0;

@@ -56,7 +56,7 @@ function!(Relu, |simd, x| if x > 0.0 {
 });
 function!(Relu6, |simd, x| [clamp(x, 0.0, 6.0), inside(x, 0.0, 6.0)]);
 function!(Gelu, |simd, x| {
-    let (below, bell) = math::normal(simd, x);
+    let (below, bell) = (math::distribution(simd, x), math::density(simd, x));
     [x * below, simd.mul_add(x, bell, below)]
 });
 function!(QuickGelu, |simd, x| {

@@ -24,7 +24,12 @@ pub struct Geometry {
     pub causal: bool,
     /// Queries, keys and values.
     pub lanes: [Lane; 3],
+    /// The input that is 0 where a token is padding, which no token sees.
+    pub mask: Option<usize>,
 }
+
+/// Added to the logits of padding; the exponential of that is 0.
+const BARRED: f32 = -1e4;
 
 /// Where the heads of queries, keys or values are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +45,8 @@ pub struct Lane {
 /// Memory of one head in one window.
 #[derive(Debug, Default)]
 pub struct Scratch {
+    /// The rows of the map that are the window's tokens.
+    rows: Vec<usize>,
     q: Vec<f32>,
     k: Vec<f32>,
     v: Vec<f32>,
@@ -70,30 +77,15 @@ impl Geometry {
         y * self.map[1] + x
     }
 
-    /// First value of a lane's head in the row of a token, of maps of that many values.
-    fn place(&self, lane: &Lane, len: usize, w: usize, t: usize, h: usize) -> usize {
+    /// Channels of a map of that many values, and the first channel of a lane's head.
+    fn place(&self, lane: &Lane, len: usize, h: usize) -> [usize; 2] {
         let channels = len / (self.map[0] * self.map[1]);
-        self.row(w, t) * channels + lane.offset + h * lane.stride
+        [channels, lane.offset + h * lane.stride]
     }
 
-    /// Writes a head of a window to its places.
-    fn scatter(
-        &self,
-        lane: usize,
-        w: usize,
-        h: usize,
-        from: &[f32],
-        factor: f32,
-        to: &mut [&mut [f32]],
-    ) {
-        let lane = &self.lanes[lane];
-        let to = &mut *to[lane.input];
-        for (t, from) in from.chunks_exact(self.head_size).enumerate() {
-            let at = self.place(lane, to.len(), w, t, h);
-            for (to, from) in to[at..][..self.head_size].iter_mut().zip(from) {
-                *to = factor * from;
-            }
-        }
+    /// The same of the result, or of its gradient.
+    fn result(&self, h: usize) -> [usize; 2] {
+        [self.heads * self.head_size, h * self.head_size]
     }
 }
 
@@ -109,14 +101,13 @@ pub fn forward(
     let (n, d) = (g.tokens(), g.head_size);
     s.out.resize(n * d, 0.0);
     for w in 0..g.windows() {
+        s.enter(g, w);
         for h in 0..g.heads {
-            s.gather(g, inputs, w, h);
-            s.weigh(g, bias, h);
+            s.gather(g, inputs, h);
+            s.weigh(g, inputs, bias, h);
             s.packed.pack(&s.v, [n, d], [d, 1]);
             gemm::product(n, &s.weights, n, &s.packed, Start::Zero, &mut s.out, d);
-            for (t, from) in s.out.chunks_exact(d).enumerate() {
-                y[(g.row(w, t) * g.heads + h) * d..][..d].copy_from_slice(from);
-            }
+            scatter(&s.rows, d, &s.out, 1.0, g.result(h), y);
         }
     }
 }
@@ -134,13 +125,18 @@ pub fn backward(
 ) {
     let (n, d) = (g.tokens(), g.head_size);
     for w in 0..g.windows() {
+        s.enter(g, w);
         for h in 0..g.heads {
-            s.gather(g, inputs, w, h);
-            s.weigh(g, bias, h);
+            let give = |lane: usize, factor, s: &Scratch, to: &mut [&mut [f32]]| {
+                let lane = &g.lanes[lane];
+                let to = &mut *to[lane.input];
+                let place = g.place(lane, to.len(), h);
+                scatter(&s.rows, d, &s.out, factor, place, to);
+            };
+            s.gather(g, inputs, h);
+            s.weigh(g, inputs, bias, h);
             s.d.resize(n * d, 0.0);
-            for (t, to) in s.d.chunks_exact_mut(d).enumerate() {
-                to.copy_from_slice(&dy[(g.row(w, t) * g.heads + h) * d..][..d]);
-            }
+            gather(&s.rows, d, dy, g.result(h), 1.0, &mut s.d);
             s.out.clear();
             s.out.resize(n * d, 0.0);
             gemm::accumulate_transposed(
@@ -152,7 +148,7 @@ pub fn backward(
                 &mut s.out,
                 &mut s.panels,
             );
-            g.scatter(2, w, h, &s.out, 1.0, gradients);
+            give(2, 1.0, s, gradients);
             s.packed.pack(&s.v, [d, n], [1, d]);
             s.of_weights.resize(n * n, 0.0);
             gemm::product(n, &s.d, d, &s.packed, Start::Zero, &mut s.of_weights, n);
@@ -167,7 +163,7 @@ pub fn backward(
             s.packed.pack(&s.k, [n, d], [d, 1]);
             s.out.resize(n * d, 0.0);
             gemm::product(n, &s.of_weights, n, &s.packed, Start::Zero, &mut s.out, d);
-            g.scatter(0, w, h, &s.out, g.scale, gradients);
+            give(0, g.scale, s, gradients);
             s.out.fill(0.0);
             // The queries are scaled already.
             gemm::accumulate_transposed(
@@ -179,30 +175,39 @@ pub fn backward(
                 &mut s.out,
                 &mut s.panels,
             );
-            g.scatter(1, w, h, &s.out, 1.0, gradients);
+            give(1, 1.0, s, gradients);
         }
     }
 }
 
 impl Scratch {
-    /// Copies a head of a window, the queries scaled.
-    fn gather(&mut self, g: &Geometry, inputs: &[&[f32]], w: usize, h: usize) {
+    /// Goes to a window.
+    fn enter(&mut self, g: &Geometry, w: usize) {
+        self.rows.clear();
+        self.rows.extend((0..g.tokens()).map(|t| g.row(w, t)));
+    }
+
+    /// Copies a head of the window, the queries scaled.
+    fn gather(&mut self, g: &Geometry, inputs: &[&[f32]], h: usize) {
         let (n, d) = (g.tokens(), g.head_size);
-        for (to, lane) in [&mut self.q, &mut self.k, &mut self.v]
-            .into_iter()
-            .zip(&g.lanes)
-        {
+        let lanes = [&mut self.q, &mut self.k, &mut self.v];
+        for (i, (to, lane)) in lanes.into_iter().zip(&g.lanes).enumerate() {
             let from = inputs[lane.input];
+            let factor = if i == 0 { g.scale } else { 1.0 };
             to.resize(n * d, 0.0);
-            for (t, to) in to.chunks_exact_mut(d).enumerate() {
-                to.copy_from_slice(&from[g.place(lane, from.len(), w, t, h)..][..d]);
-            }
+            gather(
+                &self.rows,
+                d,
+                from,
+                g.place(lane, from.len(), h),
+                factor,
+                to,
+            );
         }
-        self.q.iter_mut().for_each(|q| *q *= g.scale);
     }
 
     /// Computes the weights.
-    fn weigh(&mut self, g: &Geometry, bias: Option<&[f32]>, h: usize) {
+    fn weigh(&mut self, g: &Geometry, inputs: &[&[f32]], bias: Option<&[f32]>, h: usize) {
         let (n, d) = (g.tokens(), g.head_size);
         self.weights.resize(n * n, 0.0);
         let start = match bias {
@@ -219,7 +224,50 @@ impl Scratch {
                 row[t + 1..].fill(f32::NEG_INFINITY);
             }
         }
+        if let Some(mask) = g.mask {
+            for t in (0..n).filter(|&t| inputs[mask][self.rows[t]] == 0.0) {
+                let column = self.weights[t..].iter_mut().step_by(n);
+                column.for_each(|logit| *logit += BARRED);
+            }
+        }
         softmax(n, &mut self.weights);
+    }
+}
+
+kernel! {
+    /// `to[tokens, d] = factor · from`, where `from` has the tokens' values in `rows` of so many channels,
+    /// from a first channel on.
+    fn gather<'a, S, simd>(
+        rows: &'a [usize],
+        d: usize,
+        from: &'a [f32],
+        place: [usize; 2],
+        factor: f32,
+        to: &'a mut [f32],
+    ) {
+        for (row, to) in rows.iter().zip(to.chunks_exact_mut(d)) {
+            for (to, from) in to.iter_mut().zip(&from[row * place[0] + place[1]..][..d]) {
+                *to = factor * from;
+            }
+        }
+    }
+}
+
+kernel! {
+    /// The reverse of [`gather`].
+    fn scatter<'a, S, simd>(
+        rows: &'a [usize],
+        d: usize,
+        from: &'a [f32],
+        factor: f32,
+        place: [usize; 2],
+        to: &'a mut [f32],
+    ) {
+        for (row, from) in rows.iter().zip(from.chunks_exact(d)) {
+            for (to, from) in to[row * place[0] + place[1]..][..d].iter_mut().zip(from) {
+                *to = factor * from;
+            }
+        }
     }
 }
 

@@ -157,69 +157,75 @@ kernel! {
         sums: [&'a mut [f32]; 2],
     ) {
         let c = mean.len();
-        let [first, second] = sums;
-        for (at, (d, gradient)) in d.chunks_exact(c).zip(gradient.chunks_exact_mut(c)).enumerate() {
-            let x = &x[at * c..][..c];
-            let slope = slope.map(|s| &s[at * c..][..c]);
-            match (slope, accumulate) {
-                (Some(s), false) => add_row(simd, |i| d[i] * s[i], x, mean, gradient, first, second),
-                (Some(s), true) => {
-                    add_row_to(simd, |i| d[i] * s[i], x, mean, gradient, first, second)
+        let [first, second] = sums.map(|s| &mut s[..c]);
+        for (at, gradient) in gradient.chunks_mut(ROWS * c).enumerate() {
+            let range = at * ROWS * c..at * ROWS * c + gradient.len();
+            let (d, x) = (&d[range.clone()], &x[range.clone()]);
+            let slope = slope.map(|s| &s[range]);
+            let mut i = 0;
+            while i + 2 * S::LANES <= c {
+                add_block::<S, 2>(simd, i, d, slope, x, mean, accumulate, gradient, first, second);
+                i += 2 * S::LANES;
+            }
+            for i in i..c {
+                for at in (i..gradient.len()).step_by(c) {
+                    let g = slope.map_or(d[at], |s| d[at] * s[at]);
+                    gradient[at] = if accumulate { gradient[at] + g } else { g };
+                    first[i] += g;
+                    second[i] = simd.mul_add(g, x[at] - mean[i], second[i]);
                 }
-                (None, false) => add_row(simd, |i| d[i], x, mean, gradient, first, second),
-                (None, true) => add_row_to(simd, |i| d[i], x, mean, gradient, first, second),
             }
         }
     }
 }
 
-#[inline(always)]
-fn add_row<S: Simd>(
-    simd: S,
-    of: impl Fn(usize) -> f32,
-    x: &[f32],
-    mean: &[f32],
-    gradient: &mut [f32],
-    first: &mut [f32],
-    second: &mut [f32],
-) {
-    let c = x.len();
-    let (mean, gradient, first, second) = (
-        &mean[..c],
-        &mut gradient[..c],
-        &mut first[..c],
-        &mut second[..c],
-    );
-    for i in 0..c {
-        let g = of(i);
-        gradient[i] = g;
-        first[i] += g;
-        second[i] = simd.mul_add(g, x[i] - mean[i], second[i]);
-    }
-}
+/// Rows whose sums stay in registers.
+const ROWS: usize = 8;
 
+/// `N` vectors of channels of some rows.
 #[inline(always)]
-fn add_row_to<S: Simd>(
+fn add_block<S: Simd, const N: usize>(
     simd: S,
-    of: impl Fn(usize) -> f32,
+    at: usize,
+    d: &[f32],
+    slope: Option<&[f32]>,
     x: &[f32],
     mean: &[f32],
+    accumulate: bool,
     gradient: &mut [f32],
     first: &mut [f32],
     second: &mut [f32],
 ) {
-    let c = x.len();
-    let (mean, gradient, first, second) = (
-        &mean[..c],
-        &mut gradient[..c],
-        &mut first[..c],
-        &mut second[..c],
-    );
-    for i in 0..c {
-        let g = of(i);
-        gradient[i] += g;
-        first[i] += g;
-        second[i] = simd.mul_add(g, x[i] - mean[i], second[i]);
+    let (c, size) = (mean.len(), N * S::LANES);
+    let (first, second) = (&mut first[at..][..size], &mut second[at..][..size]);
+    let vectors = |x: &[f32]| std::array::from_fn::<_, N, _>(|n| simd.load(&x[n * S::LANES..]));
+    let mean = vectors(&mean[at..][..size]);
+    let (mut sums, mut products) = (vectors(first), vectors(second));
+    for at in (at..gradient.len()).step_by(c) {
+        let (d, x, gradient) = (
+            &d[at..][..size],
+            &x[at..][..size],
+            &mut gradient[at..][..size],
+        );
+        let slope = slope.map(|s| &s[at..][..size]);
+        for n in 0..N {
+            let lane = n * S::LANES;
+            let mut g = simd.load(&d[lane..]);
+            if let Some(slope) = slope {
+                g = simd.fused(g, simd.load(&slope[lane..]), simd.splat(0.0));
+            }
+            sums[n] = simd.add(sums[n], g);
+            let distance = simd.fused(mean[n], simd.splat(-1.0), simd.load(&x[lane..]));
+            products[n] = simd.fused(g, distance, products[n]);
+            if accumulate {
+                g = simd.add(g, simd.load(&gradient[lane..]));
+            }
+            simd.store(g, &mut gradient[lane..]);
+        }
+    }
+    for n in 0..N {
+        simd.store(sums[n], &mut first[n * S::LANES..]);
+        simd.store(products[n], &mut second[n * S::LANES..]);
     }
 }
 

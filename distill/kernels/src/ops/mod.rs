@@ -7,6 +7,7 @@ pub mod conv;
 pub mod depthwise;
 pub mod layer_norm;
 pub mod pool;
+pub mod token;
 mod window;
 
 pub use window::Window;

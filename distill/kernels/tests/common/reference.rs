@@ -7,13 +7,18 @@ use ampoule_distill_kernels::ops::Window;
 pub fn forward(
     graph: &Graph,
     parameters: &[Vec<f64>],
-    input: &[f64],
+    inputs: &[Vec<f64>],
     batch: usize,
     statistics: bool,
 ) -> Vec<f64> {
-    let count = 1 + graph.nodes().iter().map(|n| n.output.0).max().unwrap_or(0);
+    let last = graph.nodes().iter().map(|n| n.output).max();
+    let count = 1 + last
+        .max(graph.inputs().iter().copied().max())
+        .map_or(0, |v| v.0);
     let mut values: Vec<Vec<f64>> = vec![Vec::new(); count];
-    values[graph.inputs()[0].0] = input.to_vec();
+    for (value, input) in graph.inputs().iter().zip(inputs) {
+        values[value.0] = input.clone();
+    }
     for node in graph.nodes() {
         let x: Vec<&[f64]> = node.inputs.iter().map(|v| &values[v.0][..]).collect();
         let maps: Vec<Map> = node.inputs.iter().map(|&v| graph.map(v)).collect();
@@ -133,6 +138,27 @@ fn layer(
                 .sum::<f64>()
                 / m.pixels() as f64
         }),
+        Op::MaskedMean => pixels(batch, to, |b, _, _, o| {
+            let seen = (0..m.pixels()).filter(|at| x[1][b * m.pixels() + at] != 0.0);
+            let seen: Vec<usize> = seen.map(|at| b * m.pixels() + at).collect();
+            let weight = |at: usize| x.get(2).map_or(1.0, |w| w[at]);
+            let sum: f64 = seen.iter().map(|&at| weight(at) * x0[at * c + o]).sum();
+            sum / seen.len().max(1) as f64
+        }),
+        Op::Embedding { table } => x0
+            .iter()
+            .flat_map(|&id| of(table)[id as usize * to.channels..][..to.channels].to_vec())
+            .collect(),
+        Op::Positions { table } => (0..x0.len())
+            .map(|i| x0[i] + of(table)[i % m.len()])
+            .collect(),
+        Op::Normalize => x0
+            .chunks_exact(c)
+            .flat_map(|row| {
+                let norm = row.iter().map(|x| x * x).sum::<f64>().sqrt();
+                row.iter().map(move |x| x / norm)
+            })
+            .collect(),
         Op::Pad(_) | Op::Crop(_) => pixels(batch, to, |b, y, x, o| {
             let inside = y < m.height && x < m.width;
             if inside {
@@ -194,7 +220,8 @@ fn attention(a: &Attention, p: &[Vec<f64>], x: &[&[f64]], maps: &[Map], batch: u
                         let table = &p[bias.table.0];
                         table[h * table.len() / a.heads + bias.index[t * n + u] as usize]
                     });
-                    if a.causal && u > t {
+                    let padding = a.mask.is_some_and(|mask| x[mask][row(u)] == 0.0);
+                    if padding || (a.causal && u > t) {
                         f64::NEG_INFINITY
                     } else {
                         product * a.scale as f64 + bias

@@ -199,6 +199,7 @@ impl Layers {
             window: None,
             bias,
             causal: false,
+            mask: None,
         });
         let y = self.push(name, op, &[y]);
         let y = self.linear(y, &format!("{name}.proj"), c);

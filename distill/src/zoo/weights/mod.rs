@@ -8,49 +8,88 @@ mod resize;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use ampoule_distill_kernels::graph::Parameter;
+
 use super::error::ZooError;
-use super::network::{Network, Parameter, Role};
+use super::network::{Network, Role};
 use random::Random;
 use read::Stored;
 
-/// Values for all parameters of one network.
+/// Values for all parameters of a network, in the order of its graph.
 #[derive(Debug, Clone)]
-pub struct Weights<'n> {
-    network: &'n Network,
+pub struct Weights {
     values: Vec<Vec<f32>>,
     source: String,
     resized: Vec<String>,
 }
 
-impl<'n> Weights<'n> {
-    /// Draws weights. Equal seeds give equal weights, on every machine.
+impl Weights {
+    /// Draws weights as training starts from them. Equal seeds give equal weights, on every machine.
     ///
     /// Kernels follow He et al. (normal, `√(2 / fan-in)` behind an activation, `√(1 / fan-in)` elsewhere);
-    /// matrices, biases and position tables are normal with deviation 0.02, cut at two deviations. Norms
-    /// are not at the identity, as in a trained network: gains and variances are uniform in 0.5..1.5,
+    /// matrices and MOAT's position tables are normal with deviation 0.02, cut at two deviations. Norms
+    /// are at the identity, but those that end TinyViT's bottlenecks at 0; biases and TinyViT's position
+    /// tables are 0.
+    pub fn initial(network: &Network, seed: u64) -> Self {
+        Weights::draw(network, seed, Random::initial)
+    }
+
+    /// Draws weights for tests and timing. Equal seeds give equal weights, on every machine.
+    ///
+    /// They are those of [`Weights::initial`] but for what starts there as 0 or 1: biases and all
+    /// position tables are normal with deviation 0.02, gains and variances uniform in 0.5..1.5,
     /// offsets and means normal with deviation 0.1.
-    pub fn random(network: &'n Network, seed: u64) -> Self {
+    pub fn random(network: &Network, seed: u64) -> Self {
+        Weights::draw(network, seed, Random::alive)
+    }
+
+    fn draw(
+        network: &Network,
+        seed: u64,
+        parameter: fn(&mut Random, Role, &[usize]) -> Vec<f32>,
+    ) -> Self {
         let mut random = Random::new(seed);
-        let draw = |p: &Parameter| random.parameter(p);
+        let parameters = network.parameters().iter().zip(network.roles());
         Weights {
-            network,
-            values: network.parameters().iter().map(draw).collect(),
+            values: parameters
+                .map(|(p, &role)| parameter(&mut random, role, &p.shape))
+                .collect(),
             source: format!("random, seed {seed}"),
             resized: Vec::new(),
         }
     }
 
     /// Reads weights by name from a safetensors file, or from the initialisers of an ONNX file. TinyViT's
-    /// may have timm's names or the authors'. Position tables for other windows are resized
-    /// bicubically, as timm does. Integers and scalars in the file are no weights and left out.
+    /// may have timm's names or the authors'. Position tables for other windows are resized, TinyViT's
+    /// bicubically, as timm does, and MOAT's bilinearly, as its authors do. Integers and scalars in the
+    /// file are no weights and left out.
     ///
     /// # Errors
     ///
     /// [`ZooError`] when the file can't be read, or when it is not just this network's weights.
-    pub fn read(network: &'n Network, path: &Path) -> Result<Self, ZooError> {
+    pub fn read(network: &Network, path: &Path) -> Result<Self, ZooError> {
         let stored = names::modern(read::tensors(path)?);
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         Weights::assign(network, stored, name.into_owned())
+    }
+
+    /// Values that another reader found.
+    pub(crate) fn from_values(values: Vec<Vec<f32>>, source: String) -> Self {
+        Weights {
+            values,
+            source,
+            resized: Vec::new(),
+        }
+    }
+
+    /// The values of each parameter, row-major.
+    pub fn values(&self) -> &[Vec<f32>] {
+        &self.values
+    }
+
+    /// The values of each parameter, to train them.
+    pub fn into_values(self) -> Vec<Vec<f32>> {
+        self.values
     }
 
     /// Where the weights come from, in words.
@@ -63,15 +102,8 @@ impl<'n> Weights<'n> {
         &self.resized
     }
 
-    /// The network as an ONNX file whose initialisers have the parameters' names; `architecture` goes into
-    /// its metadata. Input `input[batch, 3, H, W]`, output `logits[batch, classes]`.
-    pub fn to_onnx(&self, architecture: &str) -> Vec<u8> {
-        let graph = self.network.onnx(self.values.iter().map(Vec::as_slice));
-        graph.into_model(&[("architecture", architecture), ("weights", &self.source)])
-    }
-
     fn assign(
-        network: &'n Network,
+        network: &Network,
         mut stored: BTreeMap<String, Stored>,
         source: String,
     ) -> Result<Self, ZooError> {
@@ -85,18 +117,17 @@ impl<'n> Weights<'n> {
             });
         }
         let mut weights = Weights {
-            network,
             values: Vec::with_capacity(parameters.len()),
             source,
             resized: Vec::new(),
         };
-        for parameter in parameters {
+        for (parameter, &role) in parameters.iter().zip(network.roles()) {
             let found = stored.remove(&parameter.name).unwrap_or_default();
             let values = match found.shape == parameter.shape {
                 true => found.values,
                 false => {
                     weights.resized.push(parameter.name.clone());
-                    resized(parameter, found)?
+                    resized(parameter, role, found)?
                 }
             };
             weights.values.push(values);
@@ -111,13 +142,14 @@ impl<'n> Weights<'n> {
 }
 
 /// A position table of another size, resized.
-fn resized(parameter: &Parameter, found: Stored) -> Result<Vec<f32>, ZooError> {
-    let sides = (
-        side(&found.shape, parameter.shape[0]),
-        side(&parameter.shape, parameter.shape[0]),
-    );
-    match (parameter.role, sides) {
+fn resized(parameter: &Parameter, role: Role, found: Stored) -> Result<Vec<f32>, ZooError> {
+    let heads = parameter.shape[0];
+    let sides = (side(&found.shape, heads), side(&parameter.shape, heads));
+    match (role, sides) {
         (Role::Table, (Some(from), Some(to))) => Ok(resize::bicubic(&found.values, from, to)),
+        (Role::SignedTable { .. }, (Some(from), Some(to))) => {
+            Ok(resize::bilinear(&found.values, from, to))
+        }
         _ => Err(ZooError::Shape {
             name: parameter.name.clone(),
             expected: parameter.shape.clone(),

@@ -1,6 +1,6 @@
 //! Random weights.
 
-use super::super::network::{Parameter, Role};
+use super::super::network::Role;
 
 /// Deviation of matrices, biases and tables.
 const DEVIATION: f64 = 0.02;
@@ -13,19 +13,34 @@ impl Random {
         Random(seed)
     }
 
-    /// First values of a parameter.
-    pub fn parameter(&mut self, parameter: &Parameter) -> Vec<f32> {
-        let fan_in = || parameter.shape[1..].iter().product::<usize>() as f64;
-        let mut draw = || match parameter.role {
+    /// Values of a parameter from which training starts.
+    pub fn initial(&mut self, role: Role, shape: &[usize]) -> Vec<f32> {
+        let constant = match role {
+            Role::Gain | Role::Variance => 1.0,
+            Role::LastGain | Role::Offset | Role::Mean | Role::Bias | Role::Table => 0.0,
+            _ => return self.alive(role, shape),
+        };
+        vec![constant; shape.iter().product()]
+    }
+
+    /// Values of a parameter none of which is without effect.
+    pub fn alive(&mut self, role: Role, shape: &[usize]) -> Vec<f32> {
+        let fan_in = || shape[1..].iter().product::<usize>() as f64;
+        let mut draw = || match role {
             Role::Kernel { activated } => {
                 let gain = if activated { 2.0 } else { 1.0 };
                 self.normal() * (gain / fan_in()).sqrt()
             }
-            Role::Matrix | Role::Bias | Role::Table => self.short_normal() * DEVIATION,
-            Role::Gain | Role::Variance => 0.5 + self.uniform(),
+            Role::Matrix
+            | Role::Embedding
+            | Role::Bias
+            | Role::Table
+            | Role::SignedTable { .. } => self.short_normal() * DEVIATION,
+            Role::Gain | Role::LastGain | Role::Variance => 0.5 + self.uniform(),
             Role::Offset | Role::Mean => self.normal() * 0.1,
         };
-        (0..parameter.elements()).map(|_| draw() as f32).collect()
+        let elements = shape.iter().product();
+        (0..elements).map(|_| draw() as f32).collect()
     }
 
     /// Of mean 0 and deviation 1: a sum of uniform numbers, which, unlike logarithms, is the same everywhere.
@@ -61,12 +76,7 @@ mod tests {
     fn moments() {
         let mut random = Random::new(1);
         let mut check = |role, shape: &[usize], mean: f32, deviation: f32| {
-            let parameter = Parameter {
-                name: String::new(),
-                shape: shape.to_vec(),
-                role,
-            };
-            let values = random.parameter(&parameter);
+            let values = random.alive(role, shape);
             let n = values.len() as f32;
             let m = values.iter().sum::<f32>() / n;
             let d = (values.iter().map(|v| (v - m).powi(2)).sum::<f32>() / n).sqrt();

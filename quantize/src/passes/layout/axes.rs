@@ -14,7 +14,7 @@ pub(super) fn below(edit: &mut Edit<'_>, node: &Node, x: ValueId, perm: &[usize]
     };
     let last = perm.len().wrapping_sub(1);
     let op = match &node.op {
-        Op::Unary(_) => node.op.clone(),
+        Op::Unary(_) | Op::Quantize(_) => node.op.clone(),
         Op::Softmax { .. } | Op::LayerNorm { .. } if perm.get(last) == Some(&last) => {
             node.op.clone()
         }
@@ -150,7 +150,7 @@ pub(super) fn below_reshape(edit: &mut Edit<'_>, node: &Node) -> Verdict {
         return Ok(None);
     };
     let inputs = match (&node.op, &node.inputs[..]) {
-        (Op::Unary(_), _) => vec![x],
+        (Op::Unary(_) | Op::Quantize(_), _) => vec![x],
         (Op::Reduce { axes, .. }, _)
             if axes[..] == [edit.shape(node.inputs[0]).len() - 1]
                 && edit.shape(x).last() == edit.shape(node.inputs[0]).last() =>

@@ -4,6 +4,10 @@
 //! the compiler allocates registers and schedules, and the kernels stay plain code.
 
 pub(crate) mod dsp;
+#[cfg(arm_mve)]
+pub(crate) mod mve;
 mod token;
 
 pub use token::Dsp;
+#[cfg(arm_mve)]
+pub use token::Mve;

@@ -49,6 +49,8 @@ pub fn conv_i8(
         Capability::Simd128(token) => simd128::conv::conv_i8(token, call),
         #[cfg(arm_dsp)]
         Capability::Dsp(token) => cortex_m::dsp::conv::conv_i8(token, call),
+        #[cfg(arm_mve)]
+        Capability::Mve(token) => cortex_m::mve::conv::conv_i8(token, call),
         _ => portable::conv_i8(call),
     }
     Ok(())

@@ -99,9 +99,14 @@ fn vectors(
     first_row: usize,
     y: &mut [i8],
 ) -> bool {
+    use crate::arch::cortex_m;
     match cap {
         Capability::Dsp(token) => {
-            crate::arch::cortex_m::dsp::depthwise::depthwise_i8(token, dw, x, first_row, y)
+            cortex_m::dsp::depthwise::depthwise_i8(token, dw, x, first_row, y)
+        }
+        #[cfg(arm_mve)]
+        Capability::Mve(token) => {
+            cortex_m::mve::depthwise::depthwise_i8(token, dw, x, first_row, y)
         }
         Capability::Portable => false,
     }

@@ -16,6 +16,9 @@ const PAIR_QUADS: usize = 160;
 /// Words of the buffer.
 const WORDS: usize = 4 * PAIR_QUADS;
 
+/// Patches that are gathered at a time, an even number.
+const GATHERED: usize = 32;
+
 /// Int8 convolution. Windows other than points need scratch for one row, better two; without it the slow
 /// reference runs.
 pub(crate) fn conv_i8(token: Dsp, call: CallI8<'_, '_>) {
@@ -44,14 +47,17 @@ pub(crate) fn conv_i8(token: Dsp, call: CallI8<'_, '_>) {
         return;
     }
     let rows: &mut [i8] = bytemuck::cast_slice_mut(scratch);
-    let held = (rows.len() / depth).min(2);
+    let held = (rows.len() / depth).min(GATHERED);
     if held == 0 {
         return conv_i8_reference(conv, x, first, y);
     }
     for (i, y) in y.chunks_mut(held * channels).enumerate() {
         let (at, count) = (first + held * i, y.len() / channels);
         patches.gather_rows(at, count, rows, depth);
-        pixels.run(rows, at, y);
+        let pairs = rows.chunks(2 * depth).zip(y.chunks_mut(2 * channels));
+        for (j, (rows, y)) in pairs.enumerate() {
+            pixels.run(rows, at + 2 * j, y);
+        }
     }
 }
 
@@ -163,7 +169,10 @@ impl Pixels<'_, '_> {
                 .zip((n..).step_by(4))
             {
                 let codes = self.finish.codes(sums, *m, [index + c, index + c + 2]);
-                y.copy_from_slice(&codes[..y.len()]);
+                match y.first_chunk_mut() {
+                    Some(y) => *y = codes,
+                    None => y.copy_from_slice(&codes[..y.len()]),
+                }
             }
         }
     }

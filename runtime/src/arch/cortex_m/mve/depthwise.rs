@@ -1,0 +1,309 @@
+//! Int8 depthwise convolution, eight channels at a time.
+//!
+//! Only taps inside the map are visited: what lies outside reads as the zero point, so the sum is what it would
+//! be if all did, plus the products of the others' distances from it.
+
+use core::arch::asm;
+use core::ops::Range;
+
+use super::epilogue::finish;
+use crate::arch::cortex_m::Mve;
+use crate::ops::depthwise::DepthwiseI8;
+
+/// Channels side by side.
+const GROUP: usize = 8;
+/// Two groups.
+const PAIR: usize = 2 * GROUP;
+/// Sums that are finished together.
+const HELD: usize = 64;
+
+/// Runs whole output rows `first_row..` of `y`, before the table; `false` when there are too few channels. The
+/// lengths are checked.
+pub(crate) fn depthwise_i8(
+    token: Mve,
+    dw: &DepthwiseI8<'_>,
+    x: &[i8],
+    first_row: usize,
+    y: &mut [i8],
+) -> bool {
+    let ([height, width, channels], out_w) = (dw.input, dw.output[1]);
+    if channels < GROUP {
+        return false;
+    }
+    let w = &dw.window;
+    let (step, pad, kernel) = (
+        w.stride[1].into(),
+        w.pad[1].into(),
+        usize::from(w.kernel[1]),
+    );
+    // Columns whose window lies between the left and the right border.
+    let reach = (kernel - 1) * usize::from(w.dilation[1]) + 1;
+    let inner = usize::div_ceil(pad, step)..((width + pad + step).saturating_sub(reach) / step);
+    let held = channels.min(HELD);
+    let mut sums = [0; HELD];
+    for (row, y) in y.chunks_exact_mut(out_w * channels).enumerate() {
+        let oy = first_row + row;
+        let rows = taps(dw, 0, oy, height);
+        for (ox, y) in y.chunks_exact_mut(channels).enumerate() {
+            let columns = match inner.contains(&ox) {
+                true => 0..kernel,
+                false => taps(dw, 1, ox, width),
+            };
+            let patch = Patch::new(dw, x, [oy, ox], [rows.clone(), columns]);
+            // The last piece, and the last group in it, may repeat channels of the one before.
+            for n in (0..channels).step_by(HELD) {
+                let n = n.min(channels - held);
+                let mut c = 0;
+                while c < held {
+                    if held >= PAIR {
+                        c = c.min(held - PAIR);
+                        let to = sums[c..].first_chunk_mut::<PAIR>();
+                        to.into_iter().for_each(|to| patch.sum(token, n + c, to));
+                        c += PAIR;
+                    } else {
+                        c = c.min(held - GROUP);
+                        let to = sums[c..].first_chunk_mut::<GROUP>();
+                        to.into_iter().for_each(|to| patch.sum(token, n + c, to));
+                        c += GROUP;
+                    }
+                }
+                let index = (oy * out_w + ox) * channels + n;
+                let y = &mut y[n..n + held];
+                finish(token, &dw.epilogue, &sums, &dw.multipliers[n..], index, y);
+            }
+        }
+    }
+    true
+}
+
+/// Taps along an axis that lie inside the map for output position `o`.
+fn taps(dw: &DepthwiseI8<'_>, axis: usize, o: usize, size: usize) -> Range<usize> {
+    let w = &dw.window;
+    let [taps, step, dilation, pad] = [
+        w.kernel[axis],
+        w.stride[axis],
+        w.dilation[axis],
+        w.pad[axis],
+    ]
+    .map(usize::from);
+    let at = o * step;
+    let first = pad.saturating_sub(at).div_ceil(dilation).min(taps);
+    let end = (size + pad)
+        .saturating_sub(at)
+        .div_ceil(dilation)
+        .clamp(first, taps);
+    first..end
+}
+
+/// The window of one output pixel.
+struct Patch<'a, 'b> {
+    dw: &'a DepthwiseI8<'b>,
+    x: &'a [i8],
+    /// Rows and columns of taps inside the map.
+    taps: [usize; 2],
+    /// First value and first weight.
+    at: [usize; 2],
+    /// From tap to tap of a row, in the map.
+    column: usize,
+    /// From behind the last tap of a row to the first of the next, in the map and in the weights.
+    next: [usize; 2],
+}
+
+impl<'a, 'b> Patch<'a, 'b> {
+    fn new(dw: &'a DepthwiseI8<'b>, x: &'a [i8], o: [usize; 2], taps: [Range<usize>; 2]) -> Self {
+        let [_, width, channels] = dw.input;
+        let w = &dw.window;
+        let counts = [taps[0].len(), taps[1].len()];
+        let first = |axis: usize| {
+            let tap = taps[axis].start * usize::from(w.dilation[axis]);
+            o[axis] * usize::from(w.stride[axis]) + tap - usize::from(w.pad[axis])
+        };
+        let column = usize::from(w.dilation[1]) * channels;
+        let row = usize::from(w.dilation[0]) * width * channels;
+        let w_row = usize::from(w.kernel[1]) * channels;
+        let mut patch = Patch {
+            dw,
+            x,
+            taps: counts,
+            at: [0; 2],
+            column,
+            next: [
+                row.wrapping_sub(counts[1] * column),
+                w_row - counts[1] * channels,
+            ],
+        };
+        if !counts.contains(&0) {
+            let weight = taps[0].start * w_row + taps[1].start * channels;
+            patch.at = [(first(0) * width + first(1)) * channels, weight];
+            let last = |at, row, column| at + (counts[0] - 1) * row + counts[1] * column;
+            assert!(last(patch.at[0], row, column) <= x.len() + column - channels);
+            assert!(last(weight, w_row, channels) <= dw.weights.len());
+        }
+        patch
+    }
+
+    /// Sums of `G` channels from `c` on: [`GROUP`] or [`PAIR`].
+    #[inline(always)]
+    fn sum<const G: usize>(&self, token: Mve, c: usize, sums: &mut [i32; G]) {
+        let dw = self.dw;
+        let (bias, weight_sums) = (&dw.bias[c..c + G], &dw.weight_sums[c..c + G]);
+        assert!(c + G <= dw.input[2]);
+        if self.taps.contains(&0) {
+            for (to, (b, s)) in sums.iter_mut().zip(bias.iter().zip(weight_sums)) {
+                *to = b.wrapping_add(i32::from(dw.input_zero).wrapping_mul(*s));
+            }
+            return;
+        }
+        let walk = Walk {
+            bias: bias.as_ptr(),
+            weight_sums: weight_sums.as_ptr(),
+            x: self.x.as_ptr().wrapping_add(self.at[0] + c),
+            w: dw.weights.as_ptr().wrapping_add(self.at[1] + c),
+            patch: self,
+        };
+        // SAFETY: biases, weight sums and sums are `G` words each; `new` has found all channels of the last tap
+        // to be in the map and in the weights, and these are channels of it.
+        unsafe {
+            match G {
+                PAIR => walk.sixteen(token, sums.as_mut_ptr()),
+                _ => walk.eight(token, sums.as_mut_ptr()),
+            }
+        }
+    }
+}
+
+/// Where the taps of some channels are.
+struct Walk<'p, 'a, 'b> {
+    bias: *const i32,
+    weight_sums: *const i32,
+    x: *const i8,
+    w: *const i8,
+    patch: &'p Patch<'a, 'b>,
+}
+
+impl Walk<'_, '_, '_> {
+    /// Eight channels.
+    ///
+    /// # Safety
+    ///
+    /// All pointers are to that many channels, `x` and `w` to those of the first of the patch's taps.
+    #[inline(always)]
+    unsafe fn eight(&self, _: Mve, sums: *mut i32) {
+        let (dw, patch) = (self.patch.dw, self.patch);
+        // SAFETY: the token proves Helium; the caller promises the rest.
+        unsafe {
+            asm!(
+                "vld20.32 {{q0, q1}}, [{bias}]",
+                "vld21.32 {{q0, q1}}, [{bias}]",
+                "vld20.32 {{q2, q3}}, [{weight_sums}]",
+                "vld21.32 {{q2, q3}}, [{weight_sums}]",
+                "vmla.s32 q0, q2, {zero}",
+                "vmla.s32 q1, q3, {zero}",
+                "2:",
+                "dls lr, {columns}",
+                "3:",
+                "vldrb.s16 q2, [r0]",
+                "add r0, r0, {column}",
+                "vldrb.s16 q3, [r1]",
+                "add r1, r1, {channels}",
+                "vsub.i16 q2, q2, {zero}",
+                "vmullb.s16 q4, q2, q3",
+                "vmullt.s16 q5, q2, q3",
+                "vadd.i32 q0, q0, q4",
+                "vadd.i32 q1, q1, q5",
+                "le lr, 3b",
+                "add r0, r0, {x_next}",
+                "add r1, r1, {w_next}",
+                "subs {rows}, {rows}, #1",
+                "bne 2b",
+                "vst20.32 {{q0, q1}}, [{sums}]",
+                "vst21.32 {{q0, q1}}, [{sums}]",
+                sums = in(reg) sums,
+                bias = in(reg) self.bias,
+                weight_sums = in(reg) self.weight_sums,
+                rows = inout(reg) patch.taps[0] => _,
+                columns = in(reg) patch.taps[1],
+                column = in(reg) patch.column,
+                channels = in(reg) dw.input[2],
+                x_next = in(reg) patch.next[0],
+                w_next = in(reg) patch.next[1],
+                zero = in(reg) i32::from(dw.input_zero),
+                // Loads that widen take low registers only.
+                inout("r0") self.x => _, inout("r1") self.w => _, out("lr") _,
+                out("d0") _, out("d1") _, out("d2") _, out("d3") _, out("d4") _, out("d5") _,
+                out("d6") _, out("d7") _, out("d8") _, out("d9") _, out("d10") _, out("d11") _,
+                options(nostack),
+            );
+        }
+    }
+
+    /// Sixteen channels, in two halves.
+    ///
+    /// # Safety
+    ///
+    /// As [`Walk::eight`].
+    #[inline(always)]
+    unsafe fn sixteen(&self, _: Mve, sums: *mut i32) {
+        let (dw, patch) = (self.patch.dw, self.patch);
+        // SAFETY: as above.
+        unsafe {
+            asm!(
+                "vld20.32 {{q0, q1}}, [{bias}]",
+                "vld21.32 {{q0, q1}}, [{bias}]!",
+                "vld20.32 {{q2, q3}}, [{bias}]",
+                "vld21.32 {{q2, q3}}, [{bias}]",
+                "vld20.32 {{q4, q5}}, [{weight_sums}]",
+                "vld21.32 {{q4, q5}}, [{weight_sums}]!",
+                "vld20.32 {{q6, q7}}, [{weight_sums}]",
+                "vld21.32 {{q6, q7}}, [{weight_sums}]",
+                "vmla.s32 q0, q4, {zero}",
+                "vmla.s32 q1, q5, {zero}",
+                "vmla.s32 q2, q6, {zero}",
+                "vmla.s32 q3, q7, {zero}",
+                "2:",
+                "dls lr, {columns}",
+                "3:",
+                "vldrb.s16 q4, [r0]",
+                "vldrb.s16 q5, [r1]",
+                "vsub.i16 q4, q4, {zero}",
+                "vmullb.s16 q6, q4, q5",
+                "vmullt.s16 q7, q4, q5",
+                "vldrb.s16 q4, [r0, #8]",
+                "vadd.i32 q0, q0, q6",
+                "vldrb.s16 q5, [r1, #8]",
+                "vadd.i32 q1, q1, q7",
+                "add r0, r0, {column}",
+                "vsub.i16 q4, q4, {zero}",
+                "add r1, r1, {channels}",
+                "vmullb.s16 q6, q4, q5",
+                "vmullt.s16 q7, q4, q5",
+                "vadd.i32 q2, q2, q6",
+                "vadd.i32 q3, q3, q7",
+                "le lr, 3b",
+                "add r0, r0, {x_next}",
+                "add r1, r1, {w_next}",
+                "subs {rows}, {rows}, #1",
+                "bne 2b",
+                "vst20.32 {{q0, q1}}, [{sums}]",
+                "vst21.32 {{q0, q1}}, [{sums}]!",
+                "vst20.32 {{q2, q3}}, [{sums}]",
+                "vst21.32 {{q2, q3}}, [{sums}]",
+                sums = inout(reg) sums => _,
+                bias = inout(reg) self.bias => _,
+                weight_sums = inout(reg) self.weight_sums => _,
+                rows = inout(reg) patch.taps[0] => _,
+                columns = in(reg) patch.taps[1],
+                column = in(reg) patch.column,
+                channels = in(reg) dw.input[2],
+                x_next = in(reg) patch.next[0],
+                w_next = in(reg) patch.next[1],
+                zero = in(reg) i32::from(dw.input_zero),
+                inout("r0") self.x => _, inout("r1") self.w => _, out("lr") _,
+                out("d0") _, out("d1") _, out("d2") _, out("d3") _, out("d4") _, out("d5") _,
+                out("d6") _, out("d7") _, out("d8") _, out("d9") _, out("d10") _, out("d11") _,
+                out("d12") _, out("d13") _, out("d14") _, out("d15") _,
+                options(nostack),
+            );
+        }
+    }
+}

@@ -1,0 +1,398 @@
+//! Training: the whole way, interruptions of every kind, and what is refused.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::program::{Ran, ampoule, fixture, photo, photos};
+use crate::reports::is_self_contained;
+use crate::words;
+
+/// A network of ten classes with random weights.
+fn teacher() -> PathBuf {
+    fixture("models/families/efficientnet_lite0-tracer17.onnx")
+}
+
+/// Two epochs of its answers to the fifty photos.
+fn store() -> &'static Path {
+    static FOLDER: OnceLock<TempDir> = OnceLock::new();
+    static STORE: OnceLock<PathBuf> = OnceLock::new();
+    STORE.get_or_init(|| {
+        let folder = FOLDER.get_or_init(|| tempfile::tempdir().unwrap()).path();
+        let (store, teacher) = (folder.join("store"), teacher());
+        ampoule(words![
+            "teach",
+            "--epochs",
+            "2",
+            "--augment",
+            "light",
+            "--mix",
+            "--preset",
+            "imagenet",
+            "--teacher",
+            &teacher,
+            "--data",
+            photos(),
+            "-o",
+            &store
+        ])
+        .text();
+        store
+    })
+}
+
+/// Arguments for a tiny student in a folder, from the store unless told otherwise.
+fn args(folder: &Path, more: &[&str]) -> Vec<PathBuf> {
+    let common = [
+        "distill",
+        "--student",
+        "tinyvit-mini",
+        "--size",
+        "32x32",
+        "--batch",
+        "16",
+        "--threads",
+        "1",
+        "--checkpoint-every",
+        "0",
+    ];
+    let mut args: Vec<PathBuf> = common.iter().chain(more).map(PathBuf::from).collect();
+    args.extend(["-o".into(), folder.join("student.onnx")]);
+    args
+}
+
+fn from_store(folder: &Path, more: &[&str]) -> Vec<PathBuf> {
+    let mut args = args(folder, more);
+    args.extend(["--store".into(), store().to_owned()]);
+    args
+}
+
+/// The lines of a run with `--json`: those of epochs, and the result.
+fn lines(ran: Ran) -> (Vec<Value>, Value) {
+    let text = ran.text();
+    let mut lines: Vec<Value> = text
+        .lines()
+        .map(|l| serde_json::from_str(l).unwrap_or_else(|e| panic!("{e}: {l}")))
+        .collect();
+    let last = lines.pop().unwrap();
+    assert_eq!(last["kind"], "result");
+    (lines, last["result"].clone())
+}
+
+fn student(folder: &Path) -> Vec<u8> {
+    fs::read(folder.join("student.onnx")).unwrap()
+}
+
+/// The weights of three uninterrupted epochs.
+fn uninterrupted() -> &'static [u8] {
+    static STUDENT: OnceLock<Vec<u8>> = OnceLock::new();
+    STUDENT.get_or_init(|| {
+        let folder = tempfile::tempdir().unwrap();
+        ampoule(from_store(folder.path(), &["--epochs", "3"])).text();
+        student(folder.path())
+    })
+}
+
+fn start(folder: &Path) -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ampoule"));
+    command.args(from_store(folder, &["--epochs", "3"]));
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().unwrap()
+}
+
+/// Waits until a run has written a checkpoint after so many steps.
+fn wait_for_step(folder: &Path, steps: usize) {
+    let started = Instant::now();
+    let metrics = folder.join("student.run/metrics.jsonl");
+    loop {
+        let text = fs::read_to_string(&metrics).unwrap_or_default();
+        let done = text.lines().filter(|l| l.contains("\"kind\":\"step\""));
+        if done.count() >= steps {
+            return;
+        }
+        assert!(
+            started.elapsed() < Duration::from_secs(300),
+            "no step {steps}"
+        );
+        std::thread::sleep(Duration::from_millis(3));
+    }
+}
+
+#[test]
+fn from_a_store_to_an_artifact_with_a_report() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let more = ["--json", "--epochs", "3", "--labels-weight", "0.3"];
+    let (epochs, result) = lines(ampoule(from_store(folder, &more)));
+    assert_eq!(epochs.len(), 3);
+    for (number, epoch) in epochs.iter().enumerate() {
+        assert_eq!(
+            (&epoch["kind"], &epoch["epoch"]),
+            (&"epoch".into(), &number.into())
+        );
+        assert!((0.0..=1.0).contains(&epoch["accuracy"].as_f64().unwrap()));
+    }
+    let names: Vec<&str> = (0..3)
+        .map(|i| result["rows"][i]["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        names,
+        ["teacher", "tinyvit-mini float", "tinyvit-mini int8"]
+    );
+    for row in result["rows"].as_array().unwrap() {
+        for field in ["parameters", "macs", "bytes", "median_us", "arena_bytes"] {
+            assert!(row[field].as_f64().unwrap() > 0.0, "{field} of {row}");
+        }
+    }
+    // A tenth of each class is held out; pairs that lose one lose both.
+    assert_eq!(
+        (&result["measured"], &result["samples"]),
+        (&6.into(), &44.into())
+    );
+    assert_eq!(result["rows"][1]["macs"], result["rows"][2]["macs"]);
+
+    let page = fs::read_to_string(folder.join("student.run/report.html")).unwrap();
+    is_self_contained(&page);
+    assert_eq!(page.matches("<polyline").count(), 2 + 3 + 1);
+    assert!(page.contains("What is taken for what") && page.contains("no_person"));
+    assert_eq!(page.matches("<img").count(), 6);
+
+    let (artifact, onnx) = (folder.join("student.amp"), folder.join("student.onnx"));
+    ampoule(words!["run", &artifact, photo()]).text();
+    ampoule(words![
+        "compare",
+        &onnx,
+        &artifact,
+        "--data",
+        photos(),
+        "--samples",
+        "2"
+    ])
+    .text();
+
+    // Started again there is nothing left to do, and everything comes out as before.
+    let before = student(folder);
+    let (epochs, again) = lines(ampoule(from_store(folder, &more)));
+    assert!(epochs.is_empty() && student(folder) == before);
+    assert_eq!(again["rows"][2]["top1"], result["rows"][2]["top1"]);
+}
+
+#[test]
+fn killed_at_any_step_it_ends_in_the_same_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    // Within each epoch, and a random time later.
+    for (step, later) in [(1, 0), (3, 31), (4, 3), (7, 17)] {
+        let mut child = start(folder);
+        wait_for_step(folder, step);
+        std::thread::sleep(Duration::from_millis(later));
+        child.kill().unwrap(); // SIGKILL
+        child.wait().unwrap();
+    }
+    let ran = ampoule(from_store(folder, &["--epochs", "3"]));
+    assert!(ran.err.contains("going on after step"), "{ran}");
+    ran.text();
+    assert!(student(folder) == uninterrupted());
+}
+
+#[test]
+#[cfg(unix)]
+fn asked_to_stop_it_stops_behind_the_step_and_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    for (signal, step) in [("-INT", 1), ("-TERM", 4)] {
+        let mut child = start(folder);
+        wait_for_step(folder, step);
+        let kill = Command::new("kill")
+            .args([signal, &child.id().to_string()])
+            .status();
+        assert!(kill.unwrap().success());
+        assert_eq!(child.wait().unwrap().code(), Some(130));
+        assert!(folder.join("student.run/checkpoint.bin").exists());
+        assert!(!folder.join("student.onnx").exists());
+    }
+    ampoule(from_store(folder, &["--epochs", "3"])).text();
+    assert!(student(folder) == uninterrupted());
+}
+
+#[test]
+#[cfg(unix)]
+fn a_full_disk_leaves_the_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let mut child = start(folder);
+    wait_for_step(folder, 2);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let checkpoint = folder.join("student.run/checkpoint.bin");
+    let before = fs::read(&checkpoint).unwrap();
+    // No file may grow beyond a megabyte; the signal that says so is turned into an error.
+    let command = "trap '' XFSZ; ulimit -f 1024; exec \"$0\" \"$@\"";
+    let mut limited = Command::new("bash");
+    limited.args(["-c", command, env!("CARGO_BIN_EXE_ampoule")]);
+    let output = limited
+        .args(from_store(folder, &["--epochs", "3"]))
+        .output()
+        .unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    for words in [
+        "cannot write",
+        "checkpoint.bin",
+        "is intact",
+        "  try: make room",
+    ] {
+        assert!(error.contains(words), "{words}: {error}");
+    }
+    assert!(fs::read(&checkpoint).unwrap() == before);
+    let names = fs::read_dir(folder.join("student.run")).unwrap();
+    assert!(
+        names
+            .flatten()
+            .all(|f| !f.file_name().to_string_lossy().ends_with(".tmp"))
+    );
+    ampoule(from_store(folder, &["--epochs", "3"])).text();
+    assert!(student(folder) == uninterrupted());
+}
+
+#[test]
+fn other_settings_data_and_students_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let run = |more: &[&str]| ampoule(from_store(folder, &[&["--epochs", "1"], more].concat()));
+    run(&[]).text();
+    let before = fs::read(folder.join("student.run/checkpoint.bin")).unwrap();
+    let refused = |more: &[&str], words: &[&str]| {
+        let words = [&["is a checkpoint of another run"][..], words].concat();
+        run(more).fails_with_advice(&words);
+    };
+    refused(&["--lr", "0.5"], &["training.rate: expected 0.5"]);
+    refused(
+        &["--seed", "3"],
+        &[
+            "lesson.student.first_weights",
+            "lesson.seed: expected 3, got 0",
+        ],
+    );
+    refused(
+        &["--optimizer", "sgd-sai"],
+        &["training.optimizer", "sgd-sai"],
+    );
+    refused(&["--mean", "0,0,0", "--scale", "1"], &["preprocess.scale"]);
+    refused(&["--hold-out", "0.5"], &["lesson.data.hold_out"]);
+    let mut moat = from_store(folder, &["--epochs", "1"]);
+    moat[2] = "tiny-moat-mini".into();
+    ampoule(moat).fails_with_advice(&["lesson.student.network.family"]);
+    assert!(fs::read(folder.join("student.run/checkpoint.bin")).unwrap() == before);
+    // Other pictures are another store's.
+    let people = photos().join("person");
+    run(&["--data", people.to_str().unwrap()]).fails_with_advice(&["samples: expected 25, got 50"]);
+    // A run that another process is at is left alone.
+    let lock = fs::File::options()
+        .write(true)
+        .open(folder.join("student.run/lock"))
+        .unwrap();
+    lock.try_lock().unwrap();
+    run(&[]).fails_with_advice(&["another process is training"]);
+}
+
+#[test]
+fn teachers_that_answer_meanwhile_and_labels_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let teacher = teacher();
+    let online = folder.path().join("online");
+    let alone = folder.path().join("alone");
+    fs::create_dir_all(&online).unwrap();
+    fs::create_dir_all(&alone).unwrap();
+    let data = ["--data".into(), photos().to_owned()];
+    let both = ["--json", "--epochs", "1", "--augment", "light"];
+    let more = [
+        &both[..],
+        &["--temperature", "2", "--teacher-preset", "imagenet"],
+    ]
+    .concat();
+    let mut command = args(&online, &more);
+    command.extend(data.clone());
+    command.extend(["--teacher".into(), teacher]);
+    let (_, result) = lines(ampoule(command));
+    assert_eq!(result["rows"][0]["name"], "teacher");
+
+    let more = [&both[..], &["--labels-only", "--label-fraction", "0.5"]].concat();
+    let mut command = args(&alone, &more);
+    command.extend(data);
+    let (epochs, result) = lines(ampoule(command));
+    // 22 of 25 are left of each class, of which half.
+    assert_eq!(
+        (&result["samples"], &result["labels"]),
+        (&22.into(), &22.into())
+    );
+    assert_eq!(epochs[0]["step"], 2);
+    assert_eq!(result["rows"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn what_can_not_be_learnt_says_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let nothing = folder.join("nothing");
+    fs::create_dir_all(&nothing).unwrap();
+    let labels = |data: &Path, more: &[&str]| {
+        let more = [&["--labels-only", "--epochs", "2"], more].concat();
+        let mut args = args(folder, &more);
+        args.extend(["--data".into(), data.to_owned()]);
+        ampoule(args)
+    };
+    labels(&nothing, &[]).fails_with_advice(&["nothing"]);
+    labels(&folder.join("none"), &[]).fails_with_advice(&["none"]);
+    labels(&photos().join("person"), &[]).fails_with_advice(&["has no labels"]);
+    labels(photos(), &["--lr", "1e30"]).fails_with_advice(&["became", "in step", "learning rate"]);
+    fs::remove_dir_all(folder.join("student.run")).unwrap();
+
+    // Pictures that can't be read: few are left out and named, many end it.
+    let some = folder.join("some");
+    for class in ["no_person", "person"] {
+        fs::create_dir_all(some.join(class)).unwrap();
+        for file in fs::read_dir(photos().join(class))
+            .unwrap()
+            .flatten()
+            .take(8)
+        {
+            fs::copy(file.path(), some.join(class).join(file.file_name())).unwrap();
+        }
+    }
+    fs::write(some.join("person/0-broken.jpg"), b"\xff\xd8 not much").unwrap();
+    labels(&some, &[]).fails_with_advice(&["0-broken.jpg", "at most 0 may be"]);
+    let ran = labels(&some, &["--max-unreadable", "1", "--hold-out", "0"]);
+    assert!(ran.err.contains("warning: left out: `"), "{ran}");
+    ran.text();
+    fs::remove_dir_all(folder.join("student.run")).unwrap();
+    labels(&some, &["--hold-out", "1"]).fails_with_advice(&["nothing to learn from"]);
+
+    // Labels and teachers that do not match.
+    let list = folder.join("list.csv");
+    let row = |label: u32| format!("path,label\n{},{label}\n", photo().display());
+    fs::write(&list, row(10)).unwrap();
+    let mut command = args(folder, &["--epochs", "1"]);
+    command.extend(["--teacher".into(), teacher(), "--data".into(), list.clone()]);
+    ampoule(command).fails_with_advice(&["has class 10", "10 classes"]);
+    let mut command = args(folder, &["--epochs", "1"]);
+    let vww = crate::program::vww_onnx().to_owned();
+    command.extend(["--teacher".into(), vww, "--teacher".into(), teacher()]);
+    command.extend(["--data".into(), photos().to_owned()]);
+    ampoule(command).fails_with_advice(&["2 classes, as the first teacher has"]);
+    let eval = ["--eval", list.to_str().unwrap()];
+    ampoule(from_store(folder, &eval)).fails_with_advice(&["has class 10", "10 classes"]);
+
+    ampoule(from_store(folder, &["--augment", "light"])).fails(2, &["its own augmentation"]);
+    ampoule(from_store(folder, &["--batch", "7"])).fails(2, &["even number"]);
+    ampoule(args(folder, &[])).fails(2, &["what is learnt from"]);
+    let mut unknown = from_store(folder, &[]);
+    unknown[2] = "tinyvit-99m".into();
+    ampoule(unknown).fails(2, &["no network `tinyvit-99m`", "tinyvit-mini"]);
+    assert!(!folder.join("student.onnx.tmp").exists());
+}
