@@ -8,11 +8,13 @@ set -eu
 [ $# -eq 2 ] || { sed -n '2,6p' "$0"; exit 2; }
 here=$(cd "$(dirname "$0")" && pwd)
 target=aarch64-unknown-linux-gnu
-cargo build --quiet --release --features v1 --manifest-path "$here/icount/Cargo.toml" --target-dir "$here/icount/target"
+out=${CARGO_TARGET_DIR:-$here/grid/target}
+export CARGO_TARGET_DIR="$out"
+cargo build --quiet --release --features v1 --manifest-path "$here/icount/Cargo.toml"
 cargo "+${TOOLCHAIN:-cross}" build --quiet --release --bin selftest --features std --target $target \
-  --manifest-path "$here/grid/Cargo.toml" --target-dir "$here/grid/target"
-qemu-aarch64 -cpu max -L /usr/aarch64-linux-gnu -plugin "$here/icount/target/release/libicount.so" -d plugin \
-  "$here/grid/target/$target/release/selftest" "$1" --count "$2" 2>&1 | awk '
+  --manifest-path "$here/grid/Cargo.toml"
+qemu-aarch64 -cpu max -L /usr/aarch64-linux-gnu -plugin "$out/release/libicount.so" -d plugin \
+  "$out/$target/release/selftest" "$1" --count "$2" 2>&1 | awk '
   /^roi/ { instructions[$2] = $3 }
   /^step/ { name[steps++] = $2 }
   END {
