@@ -142,14 +142,14 @@ fn tensor<'b>(
         ));
     }
     let kind = t.type_();
-    if let (Some(data), Some(size)) = (data, size_of(kind)) {
-        if elements * size != data.len() {
-            return Err(fail(format!(
-                "{} bytes of data where {} are expected",
-                data.len(),
-                elements * size
-            )));
-        }
+    if let (Some(data), Some(size)) = (data, size_of(kind))
+        && elements * size != data.len()
+    {
+        return Err(fail(format!(
+            "{} bytes of data where {} are expected",
+            data.len(),
+            elements * size
+        )));
     }
     let steps = t.quantization().map(|q| steps(&q, &shape, kind));
     let steps = steps.transpose().map_err(fail)?.flatten();

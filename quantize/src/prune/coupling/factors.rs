@@ -79,32 +79,22 @@ impl Factors {
     /// Two axes of one size are the same.
     pub fn unify(&mut self, a: &Axis, b: &Axis) {
         let (mut a, mut b) = (self.resolved(a), self.resolved(b));
-        (a.reverse(), b.reverse());
-        while let (Some(x), Some(y)) = (a.pop(), b.pop()) {
+        while let (Some(&x), Some(&y)) = (a.first(), b.first()) {
             let (n, m) = (self.facts[x.0].size, self.facts[y.0].size);
-            if x == y {
-                continue;
-            } else if n == m {
+            if n == m {
                 self.merge(x, y);
-            } else if n > m && n % m == 0 {
-                let [outer, inner] = self.split(x, m);
-                self.merge(outer, y);
-                a.push(inner);
-            } else if m > n && m % n == 0 {
-                let [outer, inner] = self.split(y, n);
-                self.merge(x, outer);
-                b.push(inner);
+                a.remove(0);
+                b.remove(0);
+            } else if n % m == 0 {
+                self.split(x, m);
+            } else if m % n == 0 {
+                self.split(y, n);
             } else {
-                a.push(x);
-                b.push(y);
-                (self.keep(&a), self.keep(&b));
+                self.keep(&a);
+                self.keep(&b);
                 return;
             }
-            // What was split may be a factor further on, too.
-            a = a.into_iter().rev().collect::<Axis>();
-            b = b.into_iter().rev().collect::<Axis>();
             (a, b) = (self.resolved(&a), self.resolved(&b));
-            (a.reverse(), b.reverse());
         }
     }
 

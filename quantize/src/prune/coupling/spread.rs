@@ -205,11 +205,11 @@ impl<'g> Spread<'g> {
         if step == 1 && len == size {
             return x.clone();
         }
-        if step == 1 && size % len == 0 && start % len == 0 {
-            if let Some([outer, inner]) = self.factors.cut(x, len) {
-                self.factors.keep(&outer);
-                return inner;
-            }
+        let block = step == 1 && size % len == 0 && start % len == 0;
+        let cut = block.then(|| self.factors.cut(x, len)).flatten();
+        if let Some([outer, inner]) = cut {
+            self.factors.keep(&outer);
+            return inner;
         }
         let index = |i: usize| (start as isize + i as isize * step) as usize;
         let indices: Vec<usize> = (0..len).map(index).collect();
