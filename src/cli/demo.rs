@@ -1,4 +1,7 @@
-//! `ampoule demo`: the whole way on data that comes with the repository.
+//! `ampoule demo`: the whole way on data that comes with the repository: a finished model to int8, and a
+//! teacher to a student to int8.
+
+mod training;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -19,7 +22,7 @@ use super::error::Failure;
 use super::eval::{Verdict, Verdicts, classify_all};
 use super::files::save;
 use super::inspect::details::Details;
-use super::models::{Engine, OnnxModel, OracleEngine, OracleModel};
+use super::models::{Engine, OracleEngine, OracleModel, SourceModel};
 use super::output::{Table, bytes, micros, plural, print, print_json};
 use super::preprocessing::ImageArgs;
 use super::profile::{self, StepTime};
@@ -28,6 +31,7 @@ use super::samples::Loaded;
 use super::selftest::{self, Tested};
 use super::timing::{self, Times, Until};
 use crate::report;
+use training::{Amount, Trained};
 
 const MODEL: &str = "models/mlperf-tiny/vww_mobilenet025_float.onnx";
 const PHOTOS: &str = "demo/photos";
@@ -41,15 +45,25 @@ const PROFILED: Duration = Duration::from_millis(400);
 /// Samples of the layer by layer comparison.
 const COMPARED: usize = 16;
 
-/// Quantise a small model that comes with ampoule, measure it, and write a report with pictures
+/// Quantise a small model and train another from a teacher, all from files that come with ampoule, and
+/// write reports with pictures
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  ampoule demo --out /tmp/demo    (then open /tmp/demo/report.html)"
+    after_help = "Examples:\n  ampoule demo --out /tmp/demo    (then open /tmp/demo/report.html and student.run/report.html)\n  ampoule demo --no-training      (a few seconds)\n  ampoule demo --full             (trains the teacher too)"
 )]
 pub struct Demo {
     /// Folder for the artifact and the report
     #[arg(long, default_value = "ampoule-demo", value_name = "FOLDER")]
     out: PathBuf,
+    /// Only the first half: no teacher, no student
+    #[arg(long)]
+    no_training: bool,
+    /// Train the teacher too, and a larger student for longer; nothing computed before is used
+    #[arg(long, conflicts_with = "no_training")]
+    full: bool,
+    /// Epochs of the student [default: 40, 80 with --full]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "no_training")]
+    epochs: Option<u32>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -64,7 +78,10 @@ pub struct Outcome {
     pub selftest: Vec<Tested>,
     #[serde(serialize_with = "crate::cli::output::path")]
     pub report: PathBuf,
+    /// Of the first half.
     pub seconds: f64,
+    /// The second half.
+    pub training: Option<Trained>,
     #[serde(skip)]
     pub comparison: Comparison,
     #[serde(skip)]
@@ -131,15 +148,31 @@ impl Demo {
         outcome.seconds = started.elapsed().as_secs_f64();
         save(&outcome.report, report::demo::page(&outcome).as_bytes())?;
         drop(bars);
-        match self.json {
-            true => print_json(&outcome),
-            false => print(&render(&outcome)),
+        if !self.json {
+            print(&render(&outcome))?;
+        }
+        if !self.no_training {
+            let amount = Amount {
+                full: self.full,
+                epochs: self.epochs,
+            };
+            let folder = match self.full {
+                true => self.out.join("full"),
+                false => self.out.clone(),
+            };
+            std::fs::create_dir_all(&folder).map_err(fail)?;
+            outcome.training = Some(training::run(&fixtures, &folder, amount, self.json)?);
+        }
+        match (&outcome.training, self.json) {
+            (_, true) => print_json(&outcome),
+            (Some(trained), false) => print(&training::render(trained)),
+            (None, false) => Ok(()),
         }
     }
 
     fn measure(&self, fixtures: &Path, bars: &Bars) -> Result<Outcome, Failure> {
         let onnx = fixtures.join(MODEL);
-        let source = OnnxModel::open(&onnx, &ImportArgs::default(), None, true)?;
+        let source = SourceModel::open(&onnx, &ImportArgs::default(), None, true)?;
         let labels: Vec<String> = LABELS.map(str::to_owned).to_vec();
         let set = ImageSet::open_with_classes(fixtures.join(PHOTOS), &labels)?;
         let shape = source.graph.shape(source.input()?.value).to_vec();
@@ -213,6 +246,7 @@ impl Demo {
             selftest,
             report: self.out.join("report.html"),
             seconds: 0.0,
+            training: None,
             comparison,
             steps: profile::steps(&details, &times, None),
             details,

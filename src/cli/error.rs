@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use ampoule::ClassifyError;
 use ampoule::distill::data::DatasetError;
 use ampoule::distill::export::ExportError;
+use ampoule::distill::import::StudentError;
 use ampoule::distill::store::StoreError;
 use ampoule::distill::teacher::{TeachError, TeacherError};
 use ampoule::distill::train::TrainError;
@@ -15,12 +16,14 @@ use ampoule_quantize::data::DataError;
 use ampoule_quantize::graph::GraphError;
 use ampoule_quantize::import::{ImportError, Problem};
 use ampoule_quantize::model::ModelError;
+use ampoule_quantize::observe::ObserveError;
 use ampoule_quantize::pipeline::QuantizeError;
+use ampoule_quantize::prune::PruneError;
 use ampoule_runtime::Error as Runtime;
 use ampoule_runtime::preprocess::PreprocessError;
 use thiserror::Error;
 
-use super::args::is_onnx;
+use super::args::is_source;
 
 /// Why a command failed.
 #[derive(Debug, Error)]
@@ -77,6 +80,12 @@ pub enum Failure {
     /// Two models can't be compared.
     #[error(transparent)]
     Compare(#[from] CompareError),
+    /// A graph that can't be pruned as asked.
+    #[error(transparent)]
+    Prune(#[from] PruneError),
+    /// Samples that a model can't be observed on.
+    #[error(transparent)]
+    Observe(#[from] ObserveError),
     /// A network of the zoo that can't be built, or weights that are not its own.
     #[error(transparent)]
     Zoo(#[from] ZooError),
@@ -89,6 +98,9 @@ pub enum Failure {
     /// A network that can't be written as ONNX.
     #[error(transparent)]
     Export(#[from] ExportError),
+    /// An ONNX file that can't be trained.
+    #[error(transparent)]
+    Student(#[from] StudentError),
     /// Training that the user stopped.
     #[error("stopped after step {steps}; its checkpoint is in `{run}`")]
     Stopped { steps: u64, run: PathBuf },
@@ -150,7 +162,7 @@ impl Failure {
             Failure::Artifact {
                 path,
                 error: Runtime::BadMagic,
-            } if is_onnx(path) => Some("make an artifact of it first: `ampoule quantize`"),
+            } if is_source(path) => Some("make an artifact of it first: `ampoule quantize`"),
             Failure::Artifact { error, .. } => artifact_hint(*error),
             Failure::Model(ModelError::Runtime(error))
             | Failure::Classify(ClassifyError::Model(ModelError::Runtime(error))) => {
@@ -169,9 +181,17 @@ impl Failure {
             Failure::Compare(CompareError::NothingInCommon) => {
                 Some("give the ONNX file that the artifact was made from")
             }
+            Failure::Prune(PruneError::NoSuchLayer { .. }) => {
+                Some("`ampoule prune … --structured 0.5` without --keep lists all groups")
+            }
+            Failure::Prune(PruneError::Share { .. }) => Some("0.5 cuts half"),
+            Failure::Prune(PruneError::Nothing { .. }) => {
+                Some("check that the model has hidden layers, or leave --keep out")
+            }
             Failure::Zoo(error) => zoo_hint(error),
             Failure::Teach(error) => teach_hint(error),
             Failure::Train(error) => train_hint(error),
+            Failure::Student(StudentError::Import(error)) => import_hint(&error.problem),
             Failure::Stopped { .. } => Some("the same command again: it goes on from there"),
             Failure::Drift { .. } => {
                 Some("check that pictures and teachers are the same, or teach a new store")

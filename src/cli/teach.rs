@@ -57,6 +57,16 @@ impl Teach {
     }
 }
 
+impl Teach {
+    /// Runs the pass without printing what it did.
+    pub fn quietly(&self) -> Result<(), Failure> {
+        match (&self.pass.data, &self.pass.output) {
+            (Some(data), Some(output)) => self.pass.run(data, output).map(drop),
+            _ => Err(Failure::Usage("--data and -o are needed".to_owned())),
+        }
+    }
+}
+
 /// The teacher pass.
 #[derive(Debug, Args)]
 struct Pass {
@@ -148,6 +158,14 @@ struct Voice {
 
 impl Pass {
     fn execute(&self, data: &Path, output: &Path) -> Result<(), Failure> {
+        let outcome = self.run(data, output)?;
+        match self.json {
+            true => print_json(&outcome),
+            false => print(&render(&outcome)),
+        }
+    }
+
+    fn run(&self, data: &Path, output: &Path) -> Result<Outcome, Failure> {
         let panel = self.panel()?;
         let made_from = self.made_from(data);
         let data = Arc::new(Dataset::open(data).map_err(TeachError::from)?);
@@ -173,7 +191,7 @@ impl Pass {
             note(&format!("warning: no answer: {reason}"));
         }
         let done = taught.records - taught.kept;
-        let outcome = Outcome {
+        Ok(Outcome {
             store: output.to_owned(),
             teachers: panel.teachers().iter().map(Voice::of).collect(),
             record_bytes: header.kind.record_bytes(),
@@ -186,11 +204,7 @@ impl Pass {
             unreadable: taught.unreadable,
             seconds: taught.seconds,
             images_per_second: done as f64 / taught.seconds.max(1e-9),
-        };
-        match self.json {
-            true => print_json(&outcome),
-            false => print(&render(&outcome)),
-        }
+        })
     }
 
     fn panel(&self) -> Result<Panel, Failure> {

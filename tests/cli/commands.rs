@@ -14,7 +14,7 @@ fn both<const N: usize>(words: [&std::ffi::OsStr; N]) -> (String, Value) {
 }
 
 #[track_caller]
-fn shows(text: &str, what: &str) {
+pub fn shows(text: &str, what: &str) {
     assert!(text.contains(what), "expected `{what}` in\n{text}");
 }
 
@@ -22,7 +22,7 @@ fn list(value: &Value) -> &Vec<Value> {
     value.as_array().unwrap()
 }
 
-fn number(value: &Value) -> f64 {
+pub fn number(value: &Value) -> f64 {
     value.as_f64().unwrap()
 }
 
@@ -69,8 +69,8 @@ fn quantize() {
         &format!("{} nodes, {} steps", json["nodes"], json["steps"]),
     );
     assert_eq!(
-        (json["samples"].as_u64(), json["opset"].as_u64()),
-        (Some(4), Some(11))
+        (json["samples"].as_u64(), json["format"].as_str()),
+        (Some(4), Some("ONNX opset 11"))
     );
     shows(&text, "4 samples, ranges by mse");
     shows(&text, "assumed: no --preset given");
@@ -119,7 +119,7 @@ fn inspect_an_onnx_file() {
         .map(|n| n["parameters"].as_u64().unwrap())
         .sum();
     assert_eq!(json["parameters"], parameters);
-    shows(&text, "opset 11, tflite2onnx");
+    shows(&text, "ONNX opset 11, tflite2onnx");
     assert_eq!(
         json["inputs"][0]["shape"],
         serde_json::json!([1, 96, 96, 3])
@@ -428,7 +428,10 @@ fn bench_counts_and_orders_its_times() {
 #[test]
 fn demo_from_another_folder() {
     let folder = tempfile::tempdir().unwrap();
-    let ran = crate::program::ampoule_in(folder.path(), words!["demo", "--out", "here", "--json"]);
+    let ran = crate::program::ampoule_in(
+        folder.path(),
+        words!["demo", "--no-training", "--out", "here", "--json"],
+    );
     let json = ran.json();
     let rows = list(&json["rows"]);
     assert_eq!(rows.len(), 3);
@@ -441,4 +444,29 @@ fn demo_from_another_folder() {
     let page = std::fs::read_to_string(folder.path().join("here/report.html")).unwrap();
     crate::reports::is_self_contained(&page);
     assert_eq!(page.matches("data:image/jpeg;base64,").count(), 50);
+}
+
+#[test]
+fn demo_trains_a_student_from_a_teacher() {
+    let folder = tempfile::tempdir().unwrap();
+    let args = words!["demo", "--epochs", "1", "--out", "here", "--json"];
+    let json = crate::program::ampoule_in(folder.path(), args).json();
+    let training = &json["training"];
+    let rows = list(&training["distilled"]["rows"]);
+    let hits: Vec<f64> = rows.iter().map(|r| number(&r["top1"]["hits"])).collect();
+    // The fixture's teacher is right on 72.45 % of its test split; one epoch teaches something.
+    assert!((hits[0] / 519.0 - 0.7245).abs() < 0.01, "{hits:?}");
+    assert!(
+        hits[1] / 519.0 > 0.2 && (hits[2] - hits[1]).abs() <= 10.0,
+        "{hits:?}"
+    );
+    assert_eq!(training["distilled"]["samples"], 1723);
+    assert_eq!(list(&training["answers"]).len(), 3);
+    let commands = list(&training["commands"]);
+    assert_eq!(commands.len(), 3);
+    for name in ["student.onnx", "student.amp", "student.run/report.html"] {
+        assert!(folder.path().join("here").join(name).is_file(), "{name}");
+    }
+    let text = std::fs::read_to_string(folder.path().join("here/student.run/report.html"));
+    crate::reports::is_self_contained(&text.unwrap());
 }

@@ -287,7 +287,7 @@ fn other_settings_data_and_students_are_refused() {
     refused(&["--hold-out", "0.5"], &["lesson.data.hold_out"]);
     let mut moat = from_store(folder, &["--epochs", "1"]);
     moat[2] = "tiny-moat-mini".into();
-    ampoule(moat).fails_with_advice(&["lesson.student.network.family"]);
+    ampoule(moat).fails_with_advice(&["lesson.student.network"]);
     assert!(fs::read(folder.join("student.run/checkpoint.bin")).unwrap() == before);
     // Other pictures are another store's.
     let people = photos().join("person");
@@ -321,6 +321,17 @@ fn teachers_that_answer_meanwhile_and_labels_alone() {
     command.extend(["--teacher".into(), teacher]);
     let (_, result) = lines(ampoule(command));
     assert_eq!(result["rows"][0]["name"], "teacher");
+
+    // A finished student, as a file, learns on; one of other classes is refused.
+    let finished = online.join("student.onnx");
+    let mut command = from_store(&alone, &["--epochs", "1", "--json"]);
+    command.drain(3..5);
+    command[2] = finished;
+    let (_, result) = lines(ampoule(command.clone()));
+    assert_eq!(result["rows"][1]["name"], "student.onnx float");
+    command[2] = fixture("minis/tinyvit-mini.onnx");
+    ampoule(command).fails_with_advice(&["[1, 1, 9]", "one row of 10 classes"]);
+    fs::remove_dir_all(alone.join("student.run")).unwrap();
 
     let more = [&both[..], &["--labels-only", "--label-fraction", "0.5"]].concat();
     let mut command = args(&alone, &more);
@@ -389,7 +400,9 @@ fn what_can_not_be_learnt_says_why() {
     ampoule(from_store(folder, &eval)).fails_with_advice(&["has class 10", "10 classes"]);
 
     ampoule(from_store(folder, &["--augment", "light"])).fails(2, &["its own augmentation"]);
-    ampoule(from_store(folder, &["--batch", "7"])).fails(2, &["even number"]);
+    let mut odd = from_store(folder, &[]);
+    odd[6] = "7".into();
+    ampoule(odd).fails(2, &["even number"]);
     ampoule(args(folder, &[])).fails(2, &["what is learnt from"]);
     let mut unknown = from_store(folder, &[]);
     unknown[2] = "tinyvit-99m".into();

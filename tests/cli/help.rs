@@ -2,8 +2,9 @@
 
 use crate::program::ampoule;
 
-const COMMANDS: [&str; 10] = [
+const COMMANDS: [&str; 11] = [
     "quantize", "inspect", "run", "eval", "compare", "bench", "selftest", "demo", "zoo", "teach",
+    "distill",
 ];
 
 #[test]

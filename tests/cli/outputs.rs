@@ -64,7 +64,8 @@ fn folders_that_may_not_be_written() {
     }
     quantize(&output, &[]).fails_with_advice(&["cannot write", "out.amp"]);
     let demo = folder.path().join("demo");
-    ampoule(words!["demo", "--out", &demo]).fails_with_advice(&["cannot write", "demo"]);
+    ampoule(words!["demo", "--no-training", "--out", &demo])
+        .fails_with_advice(&["cannot write", "demo"]);
 }
 
 #[test]

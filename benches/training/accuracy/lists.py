@@ -38,22 +38,19 @@ for style in args.styles:
     unpack(args.data / f"emoji-captions/{style}.tar.gz", args.out / style)
 with gzip.open(args.data / "emoji-captions/captions.jsonl.gz", "rt") as file:
     emoji = [json.loads(line) for line in file]
-groups = sorted({e["group"] for e in emoji if e["group"] != "component"})
 for split in ["train", "test"]:
     rows = [
-        (f"{style}/{e['id']}.png", groups.index(e["group"]))
+        (f"{style}/{e['id']}.png", e["group"])
         for style in args.styles
         for e in emoji
-        if e["split"] == split and style in e["styles"] and e["group"] in groups
+        if e["split"] == split and style in e["styles"] and e["group"] != "component"
     ]
     write(f"emoji-{split}.csv", rows)
-print("groups:", *groups)
 
 for split in ["train", "test"]:
     unpack(args.data / f"cifar10-jpeg/{split}.tar.gz", args.out / split)
-    classes = sorted(p.name for p in (args.out / split).iterdir())
     rows = [
-        (str(p.relative_to(args.out)), classes.index(p.parent.name))
+        (str(p.relative_to(args.out)), p.parent.name)
         for p in sorted((args.out / split).glob("*/*.jpg"))
     ]
     write(f"cifar-{split}.csv", rows)

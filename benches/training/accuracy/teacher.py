@@ -64,7 +64,10 @@ def features_model():
 
 def read(path):
     with open(path) as file:
-        return [(path.parent / r["path"], int(r["label"])) for r in csv.DictReader(file)]
+        rows = list(csv.DictReader(file))
+    # Names are numbered in sorted order, as `ampoule` does.
+    classes = sorted({r["label"] for r in rows})
+    return [(path.parent / r["path"], classes.index(r["label"])) for r in rows]
 
 
 def picture(path, random):

@@ -68,7 +68,7 @@ impl Lesson {
                 "--teacher-preset is for --teacher without a store".to_owned(),
             ));
         }
-        let evaluation = args.eval.as_ref().map(|path| open(path)).transpose()?;
+        let evaluation = args.eval.as_ref().map(open).transpose()?;
         match &args.store {
             Some(folder) => Self::from_store(args, folder, evaluation),
             None if args.labels_only => Self::from_labels(args, evaluation),

@@ -5,11 +5,13 @@
 
 use std::io::IsTerminal;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ampoule::distill::train::{EpochReport, Observer, Record, StepReport};
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
 
 use super::headline;
 use crate::cli::error::Failure;
@@ -21,17 +23,24 @@ const LINE: Duration = Duration::from_secs(30);
 /// Share of a step in the figures that are shown.
 const SMOOTHING: f64 = 0.05;
 
-/// Nothing is lost by ending at once.
-const IDLE: u8 = 0;
-/// A step may be going on.
-const TRAINING: u8 = 1;
-/// The user asked to stop.
-const STOPPING: u8 = 2;
+/// Where a run is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum View {
+    /// A bar or lines, on standard error.
+    Text,
+    /// A line of JSON per epoch, on standard output.
+    Json,
+    /// Nowhere.
+    Nothing,
+}
 
 /// The view.
 pub struct Live {
-    phase: Arc<AtomicU8>,
-    json: bool,
+    /// The user asked to stop.
+    stop: Arc<AtomicBool>,
+    /// Asked (again), nothing is saved: at first, and after training, nothing would be lost.
+    idle: Arc<AtomicBool>,
+    view: View,
     bar: Option<ProgressBar>,
     total: u64,
     shown: Shown,
@@ -52,24 +61,18 @@ struct Shown {
 
 impl Live {
     /// Listens for Ctrl-C, too.
-    pub fn new(json: bool) -> Result<Self, Failure> {
-        let phase = Arc::new(AtomicU8::new(IDLE));
-        let heard = phase.clone();
-        let hear = move || {
-            let order = Ordering::Relaxed;
-            match heard.compare_exchange(TRAINING, STOPPING, order, order) {
-                Ok(_) => {
-                    note("\nstopping behind this step; once more to stop without a checkpoint")
-                }
-                // Nothing to be saved, or the user means it.
-                Err(_) => std::process::exit(130),
-            }
-        };
-        // A second handler in one process is no harm: the first stays.
-        let _ = ctrlc::set_handler(hear);
+    pub fn new(view: View) -> Result<Self, Failure> {
+        let (stop, idle) = (Arc::default(), Arc::new(AtomicBool::new(true)));
+        for signal in [SIGINT, SIGTERM] {
+            let heard = flag::register_conditional_shutdown(signal, 130, Arc::clone(&idle))
+                .and_then(|_| flag::register(signal, Arc::clone(&stop)))
+                .and_then(|_| flag::register(signal, Arc::clone(&idle)));
+            heard.map_err(|e| Failure::Usage(format!("cannot listen for Ctrl-C: {e}")))?;
+        }
         Ok(Live {
-            phase,
-            json,
+            stop,
+            idle,
+            view,
             bar: None,
             total: 0,
             shown: Shown::default(),
@@ -80,14 +83,14 @@ impl Live {
 
     /// Says what is going to happen.
     pub fn introduce(&self, text: &str) {
-        if !self.json {
+        if self.view == View::Text {
             note(text);
         }
     }
 
     /// Removes the bar.
     pub fn finish(&mut self) {
-        self.phase.store(IDLE, Ordering::Relaxed);
+        self.idle.store(true, Ordering::Relaxed);
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
@@ -143,12 +146,12 @@ impl Shown {
 
 impl Observer for Live {
     fn start(&mut self, step: u64, total: u64) {
-        self.phase.store(TRAINING, Ordering::Relaxed);
+        self.idle.store(false, Ordering::Relaxed);
         (self.total, self.last) = (total, step);
-        if step > 0 {
+        if step > 0 && self.view != View::Nothing {
             self.line(&format!("going on after step {step} of {total}"));
         }
-        if std::io::stderr().is_terminal() && !self.json {
+        if std::io::stderr().is_terminal() && self.view == View::Text {
             let target = ProgressDrawTarget::stderr();
             let bar = ProgressBar::with_draw_target(Some(total), target);
             if let Ok(style) = ProgressStyle::with_template(TEMPLATE) {
@@ -171,7 +174,7 @@ impl Observer for Live {
                 self.shown.text(),
                 self.left()
             ));
-        } else if !self.json && self.lined.elapsed() >= LINE {
+        } else if self.view == View::Text && self.lined.elapsed() >= LINE {
             self.lined = Instant::now();
             self.line(&format!(
                 "step {}/{}  epoch {epoch}  {}  {}",
@@ -186,10 +189,14 @@ impl Observer for Live {
     fn epoch(&mut self, report: &EpochReport) {
         // Measuring is no part of a step.
         self.shown.at = None;
-        if self.json {
-            // A closed standard output is told of at the end.
-            let _ = print_json_line(&Record::Epoch(report.clone()));
-            return;
+        match self.view {
+            View::Text => {}
+            View::Json => {
+                // A closed standard output is told of at the end.
+                let _ = print_json_line(&Record::Epoch(report.clone()));
+                return;
+            }
+            View::Nothing => return,
         }
         let measured = headline(&report.measures);
         let measured = measured.map_or(String::new(), |m| format!("measured: {m}  "));
@@ -207,6 +214,6 @@ impl Observer for Live {
     }
 
     fn stops(&mut self) -> bool {
-        self.phase.load(Ordering::Relaxed) == STOPPING
+        self.stop.load(Ordering::Relaxed)
     }
 }

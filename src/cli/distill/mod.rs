@@ -1,7 +1,7 @@
 //! `ampoule distill`: a small network learns what a large one says.
 
 mod lesson;
-mod live;
+pub mod live;
 pub mod measure;
 mod student;
 
@@ -22,7 +22,7 @@ use super::files::{check_output, save};
 use super::output::{self, Table, bytes, count, facts, micros, note, plural, print};
 use super::preprocessing::{ImageArgs, Preset};
 use crate::report;
-use live::Live;
+use live::{Live, View};
 use measure::Row;
 use student::Student;
 
@@ -52,8 +52,8 @@ pub struct Distill {
     /// Pictures: a folder, or a list (.csv or .jsonl) [default: where the store was made from]
     #[arg(long, value_name = "FOLDER")]
     pub data: Option<PathBuf>,
-    /// What learns: a network of `ampoule zoo list`
-    #[arg(long, value_name = "NAME")]
+    /// What learns: a network of `ampoule zoo list`, or an ONNX file with its weights, as a pruned one
+    #[arg(long, value_name = "NAME|FILE.onnx")]
     pub student: String,
     /// The trained network
     #[arg(short, long, value_name = "FILE.onnx")]
@@ -188,11 +188,12 @@ pub struct Outcome {
 impl Distill {
     /// Runs the command.
     pub fn execute(&self) -> Result<(), Failure> {
-        let mut inputs = vec![self.init.as_deref()];
+        let mut inputs = vec![self.init.as_deref(), Some(Path::new(&self.student))];
         inputs.extend(self.teachers.iter().map(|p| Some(p.as_path())));
         let inputs: Vec<&Path> = inputs.into_iter().flatten().collect();
         check_output(&self.output, &inputs)?;
-        let mut live = Live::new(self.json)?;
+        let view = if self.json { View::Json } else { View::Text };
+        let mut live = Live::new(view)?;
         let outcome = self.run(&mut live)?;
         drop(live);
         match self.json {
@@ -358,7 +359,8 @@ impl Distill {
     }
 }
 
-fn render(o: &Outcome) -> String {
+/// The result as text.
+pub fn render(o: &Outcome) -> String {
     let mut table = Table::new(&[
         "",
         ">top-1",

@@ -3,15 +3,17 @@
 use std::path::Path;
 
 use ampoule::distill::export::{self, Settings};
-use ampoule::distill::zoo::{self, MODELS, Weights};
+use ampoule::distill::import;
+use ampoule::distill::zoo::{self, MODELS, Network, Weights};
 use ampoule_distill_kernels::graph::Graph;
 use ampoule_runtime::preprocess::Preprocess;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::Distill;
+use crate::cli::args::is_onnx;
 use crate::cli::error::Failure;
-use crate::cli::output::hex;
+use crate::cli::output::{hex, note};
 
 /// A network with its first weights.
 pub struct Student {
@@ -30,6 +32,14 @@ pub struct Student {
 impl Student {
     /// The network that is asked for, for so many classes.
     pub fn open(args: &Distill, classes: usize) -> Result<Self, Failure> {
+        let file = Path::new(&args.student);
+        match is_onnx(file) {
+            true => Self::from_file(args, file, classes),
+            false => Self::from_zoo(args, classes),
+        }
+    }
+
+    fn from_zoo(args: &Distill, classes: usize) -> Result<Self, Failure> {
         let model = zoo::find(&args.student).ok_or_else(|| unknown(&args.student))?;
         let mut config = model.config.clone().with_classes(classes);
         if let Some([height, width]) = args.image.size() {
@@ -47,15 +57,60 @@ impl Student {
             Some(path) => Weights::read(&network, path)?,
             None => Weights::initial(&network, args.recipe.seed),
         };
+        Self::new(args, args.student.clone(), &network, weights, json!(config))
+    }
+
+    /// A network that another program wrote, or this one, pruned or not, with its weights.
+    fn from_file(args: &Distill, file: &Path, classes: usize) -> Result<Self, Failure> {
+        if args.init.is_some() || args.recipe.drop_path.is_some() {
+            return Err(Failure::Usage(
+                "--init and --drop-path are for networks of the zoo; an ONNX file has its weights"
+                    .to_owned(),
+            ));
+        }
+        let student = import::onnx(file)?;
+        for text in &student.notes {
+            note(&format!("note: {text}"));
+        }
+        let graph = student.network.graph();
+        let maps = |values: &[ampoule_distill_kernels::graph::Value]| {
+            let maps = values.iter().map(|&v| graph.map(v));
+            maps.map(|m| [m.height, m.width, m.channels]).collect()
+        };
+        let (inputs, outputs): (Vec<_>, Vec<_>) = (maps(graph.inputs()), maps(graph.outputs()));
+        let takes_pictures = matches!(inputs[..], [[_, _, 3]]);
+        if !takes_pictures || outputs != [[1, 1, classes]] {
+            return Err(Failure::Unfit {
+                path: file.to_owned(),
+                what: format!(
+                    "takes {inputs:?} and gives {outputs:?} (height, width, channels); expected one picture in colour, and one row of {classes} classes"
+                ),
+                hint: "a student with as many classes as the teacher has",
+            });
+        }
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        let (network, weights) = (&student.network, student.weights);
+        Self::new(args, name.into_owned(), network, weights, json!("a file"))
+    }
+
+    fn new(
+        args: &Distill,
+        name: String,
+        network: &Network,
+        weights: Weights,
+        config: Value,
+    ) -> Result<Self, Failure> {
+        let graph = network.graph().clone();
+        let picture = graph.map(graph.inputs()[0]);
         Ok(Student {
-            name: args.student.clone(),
+            name,
             source: weights.source().to_owned(),
             parameters: network.parameter_count(),
             macs: network.macs(),
-            preprocess: preprocess(args, config.size())?,
-            config: json!(config),
+            preprocess: preprocess(args, [picture.height, picture.width])?,
+            config,
             first: weights.into_values(),
-            graph: network.graph().clone(),
+            graph,
         })
     }
 
@@ -96,8 +151,8 @@ impl Student {
 }
 
 /// Stretched to the input, with ImageNet's mean and deviation, unless the user says otherwise.
-fn preprocess(args: &Distill, size: usize) -> Result<Preprocess, Failure> {
-    let given = args.image.preprocess(&[1, size, size, 3])?;
+fn preprocess(args: &Distill, [height, width]: [usize; 2]) -> Result<Preprocess, Failure> {
+    let given = args.image.preprocess(&[1, height, width, 3])?;
     Ok(match args.image.is_assumed() {
         false => given,
         true => Preprocess {
