@@ -10,7 +10,7 @@ use super::block::{Block, blocks};
 use super::state::Given;
 use super::{AdamWConfig, Optimizer, StateArray, StateData, StateError};
 use crate::graph::Parameter;
-use crate::isa::{Simd, kernel};
+use crate::isa::{self, Simd, kernel};
 use crate::math;
 
 /// Values that share a power and a largest value.
@@ -139,39 +139,44 @@ kernel! {
 /// Writes the codes of the first values of a group; gives its largest value and power.
 #[inline(always)]
 fn encode<S: Simd>(simd: S, x: &[f32; GROUP], codes: &mut [u8]) -> [f32; 2] {
-    let n = codes.len();
-    let (mut most, mut least) = (0.0f32, f32::INFINITY);
-    for &x in &x[..n] {
-        let x = x.abs();
-        most = if x > most { x } else { most };
-        least = if x >= f32::MIN_POSITIVE && x < least {
-            x
-        } else {
-            least
-        };
+    let mut sizes = [0.0; GROUP];
+    sizes[..codes.len()].copy_from_slice(&x[..codes.len()]);
+    for size in &mut sizes {
+        *size = size.abs();
     }
+    let most = isa::max(simd, &sizes);
     if most < f32::MIN_POSITIVE {
         codes.fill(0);
         return [0.0, 1.0];
     }
+    // The smallest is what the largest negative is.
+    let mut negatives = [0.0; GROUP];
+    for (negative, size) in negatives.iter_mut().zip(sizes) {
+        let is_zero = size < f32::MIN_POSITIVE;
+        *negative = if is_zero { f32::NEG_INFINITY } else { -size };
+    }
+    let least = -isa::max(simd, &negatives);
     let power = power(math::log2(simd, most) - math::log2(simd, least));
     let share = 1.0 / most;
-    for (code, &x) in codes.iter_mut().zip(x) {
-        let size = x.abs();
-        let ratio = size * share;
+    let mut wide = [0u32; GROUP];
+    for i in 0..GROUP {
+        let ratio = sizes[i] * share;
         let ratio = if ratio < f32::MIN_POSITIVE {
             f32::MIN_POSITIVE
         } else {
             ratio
         };
-        let stretched = power * math::log2(simd, ratio);
-        let stretched = MOST * math::exp(simd, std::f32::consts::LN_2 * stretched);
-        let bits = if size < f32::MIN_POSITIVE {
+        let stretched = std::f32::consts::LN_2 * power * math::log2(simd, ratio);
+        let bits = e4m3(MOST * math::exp(simd, stretched));
+        let bits = if sizes[i] < f32::MIN_POSITIVE {
             0
         } else {
-            e4m3(stretched)
+            bits
         };
-        *code = (bits | x.to_bits() >> 24 & 0x80) as u8;
+        wide[i] = bits | (x[i].to_bits() >> 24 & 0x80);
+    }
+    for (code, wide) in codes.iter_mut().zip(wide) {
+        *code = wide as u8;
     }
     [most, power]
 }
@@ -188,11 +193,15 @@ fn power(log: f32) -> f32 {
 #[inline(always)]
 fn decode<S: Simd>(simd: S, codes: &[u8], [most, power]: [f32; 2], x: &mut [f32; GROUP]) {
     let root = std::f32::consts::LN_2 / power;
-    for (x, &code) in x.iter_mut().zip(codes) {
-        let log = math::log2(simd, of_e4m3(code as u32 & 0x7f) * (1.0 / MOST));
+    let mut wide = [0u32; GROUP];
+    for (wide, &code) in wide.iter_mut().zip(codes) {
+        *wide = code.into();
+    }
+    for (x, code) in x.iter_mut().zip(wide) {
+        let log = math::log2(simd, of_e4m3(code & 0x7f) * (1.0 / MOST));
         let size = most * math::exp(simd, root * log);
         let size = if code & 0x7f == 0 { 0.0 } else { size };
-        *x = f32::from_bits(size.to_bits() | (code as u32 & 0x80) << 24);
+        *x = f32::from_bits(size.to_bits() | (code & 0x80) << 24);
     }
 }
 
@@ -220,7 +229,7 @@ fn of_e4m3(code: u32) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::isa::{self, Loop};
+    use crate::isa::Loop;
 
     /// Codes of a group, its description, and its values again.
     struct Round([f32; GROUP]);

@@ -1,7 +1,7 @@
 //! Optimisers, gradient clipping, learning-rate schedules and averages of weights.
 //!
 //! Bytes that an optimiser keeps per parameter besides the parameter and its gradient: [`AdamW`] 8,
-//! [`SgdSai`] 4, [`CoatAdamW`] 2.19 (two bytes, and 24 bytes per 128 parameters).
+//! [`SgdSai`] 4, [`CoatAdamW`] 2.13 (two bytes, and 16 bytes per 128 parameters).
 
 mod adamw;
 mod block;
