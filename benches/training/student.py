@@ -1,6 +1,6 @@
 """The measured student in PyTorch, with the weights of `distill/kernels/tests/common/student.rs`.
 
-    student.py speed THREADS SECONDS default|channels_last [BATCH]   losses of 10 steps, then images/s
+    student.py speed THREADS SECONDS default|channels_last [BATCH] [other]   losses of 10 steps, then images/s
     student.py fixture > distill/kernels/tests/fixtures/student.txt   losses and gradients of a small student
 """
 import json, resource, sys, time
@@ -141,14 +141,16 @@ def training(model, x, classes):
     return step
 
 
-def speed(threads, seconds, layout, batch):
+def speed(threads, seconds, layout, batch, other):
     torch.set_num_threads(threads)
-    model, x = Student(), images(batch, 64)
+    # The other student has sizes that suit no vectors, and more attention.
+    size, classes = (96, 10) if other else (64, 100)
+    model, x = Student(96, (20, 44, 132), 3, 4, 10) if other else Student(), images(batch, size)
     if layout == "channels_last":
         model, x = model.to(memory_format=torch.channels_last), x.contiguous(memory_format=torch.channels_last)
     else:
         x = x.contiguous()
-    step = training(model, x, 100)
+    step = training(model, x, classes)
     losses = [round(step(), 6) for _ in range(10)]
     times, start, cpu = [], time.perf_counter(), time.process_time()
     while time.perf_counter() - start < seconds:
@@ -190,4 +192,6 @@ if __name__ == "__main__":
     if sys.argv[1] == "fixture":
         fixture()
     if sys.argv[1] == "speed":
-        speed(int(sys.argv[2]), float(sys.argv[3]), sys.argv[4], int(sys.argv[5]) if len(sys.argv) > 5 else 64)
+        numbers = [a for a in sys.argv[2:] if a != "other"]
+        batch = int(numbers[3]) if len(numbers) > 3 else 64
+        speed(int(numbers[0]), float(numbers[1]), numbers[2], batch, "other" in sys.argv)

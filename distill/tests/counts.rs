@@ -29,7 +29,7 @@ fn parameters_and_gmacs() {
         let digits = if gmacs > 10.0 { 0.005 } else { 0.0005 };
         assert!((got - gmacs).abs() <= digits, "{name}: {got} GMACs");
     }
-    let minis = ["tinyvit-mini", "tiny-moat-mini"];
+    let minis = ["tinyvit-mini", "tiny-moat-mini", "mci-mini"];
     assert_eq!(MODELS.len(), expected.len() + minis.len());
 }
 
@@ -38,6 +38,7 @@ fn parameters_and_gmacs() {
 fn minis() {
     assert_eq!(build("tinyvit-mini").parameter_count(), 449_413);
     assert_eq!(build("tiny-moat-mini").parameter_count(), 418_363);
+    assert_eq!(build("mci-mini").parameter_count(), 488_389);
 }
 
 #[test]

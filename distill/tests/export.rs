@@ -7,7 +7,7 @@ mod every_op;
 mod runs;
 
 use ampoule_distill::export::{self, ExportError, Opset, Settings};
-use ampoule_distill::zoo::{Config, MODELS, Weights};
+use ampoule_distill::zoo::{Config, MODELS, MciConfig, Weights};
 use ampoule_distill_kernels::graph::Graph;
 use ampoule_quantize::import;
 use every_op::{every_op, noises, values};
@@ -72,11 +72,46 @@ fn other_sizes_are_what_the_engine_computes() {
             Config::TinyVit(c) => {
                 Config::TinyVit(ampoule_distill::zoo::TinyVitConfig { size: 96, ..c })
             }
+            Config::Mci(_) => model.config.clone().with_size(96).unwrap(),
             moat => moat.with_size(96).unwrap().with_windows([4, 2]).unwrap(),
         };
         let network = config.build().unwrap();
         let weights = Weights::random(&network, 4);
         check(model.name, network.graph(), weights.values());
+    }
+}
+
+/// Branches side by side, with norms, shortcuts and scales, become one convolution each.
+#[test]
+fn branches_are_one_convolution() {
+    let model = ampoule_distill::zoo::find("mci-mini").unwrap();
+    let Config::Mci(config) = model.config.clone() else {
+        panic!("no MCi");
+    };
+    for branches in [1, 3] {
+        let network = Config::Mci(MciConfig {
+            branches,
+            ..config.clone()
+        });
+        let network = network.build().unwrap();
+        let weights = Weights::random(&network, 8);
+        check("mci", network.graph(), weights.values());
+        let count = |fold| {
+            let settings = Settings {
+                fold,
+                ..Settings::default()
+            };
+            let file = export::onnx(network.graph(), weights.values(), &settings).unwrap();
+            // An operator's type in the file: field 4 of the node, and its length.
+            let nodes = |op: &str| {
+                let field = [&[0x22, op.len() as u8], op.as_bytes()].concat();
+                file.windows(field.len()).filter(|w| *w == field).count()
+            };
+            [nodes("Conv"), nodes("BatchNormalization")]
+        };
+        // Stem 3, merging 2 + 4 + 4, six blocks of 4, position 1 and MLP 3, last 4.
+        assert_eq!(count(true), [45, 0], "{branches} branches");
+        assert!(count(false)[0] > 60 && count(false)[1] > 40);
     }
 }
 

@@ -16,5 +16,6 @@ pub mod passes;
 pub mod pipeline;
 pub mod plan;
 pub mod program;
+pub mod prune;
 pub mod scheme;
 pub mod seal;

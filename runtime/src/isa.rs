@@ -135,6 +135,22 @@ pub enum Capability {
 }
 
 impl Capability {
+    /// The strongest instruction set, where the build decides it alone.
+    #[cfg(arm_mve)]
+    pub(crate) const BUILT_IN: Option<Self> = match cortex_m::Mve::detect() {
+        Some(token) => Some(Capability::Mve(token)),
+        None => None,
+    };
+    /// The strongest instruction set, where the build decides it alone.
+    #[cfg(all(arm_dsp, not(arm_mve)))]
+    pub(crate) const BUILT_IN: Option<Self> = match cortex_m::Dsp::detect() {
+        Some(token) => Some(Capability::Dsp(token)),
+        None => None,
+    };
+    /// The strongest instruction set, where the build decides it alone.
+    #[cfg(not(arm_dsp))]
+    pub(crate) const BUILT_IN: Option<Self> = None;
+
     /// Detects `isa` on this processor.
     pub fn new(isa: Isa) -> Result<Self, Error> {
         let found = match isa {

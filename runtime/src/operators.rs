@@ -54,6 +54,11 @@ impl OperatorSet {
         self.0
     }
 
+    /// Whether this is every operator.
+    pub(crate) const fn is_all(self) -> bool {
+        self.0[0] & self.0[1] & self.0[2] == u32::MAX
+    }
+
     /// Whether the operator for a first operand of that type is in.
     pub(crate) const fn has(self, kind: Kind, dtype: DType) -> bool {
         self.0[class(dtype)] >> kind as u32 & 1 == 1
@@ -95,6 +100,46 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    /// Operators of large networks, whose records are decoded by one decoder.
+    pub(crate) const RARE: [Kind; 10] = [
+        Kind::Unary,
+        Kind::LayerNorm,
+        Kind::Fill,
+        Kind::Resize,
+        Kind::MatMul,
+        Kind::Attention,
+        Kind::Gather,
+        Kind::ArgMax,
+        Kind::Match,
+        Kind::Merge,
+    ];
+
+    /// The operator of a step record's first byte.
+    pub(crate) const fn from_tag(tag: u8) -> Option<Self> {
+        Some(match tag {
+            0 => Kind::Conv,
+            1 => Kind::Depthwise,
+            2 => Kind::Table,
+            3 => Kind::Unary,
+            4 => Kind::Binary,
+            5 => Kind::Pool,
+            6 => Kind::Reduce,
+            7 => Kind::Softmax,
+            8 => Kind::LayerNorm,
+            9 => Kind::Copy,
+            10 => Kind::Fill,
+            11 => Kind::Resize,
+            12 => Kind::MatMul,
+            13 => Kind::Convert,
+            14 | 19 => Kind::Attention,
+            15 => Kind::Gather,
+            16 => Kind::ArgMax,
+            17 => Kind::Match,
+            18 => Kind::Merge,
+            _ => return None,
+        })
+    }
+
     fn of(step: &Step) -> Self {
         match step {
             Step::Conv(_) => Kind::Conv,

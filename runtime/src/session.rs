@@ -135,7 +135,7 @@ impl<'m, 'a, O: Operators> Session<'m, 'a, O> {
     /// artifact nothing else: [`Error::Internal`] would be a fault of the library.
     pub fn run(&mut self) -> Result<(), Error> {
         let artifact = self.artifact;
-        for (index, step) in artifact.steps().enumerate() {
+        for (index, step) in artifact.steps_for::<O>().enumerate() {
             self.step(index, &step)?;
         }
         Ok(())
@@ -148,7 +148,7 @@ impl<'m, 'a, O: Operators> Session<'m, 'a, O> {
     /// As [`Session::run`].
     pub fn run_observed(&mut self, mut observe: impl FnMut(Observation<'_>)) -> Result<(), Error> {
         let artifact = self.artifact;
-        for (index, step) in artifact.steps().enumerate() {
+        for (index, step) in artifact.steps_for::<O>().enumerate() {
             self.step(index, &step)?;
             let output = step.output();
             let tensor = artifact.tensor(output)?;
@@ -176,7 +176,12 @@ impl<'m, 'a, O: Operators> Session<'m, 'a, O> {
             .memory
             .views(&self.artifact, step.output(), step.scratch(), step.inputs())
             .ok_or(fault)?;
-        match run::run::<O>(&bound, self.capability, self.exec, views) {
+        // A constant there, so that no other kernels are linked.
+        let capability = match Capability::BUILT_IN {
+            Some(built_in) if !O::SET.is_all() => built_in,
+            _ => self.capability,
+        };
+        match run::run::<O>(&bound, capability, self.exec, views) {
             Err(bad @ Error::IndexOutOfRange(_)) => Err(bad),
             other => other.map_err(|_| fault),
         }

@@ -128,10 +128,11 @@ pub fn triple(text: &str) -> Result<[f32; 3], String> {
     }
 }
 
-/// Whether a path names an ONNX file.
-pub fn is_onnx(path: &Path) -> bool {
-    path.extension()
-        .is_some_and(|e| e.eq_ignore_ascii_case("onnx"))
+/// Whether a path names a model to import: ONNX or TFLite.
+pub fn is_source(path: &Path) -> bool {
+    let is = |kind| move |e: &std::ffi::OsStr| e.eq_ignore_ascii_case(kind);
+    let extension = path.extension();
+    extension.is_some_and(is("onnx")) || extension.is_some_and(is("tflite"))
 }
 
 /// Whether a path names an array file.

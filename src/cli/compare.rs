@@ -11,7 +11,7 @@ use clap::Args;
 use super::args::{ImportArgs, is_npy};
 use super::error::Failure;
 use super::files::{check_output, save};
-use super::models::{OnnxModel, not_for_pictures, read_artifact};
+use super::models::{SourceModel, not_for_pictures, read_artifact};
 use super::output::{Table, facts, plural, print, print_json, shape, shortened};
 use super::progress::Bars;
 use super::samples::{Loaded, input_layout, known_ids_of};
@@ -68,7 +68,7 @@ impl Compare {
         }
         let model = read_artifact(&self.artifact)?;
         let artifact = model.artifact()?;
-        let source = OnnxModel::open(&self.onnx, &self.import, None, false)?;
+        let source = SourceModel::open(&self.onnx, &self.import, None, false)?;
         let (stored, layout) = input_layout(&artifact)?;
         let wanted = source.graph.shape(source.input()?.value);
         if stored != wanted {

@@ -22,7 +22,7 @@ use super::error::Failure;
 use super::eval::{Verdict, Verdicts, classify_all};
 use super::files::save;
 use super::inspect::details::Details;
-use super::models::{Engine, OnnxModel, OracleEngine, OracleModel};
+use super::models::{Engine, OracleEngine, OracleModel, SourceModel};
 use super::output::{Table, bytes, micros, plural, print, print_json};
 use super::preprocessing::ImageArgs;
 use super::profile::{self, StepTime};
@@ -172,7 +172,7 @@ impl Demo {
 
     fn measure(&self, fixtures: &Path, bars: &Bars) -> Result<Outcome, Failure> {
         let onnx = fixtures.join(MODEL);
-        let source = OnnxModel::open(&onnx, &ImportArgs::default(), None, true)?;
+        let source = SourceModel::open(&onnx, &ImportArgs::default(), None, true)?;
         let labels: Vec<String> = LABELS.map(str::to_owned).to_vec();
         let set = ImageSet::open_with_classes(fixtures.join(PHOTOS), &labels)?;
         let shape = source.graph.shape(source.input()?.value).to_vec();

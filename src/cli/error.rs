@@ -16,12 +16,14 @@ use ampoule_quantize::data::DataError;
 use ampoule_quantize::graph::GraphError;
 use ampoule_quantize::import::{ImportError, Problem};
 use ampoule_quantize::model::ModelError;
+use ampoule_quantize::observe::ObserveError;
 use ampoule_quantize::pipeline::QuantizeError;
+use ampoule_quantize::prune::PruneError;
 use ampoule_runtime::Error as Runtime;
 use ampoule_runtime::preprocess::PreprocessError;
 use thiserror::Error;
 
-use super::args::is_onnx;
+use super::args::is_source;
 
 /// Why a command failed.
 #[derive(Debug, Error)]
@@ -78,6 +80,12 @@ pub enum Failure {
     /// Two models can't be compared.
     #[error(transparent)]
     Compare(#[from] CompareError),
+    /// A graph that can't be pruned as asked.
+    #[error(transparent)]
+    Prune(#[from] PruneError),
+    /// Samples that a model can't be observed on.
+    #[error(transparent)]
+    Observe(#[from] ObserveError),
     /// A network of the zoo that can't be built, or weights that are not its own.
     #[error(transparent)]
     Zoo(#[from] ZooError),
@@ -154,7 +162,7 @@ impl Failure {
             Failure::Artifact {
                 path,
                 error: Runtime::BadMagic,
-            } if is_onnx(path) => Some("make an artifact of it first: `ampoule quantize`"),
+            } if is_source(path) => Some("make an artifact of it first: `ampoule quantize`"),
             Failure::Artifact { error, .. } => artifact_hint(*error),
             Failure::Model(ModelError::Runtime(error))
             | Failure::Classify(ClassifyError::Model(ModelError::Runtime(error))) => {
@@ -172,6 +180,13 @@ impl Failure {
             Failure::Data(error) => data_hint(error),
             Failure::Compare(CompareError::NothingInCommon) => {
                 Some("give the ONNX file that the artifact was made from")
+            }
+            Failure::Prune(PruneError::NoSuchLayer { .. }) => {
+                Some("`ampoule prune … --structured 0.5` without --keep lists all groups")
+            }
+            Failure::Prune(PruneError::Share { .. }) => Some("0.5 cuts half"),
+            Failure::Prune(PruneError::Nothing { .. }) => {
+                Some("check that the model has hidden layers, or leave --keep out")
             }
             Failure::Zoo(error) => zoo_hint(error),
             Failure::Teach(error) => teach_hint(error),

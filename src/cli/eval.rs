@@ -12,9 +12,9 @@ use ampoule_runtime::Isa;
 use clap::Args;
 use serde::Serialize;
 
-use super::args::{ImportArgs, is_onnx, isa};
+use super::args::{ImportArgs, is_source, isa};
 use super::error::Failure;
-use super::models::{Engine, OnnxModel, OracleEngine, not_classes, read_classifier};
+use super::models::{Engine, OracleEngine, SourceModel, classifier, not_classes, read_classifier};
 use super::output::{facts, note, plural, print, print_json};
 use super::preprocessing::{ImageArgs, describe};
 use super::progress::Bars;
@@ -33,7 +33,7 @@ const SHOWN: usize = 4;
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Eval {
-    /// An artifact (.amp), or an ONNX file to run in float
+    /// An artifact (.amp), an ONNX file to run in float, or a TFLite file
     model: PathBuf,
     /// The pictures
     #[arg(long, value_name = "FOLDER")]
@@ -162,11 +162,11 @@ impl Eval {
 
     fn engine(&self) -> Result<(Box<dyn Engine>, Vec<String>, &'static str), Failure> {
         let given = self.labels.as_deref().map(labels::read).transpose()?;
-        if !is_onnx(&self.model) {
+        if !is_source(&self.model) {
             self.import.refuse_for_artifact()?;
             if self.image.is_given() || self.like.is_some() {
                 return Err(Failure::Usage(
-                    "preprocessing and --like are for ONNX files; an artifact has its own"
+                    "preprocessing and --like are for ONNX and TFLite files; an artifact has its own"
                         .to_owned(),
                 ));
             }
@@ -176,20 +176,16 @@ impl Eval {
             return Ok((Box::new(classifier), names, "artifact"));
         }
         if self.isa.is_some() {
-            return Err(Failure::Usage(
-                "--isa is for artifacts; tract runs ONNX files".to_owned(),
-            ));
+            return Err(Failure::Usage("--isa is for artifacts".to_owned()));
         }
-        let source = OnnxModel::open(&self.model, &self.import, self.image.size(), false)?;
+        let source = SourceModel::open(&self.model, &self.import, self.image.size(), false)?;
         let (preprocess, names) = match &self.like {
             Some(path) => {
                 let like = read_classifier(path)?;
                 (*like.preprocess(), like.labels().to_vec())
             }
             None => {
-                let preprocess = self
-                    .image
-                    .preprocess(source.graph.shape(source.input()?.value))?;
+                let preprocess = source.preprocess(&self.image)?;
                 if self.image.is_assumed() {
                     note(&format!(
                         "assuming: {}; give --preset or --like to choose",
@@ -199,6 +195,14 @@ impl Eval {
                 (preprocess, Vec::new())
             }
         };
+        if !source.has_oracle() {
+            let how = match source.is_quantised() {
+                true => "this runtime, int8 parameters of the file",
+                false => "this runtime, float",
+            };
+            let engine = classifier(&self.model, source.sealed(preprocess)?)?;
+            return Ok((Box::new(engine), given.unwrap_or(names), how));
+        }
         let engine = OracleEngine {
             model: source.oracle(&self.model)?,
             preprocess,

@@ -23,6 +23,7 @@ pub mod peak;
 pub mod preprocessing;
 mod profile;
 mod progress;
+pub mod prune;
 pub mod quantize;
 mod run;
 mod samples;
@@ -58,6 +59,7 @@ enum Command {
     Demo(demo::Demo),
     Zoo(zoo::Zoo),
     Teach(teach::Teach),
+    Prune(prune::Prune),
     Distill(distill::Distill),
 }
 
@@ -75,6 +77,7 @@ pub fn main() -> ExitCode {
         Command::Demo(c) => c.execute(),
         Command::Zoo(c) => c.execute(),
         Command::Teach(c) => c.execute(),
+        Command::Prune(c) => c.execute(),
         Command::Distill(c) => c.execute(),
     };
     match result {

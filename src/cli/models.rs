@@ -1,21 +1,26 @@
-//! Opening models: artifacts, and ONNX files with the float oracle behind the same face.
+//! Opening models: artifacts, ONNX and TFLite files, with the float oracle of ONNX behind the same face.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use ampoule::{Classifier, ClassifyError};
+use ampoule_quantize::calibrate::QParams;
 use ampoule_quantize::data::RgbImage;
 use ampoule_quantize::graph::{Graph, Port};
-use ampoule_quantize::import::{self, ImportError, Imported, Oracle, Problem};
+use ampoule_quantize::import::{self, Format, ImportError, Imported, Oracle, Problem};
 use ampoule_quantize::metrics;
 use ampoule_quantize::model::{Model, ModelError};
-use ampoule_quantize::pipeline::{prepare, prepare_verified, source_shape, to_source};
+use ampoule_quantize::pipeline::{
+    QuantizeOptions, prepare, prepare_verified, seal_float, source_shape, take_over, to_source,
+};
+use ampoule_quantize::scheme::{is_quantised, stated};
 use ampoule_quantize::seal::AlignedBytes;
 use ampoule_runtime::preprocess::Preprocess;
 
 use super::args::ImportArgs;
 use super::error::Failure;
 use super::output::note;
+use super::preprocessing::{ImageArgs, takes_pictures};
 
 /// Reads and verifies an artifact.
 pub fn read_artifact(path: &Path) -> Result<Model, Failure> {
@@ -63,8 +68,8 @@ pub fn not_classes(path: &Path) -> Failure {
     }
 }
 
-/// An ONNX file as an optimised float graph.
-pub struct OnnxModel {
+/// An ONNX or TFLite file as an optimised graph.
+pub struct SourceModel {
     /// What import says about the file.
     pub imported: Imported,
     /// The graph after all passes but equalisation.
@@ -73,7 +78,7 @@ pub struct OnnxModel {
     options: import::ImportOptions,
 }
 
-impl OnnxModel {
+impl SourceModel {
     /// Imports a file and prints what import warns about. `size` (height, width) fills the input of a
     /// picture model that leaves it open. `verify` checks every pass.
     pub fn open(
@@ -83,12 +88,12 @@ impl OnnxModel {
         verify: bool,
     ) -> Result<Self, Failure> {
         let mut options = args.options();
-        let imported = match (import::onnx_with(path, &options), size) {
+        let imported = match (import::open(path, &options), size) {
             (Err(error), Some([height, width])) => {
                 options
                     .input_shapes
                     .insert(open_input(error)?, vec![1, 3, height, width]);
-                import::onnx_with(path, &options)?
+                import::open(path, &options)?
             }
             (result, _) => result?,
         };
@@ -100,7 +105,7 @@ impl OnnxModel {
             true => prepare_verified(&mut graph, false)?,
             false => prepare(&mut graph, false)?,
         }
-        Ok(OnnxModel {
+        Ok(SourceModel {
             imported,
             graph,
             options,
@@ -118,8 +123,67 @@ impl OnnxModel {
         }
     }
 
+    /// Whether the file has int8 parameters of its own.
+    pub fn is_quantised(&self) -> bool {
+        is_quantised(&self.graph)
+    }
+
+    /// Whether tract can run the file.
+    pub fn has_oracle(&self) -> bool {
+        matches!(self.imported.format, Format::Onnx { .. })
+    }
+
+    /// The file sealed with this preprocessing: in int8 with its own parameters where it has them, else in
+    /// float.
+    pub fn sealed(&self, preprocess: Preprocess) -> Result<Model, Failure> {
+        let options = QuantizeOptions {
+            preprocess: Some(preprocess),
+            ..QuantizeOptions::default()
+        };
+        let bytes = match self.is_quantised() {
+            true => {
+                take_over(self.graph.clone(), &self.imported.weight_steps, &options)?
+                    .compiled
+                    .bytes
+            }
+            false => seal_float(&self.graph, &options)?.bytes,
+        };
+        Ok(Model::from_bytes(bytes)?)
+    }
+
+    /// How pictures become the input. Where nothing is given and the file has int8 parameters with 0 at the
+    /// least code or the middle one, 8-bit pixels are its codes.
+    pub fn preprocess(&self, image: &ImageArgs) -> Result<Preprocess, Failure> {
+        let value = self.input()?.value;
+        let mut preprocess = image.preprocess(self.graph.shape(value))?;
+        let codes = stated(&self.graph, value).filter(holds_pixels);
+        if let Some(q) = codes.filter(|_| image.is_assumed()) {
+            preprocess.scale = 1.0;
+            preprocess.mean = [(128 + q.zero_point) as f32; 3];
+            preprocess.std = [1.0 / q.scale; 3];
+        }
+        Ok(preprocess)
+    }
+
+    /// Whether the input may be a picture. One of a single channel in int8 is, when 0 is its least code or
+    /// its middle one.
+    pub fn takes_pictures(&self) -> Result<bool, Failure> {
+        let value = self.input()?.value;
+        let shape = self.graph.shape(value);
+        let stated = stated(&self.graph, value);
+        let pixels = stated.is_none_or(|q| shape.last() != Some(&1) || holds_pixels(&q));
+        Ok(takes_pictures(shape) && pixels)
+    }
+
     /// The file run by tract, in float.
     pub fn oracle(&self, path: &Path) -> Result<OracleModel, Failure> {
+        if !self.has_oracle() {
+            return Err(Failure::Unfit {
+                path: path.to_owned(),
+                what: "is a TFLite model, which no second implementation runs here".to_owned(),
+                hint: "make an artifact of it with `ampoule quantize`",
+            });
+        }
         let port = self.input()?;
         Ok(OracleModel {
             oracle: Arc::new(Oracle::load_with(path, &self.options)?),
@@ -133,6 +197,11 @@ impl OnnxModel {
                 .and_then(|o| metrics::classes(self.graph.shape(o.value))),
         })
     }
+}
+
+/// Whether codes are likely those of pixels: 0 is black, or the middle grey.
+fn holds_pixels(q: &QParams) -> bool {
+    matches!(q.zero_point, -128 | -1 | 0)
 }
 
 /// The name of the input that an import failed for because its size is open.

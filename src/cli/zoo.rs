@@ -21,7 +21,7 @@ Examples:
   ampoule zoo export tinyvit-5m --opset 20 --fold -o tinyvit.onnx
   ampoule zoo list --json";
 
-/// Student networks: TinyViT and MOAT, listed, explained and written as ONNX files
+/// Student networks: TinyViT, MOAT and MCi, listed, explained and written as ONNX files
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Zoo {
@@ -178,7 +178,7 @@ struct Export {
     /// Version of ONNX' operator set; 20 has GELU as one node
     #[arg(long, default_value = "17", value_name = "17|20", value_parser = opset())]
     opset: Opset,
-    /// Make batch norms part of the convolutions next to them, for inference
+    /// Make batch norms part of the convolutions next to them, and branches one convolution, for inference
     #[arg(long)]
     fold: bool,
     /// Print JSON

@@ -5,7 +5,7 @@ use super::{Cell, Page};
 use crate::cli::inspect::details::{Details, StepDetails};
 use crate::cli::output::{bytes, count, plural, shape, shortened};
 use crate::cli::preprocessing::describe;
-use crate::cli::quantize::summary::{Summary, accuracy};
+use crate::cli::quantize::summary::{ALREADY, Summary, accuracy};
 
 /// The page.
 pub fn page(s: &Summary, d: &Details) -> String {
@@ -79,6 +79,9 @@ fn facts(s: &Summary) -> Vec<Vec<Cell>> {
         "Source",
         format!("{}, {} nodes after optimisation", s.format, s.nodes),
     );
+    if s.from_source {
+        row("Calibration", ALREADY.to_owned());
+    }
     if s.samples > 0 {
         row(
             "Calibration",

@@ -11,5 +11,9 @@ const wasi = new WASI({
   preopens: { "/": "/", ".": "." },
 });
 const module = await WebAssembly.compile(await readFile(program));
-const instance = await WebAssembly.instantiate(module, wasi.getImportObject());
+// What the C library lacks answers that it is not supported.
+const NOT_SUPPORTED = 58;
+const missing = WebAssembly.Module.imports(module).filter((i) => i.module === "env");
+const env = Object.fromEntries(missing.map((i) => [i.name, () => NOT_SUPPORTED]));
+const instance = await WebAssembly.instantiate(module, { ...wasi.getImportObject(), env });
 process.exitCode = wasi.start(instance);

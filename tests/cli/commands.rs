@@ -14,7 +14,7 @@ fn both<const N: usize>(words: [&std::ffi::OsStr; N]) -> (String, Value) {
 }
 
 #[track_caller]
-fn shows(text: &str, what: &str) {
+pub fn shows(text: &str, what: &str) {
     assert!(text.contains(what), "expected `{what}` in\n{text}");
 }
 
@@ -22,7 +22,7 @@ fn list(value: &Value) -> &Vec<Value> {
     value.as_array().unwrap()
 }
 
-fn number(value: &Value) -> f64 {
+pub fn number(value: &Value) -> f64 {
     value.as_f64().unwrap()
 }
 
@@ -69,8 +69,8 @@ fn quantize() {
         &format!("{} nodes, {} steps", json["nodes"], json["steps"]),
     );
     assert_eq!(
-        (json["samples"].as_u64(), json["opset"].as_u64()),
-        (Some(4), Some(11))
+        (json["samples"].as_u64(), json["format"].as_str()),
+        (Some(4), Some("ONNX opset 11"))
     );
     shows(&text, "4 samples, ranges by mse");
     shows(&text, "assumed: no --preset given");
@@ -119,7 +119,7 @@ fn inspect_an_onnx_file() {
         .map(|n| n["parameters"].as_u64().unwrap())
         .sum();
     assert_eq!(json["parameters"], parameters);
-    shows(&text, "opset 11, tflite2onnx");
+    shows(&text, "ONNX opset 11, tflite2onnx");
     assert_eq!(
         json["inputs"][0]["shape"],
         serde_json::json!([1, 96, 96, 3])

@@ -14,7 +14,7 @@ fn names() -> Vec<Value> {
 fn list_and_info_agree() {
     let text = ampoule(["zoo", "list"]).text();
     let all = names();
-    assert_eq!(all.len(), 13);
+    assert_eq!(all.len(), 14);
     for model in &all {
         let name = model["name"].as_str().unwrap();
         let row = text
@@ -97,6 +97,30 @@ fn export_inspect_and_export_again() {
         serde_json::json!([1, 128, 128, 3])
     );
     assert_eq!(inspected["macs"], json["macs"]);
+}
+
+/// Operator sets and folded norms, which `inspect` sees.
+#[test]
+fn forms_of_export() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let (plain, folded) = (path("plain.onnx"), path("folded.onnx"));
+    let export = |more: &[&str], to: &std::path::Path| {
+        let words = ["zoo", "export", "mci-mini", "--json"].iter().chain(more);
+        ampoule(words.map(AsRef::as_ref).chain(words!["-o", to])).json()
+    };
+    let first = export(&[], &plain);
+    assert_eq!(first["opset"], 17);
+    assert_eq!(first["folded"], false);
+    let second = export(&["--opset", "20", "--fold"], &folded);
+    assert_eq!(second["opset"], 20);
+    assert_eq!(second["folded"], true);
+    assert_eq!(second["parameters"], first["parameters"]);
+    assert!(second["bytes"].as_u64() < first["bytes"].as_u64());
+    let inspected = ampoule(words!["inspect", &folded, "--json"]).json();
+    assert!(inspected["macs"].as_u64() < first["macs"].as_u64());
+    let words = words!["zoo", "export", "mci-mini", "--opset", "18", "-o", &plain];
+    let _ = ampoule(words).fails(2, &["18", "17, 20"]);
 }
 
 #[test]

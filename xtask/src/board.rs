@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::elf::flash;
 use crate::model::Model;
-use crate::shell::{cargo, has, output, root};
+use crate::shell::{cargo, cross, has, output, root};
 use crate::table::{Measured, Outcome};
 
 /// A board, and what programs for it are compiled for.
@@ -119,7 +119,7 @@ impl Board {
     fn build(&self, model: &Model) -> Result<PathBuf> {
         let folder = format!("target/{}", self.cpu);
         output(
-            cargo("targets/cortex-m")
+            cross("targets/cortex-m")
                 .args([
                     "build",
                     "--quiet",

@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::model::Model;
-use crate::shell::{cargo, has, output, root};
+use crate::shell::{cross, has, output, root};
 use crate::table::{Measured, Outcome};
 
 /// A target and the processor that is emulated.
@@ -89,7 +89,7 @@ impl Hosted {
 
     fn build(&self) -> Result<String> {
         output(
-            cargo("targets/grid")
+            cross("targets/grid")
                 .args(["build", "--quiet", "--release", "--features", "std"])
                 .args(["--bin", "selftest", "--target", self.triple])
                 .env("CARGO_TARGET_DIR", "target"),

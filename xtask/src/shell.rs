@@ -20,6 +20,15 @@ pub fn cargo(folder: &str) -> Command {
     command
 }
 
+/// [`cargo`] with the toolchain that has the targets: `TARGETS_TOOLCHAIN`, or the usual one.
+pub fn cross(folder: &str) -> Command {
+    let mut command = cargo(folder);
+    if let Some(toolchain) = std::env::var_os("TARGETS_TOOLCHAIN") {
+        command.env("RUSTUP_TOOLCHAIN", toolchain);
+    }
+    command
+}
+
 /// Whether a program is installed.
 pub fn has(program: &str) -> bool {
     let paths = std::env::var_os("PATH").unwrap_or_default();
@@ -28,7 +37,11 @@ pub fn has(program: &str) -> bool {
 
 /// Targets whose standard library the toolchain has.
 pub fn has_target(triple: &str) -> bool {
-    let sysroot = Command::new("rustc").args(["--print", "sysroot"]).output();
+    let mut rustc = Command::new("rustc");
+    if let Some(toolchain) = std::env::var_os("TARGETS_TOOLCHAIN") {
+        rustc.env("RUSTUP_TOOLCHAIN", toolchain);
+    }
+    let sysroot = rustc.args(["--print", "sysroot"]).output();
     sysroot.is_ok_and(|out| {
         let sysroot = String::from_utf8_lossy(&out.stdout).trim().to_owned();
         Path::new(&sysroot)

@@ -6,7 +6,7 @@ use clap::Args;
 use crate::board::{BOARDS, plugin};
 use crate::hosted::HOSTED;
 use crate::model::{Model, all};
-use crate::shell::{cargo, has, has_target, output};
+use crate::shell::{cross, has, has_target, output};
 use crate::table::{Outcome, Row, print};
 
 /// Targets that are built and not run.
@@ -99,7 +99,7 @@ fn missing(triple: &str) -> Outcome {
 
 /// The runtime alone.
 fn build(triple: &str) -> Outcome {
-    let mut command = cargo(".");
+    let mut command = cross(".");
     command.args([
         "build",
         "--quiet",

@@ -1,8 +1,9 @@
 //! Steps of the measured student: losses, then images per second.
 //!
-//!     cargo run --release -p ampoule-distill-kernels --example train_speed -- THREADS SECONDS [BATCH] [layers]
+//!     cargo run --release -p ampoule-distill-kernels --example train_speed -- THREADS SECONDS [BATCH] [layers] [other]
 //!
-//! With `layers`, also the shortest time of each layer, in ms.
+//! With `layers`, also the shortest time of each layer, in ms; with `other`, another student, whose sizes suit
+//! no vectors.
 
 #[path = "../tests/common/student.rs"]
 mod student;
@@ -12,34 +13,47 @@ use std::time::Instant;
 use ampoule_distill_kernels::engine::{Engine, Mode};
 use ampoule_distill_kernels::loss::{Target, cross_entropy};
 use ampoule_distill_kernels::optim::{AdamW, AdamWConfig, Optimizer};
-use student::{MEASURED, initial, noises};
+use student::{MEASURED, Student, initial, noises};
+
+/// Sizes that suit no vectors, and more attention.
+const OTHER: Student = Student {
+    size: 96,
+    widths: [20, 44, 132],
+    heads: 3,
+    blocks: 4,
+    classes: 10,
+    table: false,
+};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let layers = std::env::args().any(|a| a == "layers");
-    let numbers = std::env::args().skip(1).filter(|a| a != "layers");
+    let given = |name: &str| std::env::args().any(|a| a == name);
+    let student = if given("other") { OTHER } else { MEASURED };
+    let numbers = std::env::args().skip(1);
+    let numbers = numbers.filter(|a| !["layers", "other"].contains(&a.as_str()));
     let mut arguments = numbers.map(|a| a.parse::<f64>());
     let threads = arguments.next().transpose()?.unwrap_or(2.0) as usize;
     let seconds = arguments.next().transpose()?.unwrap_or(4.0);
     let batch = arguments.next().transpose()?.unwrap_or(64.0) as usize;
-    let graph = MEASURED.build();
+    let graph = student.build();
     let mut parameters = initial(graph.parameters());
     let mut gradients: Vec<Vec<f32>> = parameters.iter().map(|p| vec![0.0; p.len()]).collect();
     let mut optimizer = AdamW::new(graph.parameters(), &[], AdamWConfig::default());
     let count = graph.parameter_count();
     let mut engine = Engine::new(graph, threads)?;
-    if layers {
+    if given("layers") {
         engine.measure();
     }
-    let images = noises(batch * 64 * 64 * 3, 1000);
-    let labels: Vec<u32> = (0..batch as u32).map(|i| i * 7 % 100).collect();
-    let mut of_logits = vec![0.0; batch * 100];
+    let images = noises(batch * student.size * student.size * 3, 1000);
+    let classes = student.classes;
+    let labels: Vec<u32> = (0..batch as u32).map(|i| i * 7 % classes as u32).collect();
+    let mut of_logits = vec![0.0; batch * classes];
     let mut step = |seed: u64| -> Result<f64, Box<dyn std::error::Error>> {
         engine.forward(&mut parameters, &[&images], batch, Mode::train(seed))?;
         let target = Target::Labels {
             labels: &labels,
             smoothing: 0.0,
         };
-        let loss = cross_entropy(engine.output(0), 100, target, &mut of_logits);
+        let loss = cross_entropy(engine.output(0), classes, target, &mut of_logits);
         gradients.iter_mut().for_each(|g| g.fill(0.0));
         engine.backward(&parameters, &[&of_logits], &mut gradients)?;
         optimizer.step(&mut parameters, &gradients, 1e-3);

@@ -1,74 +1,98 @@
-//! Batch norms as part of convolutions.
+//! Batch norms, and factors per channel, as part of convolutions.
 
 use std::collections::HashMap;
 
-use ampoule_distill_kernels::graph::{
-    BatchNorm, Graph, GraphError, Kind, Node, Op, ParameterId, Value,
-};
+use ampoule_distill_kernels::graph::{BatchNorm, Graph, GraphError, Op, ParameterId};
+use ampoule_distill_kernels::ops::Window;
+
+use super::rewrite::{Neighbours, Rewrite};
 
 /// The same network with its batch norms, in the form for inference, inside convolutions: the convolution
 /// in front of the norm, or a dense one without padding behind it, where nothing else reads what is
-/// between. Norms without such a neighbour stay. Parameters stay where they are, those of folded norms
-/// without a reader; biases that convolutions did not have are added.
-pub(super) fn fold_norms(
+/// between. Depthwise 1×1 convolutions, which scale and shift channels, too. Norms without such a
+/// neighbour stay.
+pub(super) fn run(
     graph: &Graph,
     values: &[Vec<f32>],
 ) -> Result<(Graph, Vec<Vec<f32>>), GraphError> {
     let neighbours = Neighbours::of(graph);
     let (mut before, mut after) = (HashMap::new(), HashMap::new());
-    let mut new = Folded {
-        graph: Graph::new(),
-        values: values.to_vec(),
-    };
-    let mut values_of: HashMap<Value, Value> = HashMap::new();
-    for p in graph.parameters() {
-        new.graph.parameter(&p.name, &p.shape, p.kind);
-    }
-    for &input in graph.inputs() {
-        values_of.insert(input, new.graph.input(graph.map(input)));
-    }
     let mut gone = vec![false; graph.nodes().len()];
     for (i, node) in graph.nodes().iter().enumerate() {
-        if let Op::BatchNorm(norm) = &node.op {
-            let affine = Affine::of(norm, values);
-            if let Some(conv) = neighbours.in_front(graph, node) {
-                after.insert(conv, affine);
-                gone[i] = true;
-            } else if let Some(conv) = neighbours.behind(graph, node) {
-                before.insert(conv, affine);
-                gone[i] = true;
-            }
+        let Some(affine) = Affine::of(&node.op, values) else {
+            continue;
+        };
+        if let Some(conv) = in_front(&neighbours, graph, i).filter(|&c| !gone[c]) {
+            after.insert(conv, affine);
+            gone[i] = true;
+        } else if let Some(conv) = behind(&neighbours, graph, i) {
+            before.insert(conv, affine);
+            gone[i] = true;
         }
     }
+    let mut new = Rewrite::of(graph, values);
     for (i, node) in graph.nodes().iter().enumerate() {
-        let inputs: Vec<Value> = node.inputs.iter().map(|v| values_of[v]).collect();
+        let inputs = new.inputs(node);
         let value = match gone[i] {
             true => inputs[0],
             false => {
                 let op = match (before.remove(&i), after.remove(&i)) {
                     (None, None) => node.op.clone(),
-                    (before, after) => new.conv(&node.op, before, after),
+                    (before, after) => folded(&mut new, &node.op, before, after),
                 };
                 new.graph.push(&node.name, op, &inputs)?
             }
         };
-        values_of.insert(node.output, value);
+        new.set(node.output, value);
     }
-    for output in graph.outputs() {
-        new.graph.output(values_of[output]);
-    }
-    Ok((new.graph, new.values))
+    Ok(new.finish(graph))
+}
+
+/// The convolution that only this norm reads.
+fn in_front(neighbours: &Neighbours, graph: &Graph, norm: usize) -> Option<usize> {
+    let input = graph.nodes()[norm].inputs[0];
+    let conv = neighbours.producer(input)?;
+    let alone = neighbours.readers(input) == [Some(norm)];
+    (alone && neighbours.owns_kernel(&graph.nodes()[conv].op)).then_some(conv)
+}
+
+/// The only reader of this norm, when it is a dense convolution that pads nothing.
+fn behind(neighbours: &Neighbours, graph: &Graph, norm: usize) -> Option<usize> {
+    let [Some(conv)] = neighbours.readers(graph.nodes()[norm].output)[..] else {
+        return None;
+    };
+    let op = &graph.nodes()[conv].op;
+    let bare = matches!(op, Op::Conv { window, .. } if window.pads == [0; 4]);
+    (bare && neighbours.owns_kernel(op)).then_some(conv)
 }
 
 /// A factor and an addend per channel.
-struct Affine {
-    scale: Vec<f64>,
-    shift: Vec<f64>,
+pub(super) struct Affine {
+    pub scale: Vec<f64>,
+    pub shift: Vec<f64>,
 }
 
 impl Affine {
-    /// Of a batch norm with running statistics.
-    fn of(norm: &BatchNorm, values: &[Vec<f32>]) -> Affine {
+    /// Of a batch norm, or of a depthwise 1×1 convolution.
+    pub fn of(op: &Op, values: &[Vec<f32>]) -> Option<Affine> {
+        let wide = |p: ParameterId| values[p.0].iter().map(|&v| f64::from(v)).collect();
+        match op {
+            Op::BatchNorm(norm) => Some(Affine::of_norm(norm, values)),
+            Op::Depthwise {
+                weight,
+                bias,
+                window: Window::POINT,
+            } => {
+                let scale: Vec<f64> = wide(*weight);
+                let shift = bias.map_or_else(|| vec![0.0; scale.len()], wide);
+                Some(Affine { scale, shift })
+            }
+            _ => None,
+        }
+    }
+
+    /// With running statistics.
+    fn of_norm(norm: &BatchNorm, values: &[Vec<f32>]) -> Affine {
         let at = |p: ParameterId, c: usize| f64::from(values[p.0][c]);
         let channels = 0..values[norm.weight.0].len();
         let scale =
@@ -81,118 +105,43 @@ impl Affine {
     }
 }
 
-/// Who makes and who reads values, and how often parameters are used.
-struct Neighbours {
-    producer: HashMap<Value, usize>,
-    /// Nodes, and `None` for an output of the graph.
-    readers: HashMap<Value, Vec<Option<usize>>>,
-    uses: HashMap<ParameterId, usize>,
-}
-
-impl Neighbours {
-    fn of(graph: &Graph) -> Self {
-        let mut all = Neighbours {
-            producer: HashMap::new(),
-            readers: HashMap::new(),
-            uses: HashMap::new(),
-        };
-        for (i, node) in graph.nodes().iter().enumerate() {
-            all.producer.insert(node.output, i);
-            for &input in &node.inputs {
-                all.readers.entry(input).or_default().push(Some(i));
-            }
-            for parameter in convolution(&node.op).into_iter().flatten() {
-                *all.uses.entry(parameter).or_default() += 1;
-            }
-        }
-        for &output in graph.outputs() {
-            all.readers.entry(output).or_default().push(None);
-        }
-        all
-    }
-
-    /// The convolution that only this norm reads.
-    fn in_front(&self, graph: &Graph, norm: &Node) -> Option<usize> {
-        let conv = *self.producer.get(&norm.inputs[0])?;
-        let alone = self.readers[&norm.inputs[0]].len() == 1;
-        (alone && self.own(&graph.nodes()[conv].op)).then_some(conv)
-    }
-
-    /// The only reader of this norm, when it is a dense convolution that pads nothing.
-    fn behind(&self, graph: &Graph, norm: &Node) -> Option<usize> {
-        let [Some(conv)] = self.readers.get(&norm.output)?[..] else {
-            return None;
-        };
-        let op = &graph.nodes()[conv].op;
-        let bare = matches!(op, Op::Conv { window, .. } if window.pads == [0; 4]);
-        (bare && self.own(op)).then_some(conv)
-    }
-
-    /// Whether it is a convolution whose parameters no other has.
-    fn own(&self, op: &Op) -> bool {
-        let parameters = convolution(op);
-        let mut used = parameters.into_iter().flatten().map(|p| self.uses[&p]);
-        matches!(op, Op::Conv { .. } | Op::Depthwise { .. }) && used.all(|n| n == 1)
-    }
-}
-
-/// Weight and bias of a convolution.
-fn convolution(op: &Op) -> [Option<ParameterId>; 2] {
-    match op {
-        Op::Conv { weight, bias, .. } | Op::Depthwise { weight, bias, .. } => {
-            [Some(*weight), *bias]
-        }
-        _ => [None, None],
-    }
-}
-
-/// The graph without the norms.
-struct Folded {
-    graph: Graph,
-    values: Vec<Vec<f32>>,
-}
-
-impl Folded {
-    /// A convolution with what is in front of and behind it.
-    fn conv(&mut self, op: &Op, before: Option<Affine>, after: Option<Affine>) -> Op {
-        let mut op = op.clone();
-        let (Op::Conv { weight, bias, .. } | Op::Depthwise { weight, bias, .. }) = &mut op else {
-            return op;
-        };
-        let parameter = &self.graph.parameters()[weight.0];
-        let out = parameter.shape[0];
-        let mut offsets: Vec<f64> = match bias {
-            Some(bias) => self.values[bias.0].iter().map(|&b| b.into()).collect(),
-            None => vec![0.0; out],
-        };
-        let kernel = &mut self.values[weight.0];
-        let size = (kernel.len() / out.max(1)).max(1);
-        for (o, kernel) in kernel.chunks_exact_mut(size).enumerate() {
-            if let Some(Affine { scale, shift }) = &before {
-                let taps = (size / scale.len().max(1)).max(1);
-                for (c, kernel) in kernel.chunks_exact_mut(taps).enumerate() {
-                    let sum: f64 = kernel.iter().map(|&k| f64::from(k)).sum();
-                    offsets[o] += sum * shift[c];
-                    scale_all(kernel, scale[c]);
-                }
-            }
-            if let Some(Affine { scale, shift }) = &after {
-                scale_all(kernel, scale[o]);
-                offsets[o] = offsets[o] * scale[o] + shift[o];
+/// A convolution with what is in front of and behind it.
+fn folded(new: &mut Rewrite, op: &Op, before: Option<Affine>, after: Option<Affine>) -> Op {
+    let mut op = op.clone();
+    let (Op::Conv { weight, bias, .. } | Op::Depthwise { weight, bias, .. }) = &mut op else {
+        return op;
+    };
+    let parameter = &new.graph.parameters()[weight.0];
+    let (name, out) = (parameter.name.clone(), parameter.shape[0]);
+    let mut offsets: Vec<f64> = match bias {
+        Some(bias) => new.values[bias.0].iter().map(|&b| b.into()).collect(),
+        None => vec![0.0; out],
+    };
+    let kernel = &mut new.values[weight.0];
+    let size = (kernel.len() / out.max(1)).max(1);
+    for (o, kernel) in kernel.chunks_exact_mut(size).enumerate() {
+        if let Some(Affine { scale, shift }) = &before {
+            let taps = (size / scale.len().max(1)).max(1);
+            for (c, kernel) in kernel.chunks_exact_mut(taps).enumerate() {
+                let sum: f64 = kernel.iter().map(|&k| f64::from(k)).sum();
+                offsets[o] += sum * shift[c];
+                scale_all(kernel, scale[c]);
             }
         }
-        let offsets = offsets.into_iter().map(|b| b as f32).collect();
-        match bias {
-            Some(bias) => self.values[bias.0] = offsets,
-            None => {
-                let layer = parameter.name.strip_suffix(".weight");
-                let name = format!("{}.bias", layer.unwrap_or(&parameter.name));
-                *bias = Some(self.graph.parameter(name, &[out], Kind::Undecayed));
-                self.values.push(offsets);
-            }
+        if let Some(Affine { scale, shift }) = &after {
+            scale_all(kernel, scale[o]);
+            offsets[o] = offsets[o] * scale[o] + shift[o];
         }
-        op
     }
+    let offsets = offsets.into_iter().map(|b| b as f32).collect();
+    match bias {
+        Some(bias) => new.values[bias.0] = offsets,
+        None => {
+            let layer = name.rsplit_once('.').map_or(&*name, |(layer, _)| layer);
+            *bias = Some(new.parameter(&format!("{layer}.bias"), &[out], offsets));
+        }
+    }
+    op
 }
 
 fn scale_all(kernel: &mut [f32], factor: f64) {

@@ -17,12 +17,13 @@ mod activation;
 mod attention;
 mod error;
 mod fold;
+mod merge;
+mod rewrite;
 mod writer;
 
-use ampoule_distill_kernels::graph::Graph;
+use ampoule_distill_kernels::graph::{Graph, GraphError};
 
 pub use error::ExportError;
-use fold::fold_norms;
 use writer::Writer;
 
 /// How a graph is written.
@@ -30,7 +31,8 @@ use writer::Writer;
 pub struct Settings<'a> {
     /// Version of the operator set.
     pub opset: Opset,
-    /// Whether batch norms become part of convolutions where one is next to them.
+    /// Whether batch norms become part of convolutions where one is next to them, and convolutions side by
+    /// side one (RepVGG's, MobileOne's and MCi's branches): the form for inference.
     pub fold: bool,
     /// Names of the inputs. Those that have none are `input`, or `input_0` and so on of several.
     pub inputs: &'a [&'a str],
@@ -74,10 +76,24 @@ pub fn onnx(
 ) -> Result<Vec<u8>, ExportError> {
     check(graph, values)?;
     if settings.fold {
-        let (graph, values) = fold_norms(graph, values)?;
+        let (graph, values) = for_inference(graph, values)?;
         return Writer::new(&graph, &values, settings).write();
     }
     Writer::new(graph, values, settings).write()
+}
+
+/// The same network with batch norms inside convolutions, and with one convolution for those side by side.
+/// Each can make room for the other.
+fn for_inference(graph: &Graph, values: &[Vec<f32>]) -> Result<(Graph, Vec<Vec<f32>>), GraphError> {
+    let (mut graph, mut values) = (graph.clone(), values.to_vec());
+    loop {
+        let before = graph.nodes().len();
+        (graph, values) = fold::run(&graph, &values)?;
+        (graph, values) = merge::run(&graph, &values)?;
+        if graph.nodes().len() == before {
+            return Ok((graph, values));
+        }
+    }
 }
 
 /// Checks that there is a value for every element of every parameter.

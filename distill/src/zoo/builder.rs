@@ -89,12 +89,12 @@ impl Builder {
         self.graph.push(name, op, &[x])
     }
 
-    /// Convolution of each channel with its own kernel, without bias.
-    pub fn depthwise(&mut self, x: Value, name: &str, window: Window) -> Built {
-        let [height, width] = window.kernel;
+    /// Convolution of each channel with its own kernel.
+    pub fn depthwise(&mut self, x: Value, name: &str, window: Window, bias: bool) -> Built {
+        let ([height, width], c) = (window.kernel, self.map(x).channels);
         let op = Op::Depthwise {
-            weight: self.kernel(x, name, &[self.map(x).channels, 1, height, width]),
-            bias: None,
+            weight: self.kernel(x, name, &[c, 1, height, width]),
+            bias: bias.then(|| self.parameter(name, "bias", &[c], Role::Bias)),
             window,
         };
         self.graph.push(name, op, &[x])
@@ -111,7 +111,29 @@ impl Builder {
         self.graph.push(name, op, &[x])
     }
 
-    /// Batch norm; `gain` is [`Role::Gain`] or [`Role::LastGain`], `momentum` the share of a batch in new
+    /// Linear layer without bias.
+    pub fn projection(&mut self, x: Value, name: &str, out: usize) -> Built {
+        let shape = [out, self.map(x).channels];
+        let op = Op::Conv {
+            weight: self.parameter(name, "weight", &shape, Role::Matrix),
+            bias: None,
+            window: Window::POINT,
+        };
+        self.graph.push(name, op, &[x])
+    }
+
+    /// A factor per channel.
+    pub fn layer_scale(&mut self, x: Value, name: &str) -> Built {
+        let shape = [self.map(x).channels, 1, 1, 1];
+        let op = Op::Depthwise {
+            weight: self.parameter(name, "gamma", &shape, Role::LayerScale),
+            bias: None,
+            window: Window::POINT,
+        };
+        self.graph.push(name, op, &[x])
+    }
+
+    /// Batch norm; `gain` is one of the gains among roles, `momentum` the share of a batch in new
     /// running statistics.
     pub fn batch_norm(
         &mut self,

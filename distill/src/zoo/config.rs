@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::error::ZooError;
 use super::network::Network;
-use super::{moat, tiny_vit};
+use super::{mci, moat, tiny_vit};
 
 /// Input sizes are multiples of the stride of the last stage.
 pub(super) const STRIDE: usize = 32;
@@ -26,6 +26,8 @@ pub enum Config {
     TinyVit(TinyVitConfig),
     /// MOAT: inverted bottlenecks, then bottlenecks with attention behind them.
     Moat(MoatConfig),
+    /// MCi: convolutions that train as several branches, then attention.
+    Mci(MciConfig),
 }
 
 /// Size of a TinyViT (Wu et al., 2022).
@@ -66,6 +68,26 @@ pub struct MoatConfig {
     /// Side of the maps that the position tables of stages 2 and 3 are trained for. They are resized to
     /// the map or window. No position tables without.
     pub tables: Option<[usize; 2]>,
+    /// Channels per head.
+    pub head_size: usize,
+    /// Rate at which training drops the branches of the last block; it rises linearly from 0 at the
+    /// first.
+    pub drop_path: f32,
+}
+
+/// Size of an MCi (Vasu et al., 2024).
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct MciConfig {
+    /// Height and width of the input.
+    pub size: usize,
+    /// Classes.
+    pub classes: usize,
+    /// Channels of the four stages.
+    pub widths: [usize; 4],
+    /// Blocks of the four stages.
+    pub depths: [usize; 4],
+    /// Convolutions of full size side by side in a MobileOne block, from 1.
+    pub branches: usize,
     /// Channels per head.
     pub head_size: usize,
     /// Rate at which training drops the branches of the last block; it rises linearly from 0 at the
@@ -200,6 +222,18 @@ pub const MODELS: &[Model] = &[
             ..MOAT_0
         },
     ),
+    Model {
+        name: "mci-mini",
+        config: Config::Mci(MciConfig {
+            size: 64,
+            classes: 9,
+            widths: [24, 48, 96, 128],
+            depths: [1, 2, 3, 1],
+            branches: 1,
+            head_size: 32,
+            drop_path: 0.0,
+        }),
+    },
 ];
 
 /// The network with that name.
@@ -227,6 +261,7 @@ impl Config {
         match self {
             Config::TinyVit(c) => c.size,
             Config::Moat(c) => c.size,
+            Config::Mci(c) => c.size,
         }
     }
 
@@ -235,6 +270,7 @@ impl Config {
         match self {
             Config::TinyVit(c) => c.classes,
             Config::Moat(c) => c.classes,
+            Config::Mci(c) => c.classes,
         }
     }
 
@@ -243,12 +279,13 @@ impl Config {
         match &mut self {
             Config::TinyVit(c) => c.classes = classes,
             Config::Moat(c) => c.classes = classes,
+            Config::Mci(c) => c.classes = classes,
         }
         self
     }
 
     /// The same network at another input size. TinyViT's windows grow with it, as in the published
-    /// networks for 384 and 512; MOAT's attention stays as it is.
+    /// networks for 384 and 512; the attention of others stays as it is.
     ///
     /// # Errors
     ///
@@ -261,6 +298,7 @@ impl Config {
                 c.size = size;
             }
             Config::Moat(c) => c.size = size,
+            Config::Mci(c) => c.size = size,
         }
         Ok(self)
     }
@@ -269,7 +307,7 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// [`ZooError::Windows`] for TinyViT, whose windows follow from the input size, and for sides of 0.
+    /// [`ZooError::Windows`] for all but MOAT (TinyViT's follow from the input size), and for sides of 0.
     pub fn with_windows(mut self, windows: [usize; 2]) -> Result<Self, ZooError> {
         match &mut self {
             Config::Moat(c) if windows.iter().all(|&w| w > 0) => c.windows = Some(windows),
@@ -283,6 +321,7 @@ impl Config {
         match &mut self {
             Config::TinyVit(c) => c.drop_path = rate,
             Config::Moat(c) => c.drop_path = rate,
+            Config::Mci(c) => c.drop_path = rate,
         }
         self
     }
@@ -302,6 +341,10 @@ impl Config {
             Config::Moat(c) => {
                 check_heads(&c.widths[2..], c.head_size)?;
                 Ok(moat::build(c)?)
+            }
+            Config::Mci(c) => {
+                check_heads(&c.widths[3..], c.head_size)?;
+                Ok(mci::build(c)?)
             }
         }
     }

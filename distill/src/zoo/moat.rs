@@ -104,7 +104,7 @@ impl Block {
         let y = net.conv(y, &layer("expand_conv"), wide, Window::POINT, false)?;
         let y = norm_gelu(net, y, &layer("expand_norm"))?;
         let window = same(net.map(y), self.stride);
-        let y = net.depthwise(y, &layer("depthwise_conv"), window)?;
+        let y = net.depthwise(y, &layer("depthwise_conv"), window, false)?;
         let mut y = norm_gelu(net, y, &layer("depthwise_norm"))?;
         if self.squeeze {
             y = squeeze_excite(net, y, &layer("se"), (out / SQUEEZE).max(1))?;

@@ -1,4 +1,4 @@
-//! Student networks: TinyViT and MOAT in their published sizes, and small ones.
+//! Student networks: TinyViT and MOAT in their published sizes, and small ones, also of MCi.
 //!
 //! A [`Config`] says how large a network is; [`Config::build`] makes a [`Network`] of it: the graph that is
 //! trained (batch norms apart from convolutions), names and shapes of all parameters, and what each part
@@ -18,6 +18,7 @@
 pub(crate) mod builder;
 mod config;
 mod error;
+mod mci;
 mod moat;
 mod network;
 mod text;
@@ -25,7 +26,7 @@ mod tiny_vit;
 mod towers;
 mod weights;
 
-pub use config::{Config, MODELS, MoatConfig, Model, TinyVitConfig, find};
+pub use config::{Config, MODELS, MciConfig, MoatConfig, Model, TinyVitConfig, find};
 pub use error::ZooError;
 pub use network::{Network, Part, Role};
 pub use text::TextConfig;

@@ -35,6 +35,10 @@ pub enum Role {
     Gain,
     /// Gain of the norm that ends a residual branch: training starts without the branch.
     LastGain,
+    /// Gain of a norm that is subtracted: training starts from −1.
+    NegativeGain,
+    /// Factor per channel of a residual branch, which training starts from 10⁻⁵.
+    LayerScale,
     /// Added by a norm.
     Offset,
     /// Running mean of a batch norm; not trained.

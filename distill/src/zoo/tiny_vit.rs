@@ -66,7 +66,7 @@ fn conv_norm(net: &mut Builder, x: Value, name: &str, out: usize, window: Window
 
 /// Depthwise 3×3 convolution and batch norm.
 fn depthwise_norm(net: &mut Builder, x: Value, name: &str, stride: usize) -> Built {
-    let x = net.depthwise(x, &format!("{name}.conv"), Window::square(3, stride))?;
+    let x = net.depthwise(x, &format!("{name}.conv"), Window::square(3, stride), false)?;
     norm(net, x, name, Role::Gain)
 }
 

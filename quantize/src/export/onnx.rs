@@ -93,13 +93,27 @@ impl OnnxGraph {
 
     /// Declares a value as an f32 output, and renames it so.
     pub fn output(&mut self, name: &str, value: &str, shape: &[Dim<'_>]) {
+        self.output_of(name, value, DataType::Float, shape);
+    }
+
+    /// Declares a value of indices (i64) as an output, and renames it so.
+    pub fn integer_output(&mut self, name: &str, value: &str, shape: &[Dim<'_>]) {
+        self.output_of(name, value, DataType::Int64, shape);
+    }
+
+    /// The name, or the name with a number when it is taken; it is taken from then on.
+    pub fn free_name(&mut self, name: &str) -> String {
+        self.unique(name)
+    }
+
+    fn output_of(&mut self, name: &str, value: &str, kind: DataType, shape: &[Dim<'_>]) {
         let nodes = self.proto.node.iter_mut();
         for used in nodes.flat_map(|n| n.input.iter_mut().chain(&mut n.output)) {
             if used == value {
                 *used = name.to_owned();
             }
         }
-        self.proto.output.push(port(name, shape, DataType::Float));
+        self.proto.output.push(port(name, shape, kind));
     }
 
     /// Adds an f32 constant, row-major.

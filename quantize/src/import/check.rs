@@ -7,7 +7,7 @@ use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto};
 
 use super::error::{OPSETS, Problem};
-use super::inputs;
+use super::{inputs, quantised};
 
 /// Largest tensor that import handles.
 const MAX_BYTES: u64 = 2 << 30;
@@ -41,11 +41,8 @@ pub(super) fn check_operators(
     known: impl Fn(&str) -> bool,
 ) -> Result<(), Problem> {
     for node in &graph.node {
-        let quantised = node.op_type.contains("QuantizeLinear")
-            || node.op_type.starts_with("QLinear")
-            || node.op_type.ends_with("Integer");
-        let what = if quantised {
-            "the model is quantised already; import its float original"
+        let what = if node.op_type == quantised::CODES && is_onnx(&node.domain) {
+            continue;
         } else if !is_onnx(&node.domain) && node.domain != "com.microsoft" {
             "its domain is unknown; export with standard operators"
         } else if !known(&node.op_type) {

@@ -9,6 +9,7 @@ use tract_onnx::tract_core::optim::Optimizer;
 
 use super::error::Problem;
 use super::guard::guarded;
+use super::quantised::{self, Stated};
 use super::{check, inputs, marker};
 
 /// A checked ONNX file with fixed input shapes.
@@ -16,6 +17,8 @@ pub(super) struct Source {
     pub proto: ModelProto,
     pub opset: i64,
     pub nodes: Nodes,
+    /// What a quantised model states.
+    pub stated: Stated,
     folder: Option<PathBuf>,
 }
 
@@ -41,11 +44,30 @@ impl Nodes {
 }
 
 impl Source {
-    /// Parses and checks a model. `folder` is where its external weights may be.
+    /// Parses and checks a model, and spells out what is quantised. `folder` is where its external weights
+    /// may be.
     pub fn parse(
         bytes: &[u8],
         folder: Option<&Path>,
         shapes: &HashMap<String, Vec<usize>>,
+    ) -> Result<Source, Problem> {
+        Source::read(bytes, folder, shapes, true)
+    }
+
+    /// [`Source::parse`], leaving quantised operators to tract.
+    pub fn as_it_is(
+        bytes: &[u8],
+        folder: Option<&Path>,
+        shapes: &HashMap<String, Vec<usize>>,
+    ) -> Result<Source, Problem> {
+        Source::read(bytes, folder, shapes, false)
+    }
+
+    fn read(
+        bytes: &[u8],
+        folder: Option<&Path>,
+        shapes: &HashMap<String, Vec<usize>>,
+        spell_out: bool,
     ) -> Result<Source, Problem> {
         let mut proto = read(bytes)?;
         let folder = folder.map(named);
@@ -53,16 +75,21 @@ impl Source {
         let Some(graph) = &mut proto.graph else {
             return Err(Problem::NotOnnx("it has no graph".into()));
         };
+        inputs::unique_names(graph);
+        let stated = match spell_out {
+            true => quantised::rewrite(graph, folder.as_deref().and_then(Path::to_str))?,
+            false => Stated::default(),
+        };
         let known = onnx().op_register.0;
         check::check_operators(graph, |name| known.contains_key(name))?;
         inputs::fix_shapes(graph, shapes)?;
         inputs::explicit_zeros(graph);
-        inputs::unique_names(graph);
         let nodes = Nodes::of(graph);
         Ok(Source {
             proto,
             opset,
             nodes,
+            stated,
             folder,
         })
     }

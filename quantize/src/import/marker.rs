@@ -10,6 +10,9 @@ use tract_onnx::tract_core::ops::math::{add, div, mul, sub};
 use tract_onnx::tract_hir::internal::*;
 use tract_onnx::tract_hir::ops::logic::wire_with_rank_broadcast;
 
+use super::quantised::CODES;
+use crate::calibrate::{CodeWidth, QParams};
+
 /// An element-wise function that tract carries and cannot look into.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Marker(pub UnaryKind);
@@ -37,6 +40,33 @@ impl TypedOp for Marker {
     as_op!();
 }
 
+/// Parameters that the file states for its operand.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Codes(pub QParams);
+
+// Scales are normal numbers.
+impl Eq for Codes {}
+
+impl Op for Codes {
+    fn name(&self) -> StaticName {
+        "Codes".into()
+    }
+
+    op_as_typed_op!();
+}
+
+impl EvalOp for Codes {
+    not_out_of_plan!();
+}
+
+impl TypedOp for Codes {
+    fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
+        Ok(tvec!(inputs[0].without_value()))
+    }
+
+    as_op!();
+}
+
 type Built = TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
 
 /// Replaces tract's builders.
@@ -55,19 +85,29 @@ pub(super) fn register(operators: &mut OnnxOpRegister) {
         Ok((expand(Celu(float(n, "alpha", 1.0)?)), vec![]))
     });
     operators.insert("PRelu", |_, _| Ok((expand(PRelu), vec![])));
+    operators.insert(CODES, codes);
 }
 
 fn unary(kind: UnaryKind) -> Built {
-    Ok((expand(Whole(kind)), vec![]))
+    Ok((expand(Whole(Marker(kind))), vec![]))
+}
+
+fn codes(_: &ParsingContext<'_>, node: &NodeProto) -> Built {
+    let params = QParams {
+        scale: float(node, "scale", 1.0)?,
+        zero_point: node.get_attr_opt("zero_point")?.unwrap_or(0),
+        width: CodeWidth::I8,
+    };
+    Ok((expand(Whole(Codes(params))), vec![]))
 }
 
 /// An operator that becomes one marker.
 #[derive(Debug, Clone)]
-struct Whole(UnaryKind);
+struct Whole<M>(M);
 
-impl Expansion for Whole {
+impl<M: TypedOp + Clone + Copy> Expansion for Whole<M> {
     fn name(&self) -> StaticName {
-        self.0.name().into()
+        self.0.name()
     }
 
     fn rules<'r, 'p: 'r, 's: 'r>(
@@ -85,7 +125,7 @@ impl Expansion for Whole {
         model: &mut TypedModel,
         inputs: &[OutletId],
     ) -> TractResult<TVec<OutletId>> {
-        model.wire_node(name, Marker(self.0), &inputs[..1])
+        model.wire_node(name, self.0, &inputs[..1])
     }
 }
 

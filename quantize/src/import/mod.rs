@@ -13,6 +13,8 @@ mod load;
 mod lower;
 mod marker;
 pub mod oracle;
+mod quantised;
+mod symmetric;
 mod tflite;
 
 use std::collections::HashMap;
@@ -124,7 +126,8 @@ fn import(
 ) -> Result<Imported, Problem> {
     let source = Source::parse(bytes, folder, &options.input_shapes)?;
     let model = source.typed()?;
-    let (graph, warnings) = guard::guarded("lowering", || lower::lower(&model, &source.nodes))?;
+    let (graph, mut warnings) = guard::guarded("lowering", || lower::lower(&model, &source.nodes))?;
+    warnings.extend(source.stated.warnings);
     let producer = format!(
         "{} {}",
         source.proto.producer_name, source.proto.producer_version
@@ -138,6 +141,6 @@ fn import(
         },
         producer,
         warnings,
-        weight_steps: WeightSteps::new(),
+        weight_steps: source.stated.steps,
     })
 }

@@ -50,7 +50,7 @@ impl Oracle {
         file: String,
     ) -> Result<Oracle, ImportError> {
         let load = || {
-            let source = Source::parse(bytes, folder, &options.input_shapes)?;
+            let source = Source::as_it_is(bytes, folder, &options.input_shapes)?;
             let model = source.optimised()?;
             let name = |o: &OutletId| model.node(o.node).name.clone();
             let inputs = model.inputs.iter().map(name).collect();

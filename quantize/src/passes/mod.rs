@@ -71,6 +71,24 @@ pub fn optimise<E: From<GraphError>>(
         }
         Ok(changes)
     };
+    settle(graph, &mut apply)?;
+    for (name, pass) in FUSIONS {
+        apply(name, pass, graph)?;
+    }
+    Ok(())
+}
+
+/// Runs the passes that come before fusion: layers are still apart from activations and additions, and
+/// attention is the products that it is made of.
+pub fn rewrite(graph: &mut Graph) -> Result<(), GraphError> {
+    settle(graph, &mut |_, pass, graph| pass(graph))
+}
+
+/// [`REWRITES`] in turn until none finds anything.
+fn settle<E>(
+    graph: &mut Graph,
+    apply: &mut dyn FnMut(&str, Pass, &mut Graph) -> Result<usize, E>,
+) -> Result<(), E> {
     apply("dead", dead::run, graph)?;
     for _ in 0..MAX_ROUNDS {
         let mut changes = 0;
@@ -80,9 +98,6 @@ pub fn optimise<E: From<GraphError>>(
         if changes == 0 {
             break;
         }
-    }
-    for (name, pass) in FUSIONS {
-        apply(name, pass, graph)?;
     }
     Ok(())
 }

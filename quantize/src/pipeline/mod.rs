@@ -210,6 +210,13 @@ pub struct Meta {
     pub facts: BTreeMap<String, serde_json::Value>,
 }
 
+impl Meta {
+    /// Whether the model was sealed in int8, and not in float throughout.
+    pub fn is_int8(&self) -> bool {
+        self.calibration_samples > 0 || self.range == FROM_SOURCE
+    }
+}
+
 /// Optimises, calibrates, quantises, plans and seals.
 ///
 /// The same graph, samples and options give the same bytes, whatever the number of threads.

@@ -12,7 +12,7 @@ use crate::graph::ValueId;
 use crate::program::Stage;
 
 pub use build::{SchemeError, SchemeOptions, build};
-pub use stored::{WeightSteps, from_source, is_quantised};
+pub use stored::{WeightSteps, from_source, is_quantised, stated};
 
 /// Type a node computes in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use ampoule_runtime::ops::pool::PoolKind;
 
 use super::{NodeWeights, Precision, Scheme, SchemeError};
-use crate::calibrate::{CodeWidth, QParams, WeightMethod, quantize_weights};
+use crate::calibrate::{CodeWidth, QParams};
 use crate::graph::{Graph, Node, Op, ValueId};
 use crate::lower::{clamp_of, no_i8_kernel};
 use crate::program::Stage;
@@ -31,6 +31,14 @@ pub fn is_quantised(graph: &Graph) -> bool {
         .any(|n| matches!(n.op, Op::Quantize(_)) && graph.constant(n.inputs[0]).is_none())
 }
 
+/// The parameters that the source states for a value.
+pub fn stated(graph: &Graph, value: ValueId) -> Option<QParams> {
+    graph.nodes.iter().find_map(|n| match n.op {
+        Op::Quantize(params) if n.inputs[0] == value => Some(params),
+        _ => None,
+    })
+}
+
 /// Takes over the parameters that [`Op::Quantize`] nodes state, and removes those nodes that only state
 /// them; the others are changes of scale. Weights become the codes they came from.
 ///
@@ -38,7 +46,7 @@ pub fn is_quantised(graph: &Graph) -> bool {
 ///
 /// # Errors
 ///
-/// [`SchemeError`], naming the node: weights that are not constant, or not finite.
+/// [`SchemeError`], naming the node whose weights are not constant.
 pub fn from_source(graph: &mut Graph, steps: &WeightSteps) -> Result<Scheme, SchemeError> {
     let values = take_parameters(graph);
     let mut scheme = Scheme {
@@ -63,8 +71,16 @@ pub fn from_source(graph: &mut Graph, steps: &WeightSteps) -> Result<Scheme, Sch
         } else if matches!(node.op, Op::Conv { .. } | Op::Linear { .. })
             && no_i8_kernel(graph, node).is_none()
         {
-            let weights = node_weights(graph, node, steps.get(&node.name))?;
-            scheme.weights.insert(index, weights);
+            match node_weights(graph, node, steps.get(&node.name))? {
+                Some(weights) => {
+                    scheme.weights.insert(index, weights);
+                }
+                None => {
+                    scheme.precision[index] = Precision::F32;
+                    scheme.reasons[index] =
+                        Some("the source has no int8 weights for it".to_owned());
+                }
+            }
         }
     }
     Ok(scheme)
@@ -172,40 +188,31 @@ fn stays_float(graph: &Graph, node: &Node, scheme: &Scheme) -> Option<String> {
     table.map(|a| format!("the source has no int8 parameters before {}", a.name()))
 }
 
-/// The codes that a layer's weights came from; without steps, or where a pass has changed the weights, new
-/// codes with steps that lose least.
+/// The codes that a layer's weights came from; `None` without steps, or where a pass has changed weights.
 fn node_weights(
     graph: &Graph,
     node: &Node,
     steps: Option<&Vec<f32>>,
-) -> Result<NodeWeights, SchemeError> {
+) -> Result<Option<NodeWeights>, SchemeError> {
     let constant = |i: usize| {
         graph
             .constant(node.inputs[i])
             .ok_or_else(|| SchemeError::NotConstant(node.name.clone()))
     };
-    let (weights, bias) = (constant(1)?, constant(2)?.to_vec());
+    let (weights, bias) = (constant(1)?, constant(2)?);
     let channels = graph.shape(node.inputs[1])[0];
-    let stored = steps.filter(|s| s.len() == channels).and_then(|steps| {
-        let row = weights.len() / channels;
-        let codes = weights.chunks_exact(row).zip(steps);
-        let codes: Option<Vec<i8>> = codes
-            .flat_map(|(row, &step)| row.iter().map(move |&w| code(w, step)))
-            .collect();
-        Some((codes?, steps.clone()))
-    });
-    let (codes, scales) = match stored {
-        Some(found) => found,
-        None => {
-            let new = quantize_weights(weights, channels, WeightMethod::MinMax)?;
-            (new.codes, new.scales)
-        }
+    let Some(steps) = steps.filter(|s| s.len() == channels) else {
+        return Ok(None);
     };
-    Ok(NodeWeights {
+    let rows = weights.chunks_exact(weights.len() / channels).zip(steps);
+    let codes: Option<Vec<i8>> = rows
+        .flat_map(|(row, &step)| row.iter().map(move |&w| code(w, step)))
+        .collect();
+    Ok(codes.map(|codes| NodeWeights {
         codes,
-        scales,
-        bias,
-    })
+        scales: steps.clone(),
+        bias: bias.to_vec(),
+    }))
 }
 
 /// The symmetric code of a weight, if it is one.

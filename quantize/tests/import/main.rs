@@ -8,4 +8,6 @@ mod interpret;
 mod node_cases;
 mod passes;
 mod protobuf;
+mod prune;
+mod quantised;
 mod tflite;

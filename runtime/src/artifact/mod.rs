@@ -7,6 +7,8 @@ pub mod layout;
 mod step;
 mod verify;
 
+use core::marker::PhantomData;
+
 use layout::{HEADER_LEN, SECTION_ENTRY, TENSOR_RECORD, field, section, u16_at, u32_at};
 
 pub(crate) use bind::Bound;
@@ -15,7 +17,7 @@ pub use io::{Direction, Io};
 pub use step::{Attention, Binary, Blob, Conv, Step};
 
 use crate::error::Error;
-use crate::operators::{AllOperators, Operators};
+use crate::operators::{AllOperators, Kind, Operators};
 use crate::preprocess::Preprocess;
 use crate::tensor::{CONSTANT_BANK, DType, MAX_RANK, Shape, Tensor, TensorId};
 
@@ -60,9 +62,7 @@ impl<'m> Artifact<'m> {
     /// [`Error::NotLinked`] as well.
     pub fn verify_for<O: Operators>(bytes: &'m [u8]) -> Result<Self, Error> {
         verify::digest(bytes)?;
-        let artifact = Self::open(bytes)?;
-        verify::structure::<O>(&artifact)?;
-        Ok(artifact)
+        Self::verify_structure_for::<O>(bytes)
     }
 
     /// [`Artifact::verify`] without the digest: as safe, but damage inside weights goes unnoticed.
@@ -73,8 +73,17 @@ impl<'m> Artifact<'m> {
     ///
     /// As [`Artifact::verify`].
     pub fn verify_structure(bytes: &'m [u8]) -> Result<Self, Error> {
+        Self::verify_structure_for::<AllOperators>(bytes)
+    }
+
+    /// [`Artifact::verify_structure`] for a program that is linked with some operators only.
+    ///
+    /// # Errors
+    ///
+    /// As [`Artifact::verify_for`].
+    pub fn verify_structure_for<O: Operators>(bytes: &'m [u8]) -> Result<Self, Error> {
         let artifact = Self::open(bytes)?;
-        verify::structure::<AllOperators>(&artifact)?;
+        verify::structure::<O>(&artifact)?;
         Ok(artifact)
     }
 
@@ -143,9 +152,15 @@ impl<'m> Artifact<'m> {
 
     /// The steps in execution order. Decoding stops at the first malformed record.
     pub fn steps(&self) -> Steps<'m> {
+        self.steps_for()
+    }
+
+    /// [`Artifact::steps`] of a program that is linked with some operators only.
+    pub(crate) fn steps_for<O: Operators>(&self) -> Steps<'m, O> {
         Steps {
             rest: self.steps,
             left: self.step_count,
+            operators: PhantomData,
         }
     }
 
@@ -245,24 +260,32 @@ impl<'m> Artifact<'m> {
 
 /// Iterator over the steps.
 #[derive(Debug, Clone)]
-pub struct Steps<'m> {
+pub struct Steps<'m, O = AllOperators> {
     rest: &'m [u8],
     left: u16,
+    operators: PhantomData<fn() -> O>,
 }
 
-impl Steps<'_> {
+impl<O: Operators> Steps<'_, O> {
+    /// Whether the next record is of an operator that is not linked.
+    pub(crate) fn is_next_unlinked(&self) -> bool {
+        // Tags are single bytes.
+        let tag = self.rest.first().copied().unwrap_or(u8::MAX);
+        Kind::from_tag(tag).is_some_and(|kind| !O::SET.any(kind))
+    }
+
     /// Bytes not yet decoded.
     pub(crate) fn remaining(&self) -> usize {
         self.rest.len()
     }
 }
 
-impl Iterator for Steps<'_> {
+impl<O: Operators> Iterator for Steps<'_, O> {
     type Item = Step;
 
     fn next(&mut self) -> Option<Step> {
         self.left = self.left.checked_sub(1)?;
-        let (step, rest) = postcard::take_from_bytes(self.rest).ok()?;
+        let (step, rest) = Step::decode::<O>(self.rest)?;
         self.rest = rest;
         Some(step)
     }

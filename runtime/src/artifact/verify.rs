@@ -114,7 +114,7 @@ pub(super) fn structure<O: Operators>(artifact: &Artifact<'_>) -> Result<(), Err
     }
     ports(artifact)?;
     steps::<O>(artifact)?;
-    overlaps(artifact)
+    overlaps::<O>(artifact)
 }
 
 /// A tensor lies inside its bank, aligned.
@@ -161,8 +161,11 @@ fn last_step(artifact: &Artifact<'_>) -> u16 {
 
 /// Every step decodes, binds, and uses its tensors inside their life spans.
 fn steps<O: Operators>(artifact: &Artifact<'_>) -> Result<(), Error> {
-    let mut steps = artifact.steps();
+    let mut steps = artifact.steps_for::<O>();
     for index in 0..artifact.step_count() as u16 {
+        if steps.is_next_unlinked() {
+            return Err(Error::NotLinked(index));
+        }
         let step = steps.next().ok_or(Error::BadStep(index))?;
         lifetimes(artifact, index, &step)?;
         if !distinct(&step) || !apart(artifact, &step)? {
@@ -268,7 +271,7 @@ fn viewed(a: &Tensor, b: &Tensor) -> bool {
 
 /// No two tensors share memory while both are alive, but for views, and for the one step that turns
 /// an input into its output in place.
-fn overlaps(artifact: &Artifact<'_>) -> Result<(), Error> {
+fn overlaps<O: Operators>(artifact: &Artifact<'_>) -> Result<(), Error> {
     let count = artifact.tensor_count() as TensorId;
     for i in 0..count {
         let a = artifact.tensor(i)?;
@@ -279,7 +282,7 @@ fn overlaps(artifact: &Artifact<'_>) -> Result<(), Error> {
             let b = artifact.tensor(j)?;
             let in_time = a.first <= b.last && b.first <= a.last;
             let clash = in_time && share(&a, &b) && !viewed(&a, &b);
-            if clash && !in_place(artifact, i, &a, j, &b)? {
+            if clash && !in_place::<O>(artifact, i, &a, j, &b)? {
                 return Err(Error::Overlap(i, j));
             }
         }
@@ -288,7 +291,7 @@ fn overlaps(artifact: &Artifact<'_>) -> Result<(), Error> {
 }
 
 /// Whether one of the two tensors becomes the other in a step that allows it.
-fn in_place(
+fn in_place<O: Operators>(
     artifact: &Artifact<'_>,
     i: TensorId,
     a: &Tensor,
@@ -306,7 +309,7 @@ fn in_place(
         return Ok(false);
     }
     let step = artifact
-        .steps()
+        .steps_for::<O>()
         .nth(usize::from(shared))
         .ok_or(Error::BadStep(shared))?;
     let reads = step.inputs().into_iter().flatten();

@@ -23,7 +23,7 @@ use super::student::Student;
 use crate::cli::args::ImportArgs;
 use crate::cli::error::Failure;
 use crate::cli::files::save;
-use crate::cli::models::OnnxModel;
+use crate::cli::models::SourceModel;
 use crate::cli::progress::Bars;
 use crate::cli::samples::pixels;
 use crate::cli::timing::{self, Times, Until};
@@ -122,7 +122,7 @@ impl Measured {
         artifact: &Path,
         student: &Student,
     ) -> Result<(Row, Row, Vec<Option<usize>>), Failure> {
-        let source = OnnxModel::open(file, &ImportArgs::default(), None, false)?;
+        let source = SourceModel::open(file, &ImportArgs::default(), None, false)?;
         let options = QuantizeOptions {
             preprocess: Some(student.preprocess),
             labels: self.classes.clone(),
@@ -284,7 +284,7 @@ fn own_figures(teacher: &Teacher) -> Result<Option<(u64, u64, f64, usize)>, Fail
     }
     let p = teacher.preprocess();
     let size = [p.height, p.width].map(usize::from);
-    let source = OnnxModel::open(teacher.path(), &ImportArgs::default(), Some(size), false)?;
+    let source = SourceModel::open(teacher.path(), &ImportArgs::default(), Some(size), false)?;
     let (median_us, arena) = cost(Model::float(&source.graph)?)?;
     let (parameters, macs) = (source.graph.parameters(), source.graph.macs());
     Ok(Some((parameters, macs, median_us, arena)))

@@ -1,22 +1,21 @@
-//! `ampoule inspect`: what is in an artifact, or in an ONNX file after import.
+//! `ampoule inspect`: what is in an artifact, or in an ONNX or TFLite file after import.
 
 pub mod details;
 
 use std::path::{Path, PathBuf};
 
+use ampoule_quantize::plan::Tiled;
 use clap::Args;
 use serde::Serialize;
 
-use super::args::{ImportArgs, is_onnx};
+use super::args::{ImportArgs, is_source};
 use super::error::Failure;
-use super::models::{OnnxModel, read_artifact};
+use super::models::{SourceModel, read_artifact};
 use super::output::{
     Table, bytes, count, facts, plural, print, print_json, shape, shortened, sparkline,
 };
 use super::preprocessing::describe;
-use ampoule_quantize::plan::Tiled;
-
-use super::quantize::summary::{bands, island_line, not_int8, segments};
+use super::quantize::summary::{ALREADY, bands, island_line, not_int8, segments};
 use details::{Details, Port};
 
 const EXAMPLES: &str = "\
@@ -28,11 +27,11 @@ Examples:
 /// Columns of the memory timeline.
 const TIMELINE: usize = 64;
 
-/// Show what is in an artifact, or what an ONNX file becomes
+/// Show what is in an artifact, or what an ONNX or TFLite file becomes
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Inspect {
-    /// An artifact (.amp) or an ONNX file
+    /// An artifact (.amp), an ONNX or a TFLite file
     model: PathBuf,
     /// Print JSON
     #[arg(long)]
@@ -44,8 +43,8 @@ pub struct Inspect {
 impl Inspect {
     /// Runs the command.
     pub fn execute(&self) -> Result<(), Failure> {
-        if is_onnx(&self.model) {
-            let nodes = OnnxDetails::open(&self.model, &self.import)?;
+        if is_source(&self.model) {
+            let nodes = SourceDetails::open(&self.model, &self.import)?;
             return if self.json {
                 print_json(&nodes)
             } else {
@@ -123,6 +122,7 @@ fn render(d: &Details) -> String {
             .and_then(|s| s.as_str())
             .unwrap_or("a graph in memory");
         let how = match meta.calibration_samples {
+            0 if meta.is_int8() => format!(", {ALREADY}"),
             0 => String::new(),
             n => format!(", {}, ranges by {}", plural(n, "sample"), meta.range),
         };
@@ -146,7 +146,7 @@ fn render(d: &Details) -> String {
         .map(|m| m.islands.as_slice())
         .unwrap_or_default();
     if let Some(meta) = &d.meta {
-        rows.push(("not int8", not_int8(meta.calibration_samples, islands)));
+        rows.push(("not int8", not_int8(meta.is_int8(), islands)));
     }
     let islands: String = islands.iter().map(|i| island_line(i) + "\n").collect();
     let curve = tiled.map(curve).unwrap_or_default();
@@ -178,9 +178,9 @@ fn port(p: &Port) -> String {
     format!("{} {} {}{codes}", p.name, p.dtype, shape(&p.shape))
 }
 
-/// An ONNX file after import and all passes.
+/// An ONNX or TFLite file after import and all passes.
 #[derive(Debug, Serialize)]
-struct OnnxDetails {
+struct SourceDetails {
     format: String,
     exporter: String,
     macs: u64,
@@ -209,9 +209,9 @@ struct NodeDetails {
     macs: u64,
 }
 
-impl OnnxDetails {
+impl SourceDetails {
     fn open(path: &Path, args: &ImportArgs) -> Result<Self, Failure> {
-        let source = OnnxModel::open(path, args, None, false)?;
+        let source = SourceModel::open(path, args, None, false)?;
         let g = &source.graph;
         let ports = |ports: &[ampoule_quantize::graph::Port]| {
             let port = |p: &ampoule_quantize::graph::Port| GraphPort {
@@ -238,7 +238,7 @@ impl OnnxDetails {
                 macs: g.node_macs(n),
             }
         });
-        Ok(OnnxDetails {
+        Ok(SourceDetails {
             format: source.imported.format.to_string(),
             exporter: source.imported.producer.clone(),
             macs: g.macs(),

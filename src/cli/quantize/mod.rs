@@ -1,4 +1,4 @@
-//! `ampoule quantize`: from an ONNX file to a sealed artifact.
+//! `ampoule quantize`: from an ONNX or TFLite file to a sealed artifact.
 
 pub mod summary;
 
@@ -23,9 +23,9 @@ use super::args::{ImportArgs, is_npy};
 use super::error::Failure;
 use super::files::{check_output, save};
 use super::inspect::details::Details;
-use super::models::OnnxModel;
+use super::models::SourceModel;
 use super::output::{hex, note, print, print_json};
-use super::preprocessing::{ImageArgs, takes_pictures};
+use super::preprocessing::ImageArgs;
 use super::progress::Bars;
 use super::samples::{Loaded, known_ids};
 use super::{labels, memory};
@@ -39,20 +39,22 @@ Examples:
   ampoule quantize model.onnx --calibration labelled/ --labels labels.txt --max-drop 0.5 -o model.amp
   ampoule quantize encoder.onnx --calibration photos/ --min-cosine 0.99 -o encoder.amp
   ampoule quantize sensor.onnx --calibration samples.npy -o sensor.amp --report report.html
-  ampoule quantize model.onnx --float -o float.amp";
+  ampoule quantize model.onnx --float -o float.amp
+  ampoule quantize int8.tflite -o model.amp                      (already quantised: no data needed)";
 
 /// Least agreement of the optimised graph with the ONNX file, in decibels: float rounding alone leaves
 /// more than 90.
 const PARITY_DB: f64 = 60.0;
 
-/// Quantise an ONNX model to int8 and seal it
+/// Quantise an ONNX or TFLite model to int8 and seal it; one that is quantised already keeps its parameters
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Quantize {
-    /// The float model
+    /// The model, ONNX or TFLite
     pub model: PathBuf,
-    /// Folder of pictures like those the model will see (or one picture), or samples as .npy
-    #[arg(long, value_name = "FOLDER", required_unless_present = "float")]
+    /// Folder of pictures like those the model will see (or one picture), or samples as .npy; not for
+    /// models that are quantised already
+    #[arg(long, value_name = "FOLDER")]
     pub calibration: Option<PathBuf>,
     /// The artifact to write
     #[arg(short, long, value_name = "FILE.amp")]
@@ -144,9 +146,9 @@ impl Quantize {
             .map(labels::read)
             .transpose()?
             .unwrap_or_default();
-        let source = OnnxModel::open(&self.model, &self.import, self.image.size(), self.verify)?;
+        let source = SourceModel::open(&self.model, &self.import, self.image.size(), self.verify)?;
+        self.check_calibration(&source)?;
         self.check_labels(&source.graph, &labels)?;
-        let shape = source.graph.shape(source.input()?.value).to_vec();
         let rows = self.calibration.as_deref().is_some_and(is_npy);
         if rows && self.image.is_given() {
             return Err(Failure::Usage(
@@ -155,14 +157,20 @@ impl Quantize {
         }
         let pictures = match self.calibration {
             Some(_) => !rows,
-            None => self.image.is_given() || takes_pictures(&shape),
+            None => self.image.is_given() || source.takes_pictures()?,
         };
-        let preprocess = pictures.then(|| self.image.preprocess(&shape));
+        let preprocess = pictures.then(|| source.preprocess(&self.image));
         let preprocess = preprocess.transpose()?;
         let bars = Bars::new();
         let samples = self.load(&source, preprocess.as_ref(), &labels, &bars)?;
         let parity_db = match (&samples, self.verify) {
-            (Some(samples), true) => Some(self.parity(&source, samples)?),
+            (Some(samples), true) if source.has_oracle() => Some(self.parity(&source, samples)?),
+            (_, true) if !source.has_oracle() => {
+                note(
+                    "note: --verify checked the passes only: no second implementation runs TFLite files here",
+                );
+                None
+            }
             (None, true) => {
                 note(
                     "note: --verify checked the passes only: comparing with the ONNX file takes a sample, give --calibration",
@@ -173,8 +181,13 @@ impl Quantize {
         };
         let options = self.options(&source, preprocess, labels);
         let (compiled, quantized) = match samples {
-            Some(samples) if !self.float => {
+            Some(samples) if !self.float && !source.is_quantised() => {
                 let q = pipeline::quantize(source.graph.clone(), &samples, &options, &bars)?;
+                (q.compiled.clone(), Some(q))
+            }
+            _ if source.is_quantised() && !self.float => {
+                let steps = &source.imported.weight_steps;
+                let q = pipeline::take_over(source.graph.clone(), steps, &options)?;
                 (q.compiled.clone(), Some(q))
             }
             _ => (pipeline::seal_float(&source.graph, &options)?, None),
@@ -217,6 +230,37 @@ impl Quantize {
         check_output(report, &taken)
     }
 
+    /// What is quantised already needs no data, and what is not does.
+    fn check_calibration(&self, source: &SourceModel) -> Result<(), Failure> {
+        if self.float {
+            return Ok(());
+        }
+        if !source.is_quantised() {
+            return match self.calibration {
+                Some(_) => Ok(()),
+                None => Err(Failure::Usage(
+                    "the model is in float: give pictures or samples like those it will see with --calibration, or seal it as it is with --float"
+                        .to_owned(),
+                )),
+            };
+        }
+        let given = [
+            (self.calibration.is_some(), "--calibration"),
+            (self.equalise, "--equalise"),
+            (self.merge > 0, "--merge"),
+            (self.max_drop.is_some(), "--max-drop"),
+            (self.min_cosine.is_some(), "--min-cosine"),
+            (self.no_bias_correction, "--no-bias-correction"),
+        ];
+        match given.iter().find(|(is_given, _)| *is_given) {
+            None => Ok(()),
+            Some((_, name)) => Err(Failure::Usage(format!(
+                "{}: the model is quantised already and its parameters are taken over; leave {name} out, or import its float original",
+                self.model.display()
+            ))),
+        }
+    }
+
     /// Labels that are too many or too few would name the wrong classes.
     fn check_labels(&self, graph: &Graph, labels: &[String]) -> Result<(), Failure> {
         let (Some(path), Some(output)) = (&self.labels, graph.outputs.first()) else {
@@ -233,7 +277,7 @@ impl Quantize {
 
     fn load(
         &self,
-        source: &OnnxModel,
+        source: &SourceModel,
         preprocess: Option<&Preprocess>,
         labels: &[String],
         bars: &Bars,
@@ -264,7 +308,7 @@ impl Quantize {
     }
 
     /// Agreement of the optimised graph with the file on the first sample, in decibels.
-    fn parity(&self, source: &OnnxModel, samples: &Loaded) -> Result<f64, Failure> {
+    fn parity(&self, source: &SourceModel, samples: &Loaded) -> Result<f64, Failure> {
         let inputs = samples.sample(0).map_err(Failure::Usage)?;
         let ours = Model::float(&source.graph)?.run_f32(&inputs)?;
         let theirs = source.oracle(&self.model)?.run(&inputs[0])?;
@@ -289,7 +333,7 @@ impl Quantize {
 
     fn options(
         &self,
-        source: &OnnxModel,
+        source: &SourceModel,
         preprocess: Option<Preprocess>,
         labels: Vec<String>,
     ) -> QuantizeOptions {
@@ -360,7 +404,7 @@ impl Quantize {
 
     fn summary(
         &self,
-        source: &OnnxModel,
+        source: &SourceModel,
         compiled: &Compiled,
         quantized: Option<&Quantized>,
         preprocess: Option<Preprocess>,
@@ -383,6 +427,7 @@ impl Quantize {
             arena_lower_bound: compiled.plan.lower_bound,
             samples: quantized.map_or(0, |q| q.statistics.samples),
             range: self.range.to_string(),
+            from_source: quantized.is_some() && source.is_quantised(),
             clipped: quantized.and_then(clipped),
             tiled: compiled.tiled.clone(),
             islands: compiled.program.islands.clone(),

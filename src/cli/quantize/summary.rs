@@ -13,6 +13,9 @@ use serde::Serialize;
 use crate::cli::output::{bytes, count, facts, plural, shortened};
 use crate::cli::preprocessing::describe;
 
+/// What is said of a model that needs no calibration.
+pub const ALREADY: &str = "already quantised: parameters taken from the file";
+
 /// What a quantisation gave.
 #[derive(Debug, Clone, Serialize)]
 pub struct Summary {
@@ -31,6 +34,8 @@ pub struct Summary {
     pub tiled: Option<Tiled>,
     pub samples: usize,
     pub range: String,
+    /// Whether the source was quantised already, so that its own parameters were taken over.
+    pub from_source: bool,
     /// Share of activation values seen in calibration that the codes can't express; of all and of the
     /// worst tensor.
     pub clipped: Option<Clipped>,
@@ -43,6 +48,13 @@ pub struct Summary {
     pub parity_db: Option<f64>,
     pub seconds: f64,
     pub peak_memory_bytes: Option<u64>,
+}
+
+impl Summary {
+    /// Whether the artifact is int8, and not float throughout.
+    pub fn is_int8(&self) -> bool {
+        self.samples > 0 || self.from_source
+    }
 }
 
 /// Clipping seen in calibration.
@@ -137,6 +149,9 @@ pub fn render(s: &Summary) -> String {
         };
         rows.push(("input", format!("{}{assumed}", describe(p))));
     }
+    if s.from_source {
+        rows.push(("calibration", ALREADY.to_owned()));
+    }
     if s.samples > 0 {
         rows.push((
             "calibration",
@@ -165,7 +180,7 @@ pub fn render(s: &Summary) -> String {
         .map(|n| format!(", {} of memory", bytes(n as usize)))
         .unwrap_or_default();
     rows.push(("effort", format!("{:.1} s{memory}", s.seconds)));
-    rows.push(("not int8", not_int8(s.samples, &s.islands)));
+    rows.push(("not int8", not_int8(s.is_int8(), &s.islands)));
     let islands: String = s.islands.iter().map(|i| island_line(i) + "\n").collect();
     facts(&rows) + &islands
 }
@@ -216,10 +231,10 @@ pub fn accuracy(q: &SensitivityReport) -> String {
     }
 }
 
-/// How many steps are not int8. Without calibration samples none is.
-pub fn not_int8(samples: usize, islands: &[Island]) -> String {
-    match (samples, islands.len()) {
-        (0, _) => "everything: sealed in float".to_owned(),
+/// How many steps are not int8, of a model that is int8 or float throughout.
+pub fn not_int8(int8: bool, islands: &[Island]) -> String {
+    match (int8, islands.len()) {
+        (false, _) => "everything: sealed in float".to_owned(),
         (_, 0) => "nothing".to_owned(),
         (_, n) => plural(n, "step"),
     }

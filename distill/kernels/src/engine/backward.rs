@@ -10,7 +10,7 @@ use crate::gemm::{self, Start};
 use crate::graph::{Activation, ParameterId};
 use crate::loss::normalize_gradient;
 use crate::ops::batch_norm;
-use crate::ops::{Window, attention, conv, depthwise, pool, token};
+use crate::ops::{Window, attention, conv, depthwise, fake_quantize, pool, token};
 
 /// Elements of a gradient that one job adds up.
 const REDUCTION: usize = 8192;
@@ -494,6 +494,12 @@ impl<'a> Part<'a> {
                 let y = context.raw(unit.output, chunk);
                 self.emit(0, chunk, slope, &mut gradients[0], scratch, |to| {
                     normalize_gradient(map(0).channels, x, y, d, to)
+                });
+            }
+            Kernel::FakeQuantize { range, .. } => {
+                let codes = context.codes(*range);
+                self.emit(0, chunk, slope, &mut gradients[0], scratch, |to| {
+                    fake_quantize::gradient(codes, x, d, to)
                 });
             }
             Kernel::Resize => {

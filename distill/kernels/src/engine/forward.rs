@@ -4,9 +4,14 @@ use super::part::{Chunk, Context, Scratch, parts, room, split};
 use super::plan::{Kernel, Unit};
 use super::{Engine, Prepared, parallel, set_norm};
 use crate::gemm::{self, Start};
+use crate::graph::ParameterId;
 use crate::loss::normalize;
 use crate::ops::batch_norm::Moments;
-use crate::ops::{Window, attention, conv, depthwise, pool, token};
+use crate::ops::fake_quantize::Codes;
+use crate::ops::{Window, attention, conv, depthwise, fake_quantize, pool, token};
+
+/// Rows whose moments are added at once.
+const ROWS: usize = 256;
 
 impl Engine {
     /// Computes a unit's output, and the statistics of the norms that read it.
@@ -34,6 +39,7 @@ impl Engine {
         let prepared = &self.prepared[index];
         parallel(&self.pool, jobs, |((samples, mut out), scratch)| {
             scratch.moments.reset(channels);
+            scratch.limits = [f32::INFINITY, f32::NEG_INFINITY];
             for chunk in context.chunks(unit, samples.clone()) {
                 let size = context.range(unit.output, chunk).len();
                 let (piece, rest) = out.split_at_mut(size);
@@ -44,8 +50,47 @@ impl Engine {
                 out = rest;
             }
         });
-        self.storages[unit.output] = out;
-        self.set_norms(unit.output, parts.len(), parameters);
+        if let Kernel::FakeQuantize { range, momentum } = unit.kernel {
+            let momentum = if self.mode.batch_statistics {
+                momentum
+            } else {
+                0.0
+            };
+            follow(
+                &mut parameters[range.0],
+                momentum,
+                &self.scratch[..parts.len()],
+            );
+            self.round(index, range, &mut out, parameters);
+        }
+        let output = self.plan.units[index].output;
+        self.storages[output] = out;
+        self.set_norms(output, parts.len(), parameters);
+    }
+
+    /// Rounds a unit's output to codes of a range, and takes the statistics of what is left.
+    fn round(
+        &mut self,
+        index: usize,
+        range: ParameterId,
+        out: &mut [f32],
+        parameters: &[Vec<f32>],
+    ) {
+        let storage = &self.plan.storages[self.plan.units[index].output];
+        let (len, channels) = (storage.map.len(), storage.map.channels);
+        let statistics = self.mode.batch_statistics && !storage.norms.is_empty();
+        let codes = Codes::of_range(parameters[range.0][0], parameters[range.0][1]);
+        let jobs = split(out, &parts(self.batch), len);
+        let jobs: Vec<_> = jobs.into_iter().zip(&mut self.scratch).collect();
+        parallel(&self.pool, jobs, |(out, scratch)| {
+            scratch.moments.reset(channels);
+            for rows in out.chunks_mut(ROWS * channels) {
+                fake_quantize::round(codes, rows);
+                if statistics {
+                    scratch.moments.add(rows);
+                }
+            }
+        });
     }
 
     /// Statistics of an input that norms read.
@@ -56,7 +101,7 @@ impl Engine {
         }
         let moments = &mut self.scratch[0].moments;
         moments.reset(map.channels);
-        for rows in self.storages[storage].chunks(256 * map.channels) {
+        for rows in self.storages[storage].chunks(ROWS * map.channels) {
             moments.add(rows);
         }
         self.set_norms(storage, 1, parameters);
@@ -143,6 +188,11 @@ impl Context<'_> {
                 pool::scaled(1.0, &self.parameters[table.0], true, out);
             }
             Kernel::Normalize => normalize(map(0).channels, inputs[0], out),
+            // Rounded once the range of the whole batch is known.
+            Kernel::FakeQuantize { .. } => {
+                fake_quantize::widen(inputs[0], &mut scratch.limits);
+                out.copy_from_slice(inputs[0]);
+            }
             Kernel::Resize => {
                 let to = self.plan.storages[unit.output].map;
                 resize(
@@ -155,6 +205,21 @@ impl Context<'_> {
             Kernel::Add { .. } | Kernel::NormGradient(_) => {}
         }
         scratch.values = values;
+    }
+}
+
+/// Moves a range towards that of the batch; the first one takes it over.
+fn follow(range: &mut [f32], momentum: f32, parts: &[Scratch]) {
+    let mut limits = [f32::INFINITY, f32::NEG_INFINITY];
+    for part in parts {
+        limits = [limits[0].min(part.limits[0]), limits[1].max(part.limits[1])];
+    }
+    if momentum == 0.0 || limits[0] > limits[1] {
+        return;
+    }
+    let momentum = if range == [0.0; 2] { 1.0 } else { momentum };
+    for (limit, new) in range.iter_mut().zip(limits) {
+        *limit += momentum * (new - *limit);
     }
 }
 

@@ -17,6 +17,7 @@ use rayon::prelude::*;
 use crate::gemm::Packed;
 use crate::graph::{Graph, Kind};
 use crate::ops::batch_norm::{Backward, Moments};
+use crate::ops::fake_quantize;
 use buffers::Buffers;
 use part::Scratch;
 use plan::{Kernel, Plan};
@@ -64,6 +65,8 @@ pub struct Mode {
     pub batch_statistics: bool,
     /// Seed of drop path for this step; nothing is dropped without.
     pub drop_path: Option<u64>,
+    /// Convolutions and linear layers use their weights as int8 codes stand for them.
+    pub quantized_weights: bool,
 }
 
 impl Mode {
@@ -71,13 +74,23 @@ impl Mode {
     pub const EVAL: Mode = Mode {
         batch_statistics: false,
         drop_path: None,
+        quantized_weights: false,
     };
+
+    /// The same with weights as int8 codes stand for them.
+    pub const fn quantized(self) -> Mode {
+        Mode {
+            quantized_weights: true,
+            ..self
+        }
+    }
 
     /// For a step of training.
     pub const fn train(seed: u64) -> Mode {
         Mode {
             batch_statistics: true,
             drop_path: Some(seed),
+            quantized_weights: false,
         }
     }
 }
@@ -145,6 +158,22 @@ struct Prepared {
     /// Depthwise weights `[taps, C]`, dense ones `[O, taps · I]`, or attention biases `[heads, tokens,
     /// tokens]`.
     rows: Vec<f32>,
+    rounded: Rounded,
+}
+
+/// A weight as int8 codes stand for it.
+#[derive(Debug, Default)]
+struct Rounded(Vec<f32>);
+
+impl Rounded {
+    /// The weight of `rows` output channels that the mode asks for.
+    fn weight<'a>(&'a mut self, mode: &Mode, rows: usize, weight: &'a [f32]) -> &'a [f32] {
+        if !mode.quantized_weights {
+            return weight;
+        }
+        fake_quantize::weights(rows, weight, &mut self.0);
+        &self.0
+    }
 }
 
 impl Engine {
@@ -351,13 +380,14 @@ impl Engine {
             prepared,
             pool,
             graph,
+            mode,
             ..
         } = self;
         let units: Vec<_> = plan.units.iter().zip(prepared).collect();
         parallel(pool, units, |(unit, prepared)| match &unit.kernel {
             Kernel::Conv { weight, window, .. } => {
-                let w = &parameters[weight.0];
                 let out = graph.parameters[weight.0].shape[0];
+                let w = prepared.rounded.weight(mode, out, &parameters[weight.0]);
                 let k = w.len() / out.max(1);
                 let taps = window.taps();
                 let rows = if taps == 1 {
@@ -373,10 +403,13 @@ impl Engine {
                 }
             }
             Kernel::Depthwise { weight, window, .. } => {
-                let w = &parameters[weight.0];
-                prepared.rows.resize(w.len(), 0.0);
                 let taps = window.taps();
-                swap_inner(w, taps, w.len() / taps, &mut prepared.rows);
+                let channels = parameters[weight.0].len() / taps;
+                let w = prepared
+                    .rounded
+                    .weight(mode, channels, &parameters[weight.0]);
+                prepared.rows.resize(w.len(), 0.0);
+                swap_inner(w, taps, channels, &mut prepared.rows);
             }
             Kernel::Attention {
                 geometry,

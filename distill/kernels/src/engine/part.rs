@@ -5,8 +5,9 @@ use std::ops::Range;
 use super::plan::{Kernel, Normalize, Plan, Source, Unit, View};
 use super::{Mode, NormState, PARTS};
 use crate::gemm::Panels;
-use crate::graph::Activation;
+use crate::graph::{Activation, ParameterId};
 use crate::ops::batch_norm::{self, Moments};
+use crate::ops::fake_quantize::Codes;
 use crate::ops::{Window, activation, attention, layer_norm, pool};
 
 /// Values of a chunk's widest map, so that a few such maps stay in the second-level cache.
@@ -37,6 +38,8 @@ pub(super) struct Scratch {
     pub panels: Panels,
     pub attention: attention::Scratch,
     pub moments: Moments,
+    /// Smallest and largest value seen, for ranges of codes.
+    pub limits: [f32; 2],
     /// Gradients of weight and bias.
     pub weight: Vec<f32>,
     pub bias: Vec<f32>,
@@ -124,6 +127,7 @@ impl Unit {
             Kernel::Conv { window, .. } => *window == Window::POINT,
             Kernel::Add { drop_path } => *drop_path == 0.0,
             Kernel::NormGradient(_) | Kernel::Embedding(_) | Kernel::Normalize => true,
+            Kernel::FakeQuantize { .. } => true,
             _ => false,
         }
     }
@@ -269,6 +273,12 @@ impl<'a> Context<'a> {
             &self.parameters[layer.weight.0],
             &self.parameters[layer.bias.0],
         ]
+    }
+
+    /// Codes of a range.
+    pub fn codes(&self, range: ParameterId) -> Codes {
+        let [low, high] = [0, 1].map(|i| self.parameters[range.0][i]);
+        Codes::of_range(low, high)
     }
 
     /// Factor of a sample's branch of an addition.

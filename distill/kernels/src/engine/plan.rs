@@ -116,6 +116,10 @@ pub(super) enum Kernel {
     Embedding(ParameterId),
     Positions(ParameterId),
     Normalize,
+    FakeQuantize {
+        range: ParameterId,
+        momentum: f32,
+    },
     /// To a larger map, or with a smaller result to a part of it.
     Resize,
     /// Gradient of a batch norm whose storage has other readers; nothing forward.
@@ -405,6 +409,7 @@ fn kernel(op: &Op, x: Map) -> Kernel {
         Op::Embedding { table } => Kernel::Embedding(table),
         Op::Positions { table } => Kernel::Positions(table),
         Op::Normalize => Kernel::Normalize,
+        Op::FakeQuantize { range, momentum } => Kernel::FakeQuantize { range, momentum },
         Op::Pad(_) | Op::Crop(_) => Kernel::Resize,
         Op::BatchNorm(_) | Op::LayerNorm { .. } | Op::Activation(_) => {
             unreachable!("norms and activations are views")

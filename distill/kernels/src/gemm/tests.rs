@@ -57,12 +57,30 @@ fn transposed_equals_sums_in_double_precision() {
     }
 }
 
+/// The tiles of processors without AVX-512 are the same code with other sizes.
+#[test]
+fn small_tiles_equal_large_ones() {
+    let (rows, m, n) = (37, 15, 27);
+    let (a, b) = (values(rows * m, 1), values(rows * n, 2));
+    let [mut large, mut small, mut middle] = [(); 3].map(|()| vec![0.5; m * n]);
+    let panels = &mut Panels::default();
+    accumulate_transposed(rows, &a, [m, m], &b, [n, n], &mut large, panels);
+    let simd = isa::Portable;
+    tile::accumulate_transposed::<_, 4, 8>(simd, rows, &a, [m, m], &b, [n, n], &mut small, panels);
+    tile::accumulate_transposed::<_, 6, 8>(simd, rows, &a, [m, m], &b, [n, n], &mut middle, panels);
+    for ((l, s), m) in large.iter().zip(small).zip(middle) {
+        assert!((l - s).abs() < 1e-5 && s == m, "{l} {s} {m}");
+    }
+}
+
 #[test]
 fn packs_transposed() {
-    let b = values(12, 5);
-    let (mut straight, mut turned) = (Packed::default(), Packed::default());
-    straight.pack(&b, [3, 4], [4, 1]);
-    let t: Vec<f32> = (0..12).map(|i| b[i % 3 * 4 + i / 3]).collect();
-    turned.pack(&t, [3, 4], [1, 3]);
-    assert_eq!(straight.panels, turned.panels);
+    for (k, n) in [(3, 4), (9, 70), (16, 33)] {
+        let b = values(k * n, 5);
+        let (mut straight, mut turned) = (Packed::default(), Packed::default());
+        straight.pack(&b, [k, n], [n, 1]);
+        let t: Vec<f32> = (0..k * n).map(|i| b[i % k * n + i / k]).collect();
+        turned.pack(&t, [k, n], [1, k]);
+        assert_eq!(straight.panels, turned.panels);
+    }
 }

@@ -50,6 +50,7 @@ impl Op {
             }
             Op::Attention(a) => a.bias.iter_mut().for_each(|b| visit(&mut b.table)),
             Op::Embedding { table } | Op::Positions { table } => visit(table),
+            Op::FakeQuantize { range, .. } => visit(range),
             Op::Activation(_)
             | Op::Add { .. }
             | Op::Gate

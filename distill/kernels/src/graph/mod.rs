@@ -4,6 +4,7 @@
 //! layer has to reshape or transpose. Parameters have PyTorch's names and shapes.
 
 mod append;
+mod quantized;
 mod shape;
 
 use std::sync::Arc;
@@ -50,7 +51,7 @@ pub enum Kind {
     Weight,
     /// By its gradient, without weight decay: biases, gains of norms, tables of attention biases.
     Undecayed,
-    /// By the forward pass: running mean or variance of a batch norm.
+    /// By the forward pass: running mean or variance of a batch norm, range of codes.
     Statistic,
 }
 
@@ -132,6 +133,14 @@ pub enum Op {
     },
     /// The channels of each pixel as a vector of length 1.
     Normalize,
+    /// Rounding to the runtime's int8 codes and back; gradients pass straight through where nothing is
+    /// clipped.
+    FakeQuantize {
+        /// Smallest and largest value, `[2]`, a statistic. `[0, 0]` is none yet: the first batch gives it.
+        range: ParameterId,
+        /// Share of a batch's range in a new one when norms use batch statistics too; 0 keeps the range.
+        momentum: f32,
+    },
     /// Zeros at the bottom and the right.
     Pad([usize; 2]),
     /// Without rows at the bottom and columns at the right.

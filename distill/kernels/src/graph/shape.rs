@@ -118,6 +118,10 @@ impl Graph {
                 Ok(x)
             }
             Op::Normalize => Ok(x),
+            Op::FakeQuantize { range, .. } => {
+                self.has(*range, 2)?;
+                Ok(x)
+            }
             Op::Pad([down, right]) => Ok(Map::new(x.height + down, x.width + right, c)),
             Op::Crop([down, right]) if *down < x.height && *right < x.width => {
                 Ok(Map::new(x.height - down, x.width - right, c))

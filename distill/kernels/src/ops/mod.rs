@@ -5,6 +5,7 @@ pub mod attention;
 pub mod batch_norm;
 pub mod conv;
 pub mod depthwise;
+pub mod fake_quantize;
 pub mod layer_norm;
 pub mod pool;
 pub mod token;

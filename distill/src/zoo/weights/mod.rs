@@ -28,8 +28,8 @@ impl Weights {
     ///
     /// Kernels follow He et al. (normal, `√(2 / fan-in)` behind an activation, `√(1 / fan-in)` elsewhere);
     /// matrices and MOAT's position tables are normal with deviation 0.02, cut at two deviations. Norms
-    /// are at the identity, but those that end TinyViT's bottlenecks at 0; biases and TinyViT's position
-    /// tables are 0.
+    /// are at the identity, but those that end TinyViT's bottlenecks at 0 and those that MCi subtracts at
+    /// −1; layer scales are 10⁻⁵, biases and TinyViT's position tables 0.
     pub fn initial(network: &Network, seed: u64) -> Self {
         Weights::draw(network, seed, Random::initial)
     }
@@ -37,8 +37,8 @@ impl Weights {
     /// Draws weights for tests and timing. Equal seeds give equal weights, on every machine.
     ///
     /// They are those of [`Weights::initial`] but for what starts there as 0 or 1: biases and all
-    /// position tables are normal with deviation 0.02, gains and variances uniform in 0.5..1.5,
-    /// offsets and means normal with deviation 0.1.
+    /// position tables are normal with deviation 0.02, gains and variances uniform in 0.5..1.5 and layer
+    /// scales in a tenth of it, offsets and means normal with deviation 0.1.
     pub fn random(network: &Network, seed: u64) -> Self {
         Weights::draw(network, seed, Random::alive)
     }

@@ -17,6 +17,8 @@ impl Random {
     pub fn initial(&mut self, role: Role, shape: &[usize]) -> Vec<f32> {
         let constant = match role {
             Role::Gain | Role::Variance => 1.0,
+            Role::NegativeGain => -1.0,
+            Role::LayerScale => 1e-5,
             Role::LastGain | Role::Offset | Role::Mean | Role::Bias | Role::Table => 0.0,
             _ => return self.alive(role, shape),
         };
@@ -37,6 +39,8 @@ impl Random {
             | Role::Table
             | Role::SignedTable { .. } => self.short_normal() * DEVIATION,
             Role::Gain | Role::LastGain | Role::Variance => 0.5 + self.uniform(),
+            Role::LayerScale => (0.5 + self.uniform()) * 0.1,
+            Role::NegativeGain => -0.5 - self.uniform(),
             Role::Offset | Role::Mean => self.normal() * 0.1,
         };
         let elements = shape.iter().product();

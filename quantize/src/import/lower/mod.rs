@@ -19,7 +19,7 @@ use tract_onnx::tract_core::ops::{self, cnn, konst, nn, source};
 
 use super::error::Problem;
 use super::load::Nodes;
-use super::marker::Marker;
+use super::marker::{Codes, Marker};
 use crate::graph::{Graph, Op, Port, ValueId};
 use operand::Operand;
 
@@ -134,6 +134,10 @@ impl Lowering<'_> {
         if let Some(Marker(kind)) = op.downcast_ref() {
             let x = self.activation(node, &inputs[0])?;
             return self.emit(node, "", Op::Unary(*kind), &[x]);
+        }
+        if let Some(Codes(params)) = op.downcast_ref() {
+            let x = self.activation(node, &inputs[0])?;
+            return self.emit(node, "", Op::Quantize(*params), &[x]);
         }
         if let Some(op) = op.downcast_ref::<ops::logic::Iff>() {
             return self.select(node, op, inputs);

@@ -4,6 +4,7 @@ use half::f16;
 use tract_tflite::tflite::TensorType;
 
 use super::file::Tensor;
+use crate::import::symmetric;
 
 impl Tensor<'_> {
     /// Real values of a constant; `None` where it has no data or a type that holds none.
@@ -101,17 +102,10 @@ pub(super) fn weights(
             centred.push(codes.get(at(n, i))? - zero);
         }
         let largest = centred.iter().map(|c| c.abs()).max().unwrap_or(0);
-        let step = if largest > 127 {
-            found.widened += 1;
-            (f64::from(scale) * f64::from(largest) / 127.0) as f32
-        } else {
-            scale
-        };
-        let codes = centred.iter().map(|&c| {
-            let code = f64::from(c) * f64::from(scale) / f64::from(step);
-            (code.round_ties_even() * f64::from(step)) as f32
-        });
-        found.values.extend(codes);
+        let step = symmetric::step(scale, largest);
+        found.widened += usize::from(step != scale);
+        let reals = centred.iter().map(|&c| symmetric::real(c, scale, step));
+        found.values.extend(reals);
         found.steps.push(step);
     }
     Some(found)

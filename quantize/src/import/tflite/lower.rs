@@ -7,6 +7,7 @@ use tract_tflite::tflite::TensorType;
 use super::file::{File, MAX_ELEMENTS, Operator, Tensor, invalid};
 use crate::graph::{Graph, Op, ValueId};
 use crate::import::error::Problem;
+use crate::import::symmetric;
 use crate::scheme::WeightSteps;
 
 /// Most operands that a message shows.
@@ -57,13 +58,7 @@ pub(super) fn lower(file: &File<'_>) -> Result<Lowered, Problem> {
         };
         lowering.graph.output(&tensor.name, value);
     }
-    let mut warnings = Vec::new();
-    let [widened, all] = lowering.widened;
-    if widened > 0 {
-        warnings.push(format!(
-            "{widened} of {all} output channels have weights further than 127 steps from their zero point; their steps are wider here, and those weights rounded again"
-        ));
-    }
+    let warnings = symmetric::warning(lowering.widened).into_iter().collect();
     Ok(Lowered {
         graph: lowering.graph,
         steps: lowering.steps,

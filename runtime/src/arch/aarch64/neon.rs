@@ -212,6 +212,17 @@ impl Simd for Neon {
         ])
     }
 
+    #[inline(always)]
+    fn contains(self, bytes: &[i8], byte: i8) -> bool {
+        let (whole, rest) = bytes.as_chunks();
+        let mut found = neon!(vdupq_n_u8(0));
+        for bytes in whole {
+            let equal = neon!(vceqq_s8(self.bytes(bytes), vdupq_n_s8(byte)));
+            found = neon!(vorrq_u8(found, equal));
+        }
+        neon!(vmaxvq_u8(found)) != 0 || rest.contains(&byte)
+    }
+
     /// Quarters of the table: a place outside of one gives 0 in the first and changes nothing in the others.
     #[inline(always)]
     fn look_up(self, table: &[i8; 256], codes: int8x16_t) -> int8x16_t {

@@ -3,9 +3,10 @@
 //! Tiles of a few rows of patches by a block of 16 channels, or a narrow block of 8. The rows of a point
 //! window are read in place where they are whole quads; other patches are gathered.
 
+use core::mem::MaybeUninit;
 use core::ops::Range;
 
-use super::{Ints, Multiply, Simd};
+use super::{Floats, Ints, Multiply, Simd};
 use crate::arch::parts;
 use crate::numerics::MAGIC;
 use crate::ops::conv::kernel::CallI8;
@@ -13,7 +14,7 @@ use crate::ops::conv::{ConvI8, PackedShape, QUAD, Residual, WIDTH, portable};
 
 /// Rows that are multiplied with all weights, one block after the other, stay below this many bytes, so
 /// that they share the first-level cache with a block.
-const PANEL: usize = 16 << 10;
+const PANEL: usize = 24 << 10;
 /// Rows for which [`PANEL`] may be exceeded, because fewer would read the weights too often.
 const FEW_ROWS: usize = 24;
 /// Stack that stands in for scratch that is smaller.
@@ -39,6 +40,22 @@ impl Rows {
     }
 }
 
+/// Weights of a block: those of a quad every `step` bytes.
+#[derive(Clone, Copy)]
+pub(crate) struct Weights {
+    pub(crate) base: *const i8,
+    pub(crate) step: usize,
+    /// Whether they have what the instruction set makes use of: see its [`Multiply`].
+    #[cfg_attr(wasm_simd128, expect(dead_code, reason = "only NEON and SMMLA do"))]
+    pub(crate) prepared: bool,
+}
+
+/// Weights of a block in another form.
+#[repr(align(64))]
+pub(crate) struct Strip(
+    #[expect(dead_code, reason = "written and read through pointers")] [i8; 24 << 10],
+);
+
 /// Computes the call's pixels.
 pub(crate) fn conv_i8<'a, M: Multiply>(multiply: M, mut call: CallI8<'a, 'a>) {
     let depth = call.conv.depth();
@@ -60,13 +77,13 @@ pub(crate) fn conv_i8<'a, M: Multiply>(multiply: M, mut call: CallI8<'a, 'a>) {
     if !in_place {
         most = most.min(memory.len() / stride);
     }
-    // Panels are whole tiles.
-    let height = M::ROWS[0];
-    most = (most / height * height).max(most.min(height));
+    // Panels are whole tiles, and as equal as can be.
+    let group = if most < M::ROWS[0] { 1 } else { M::ROWS[0] };
     let patches = call.patches();
     let kernel = Kernel::new(multiply, &mut call);
-    for start in (0..call.pixels).step_by(most) {
-        let count = most.min(call.pixels - start);
+    for (first, groups) in parts(call.pixels.div_ceil(group), most / group) {
+        let start = first * group;
+        let count = (groups * group).min(call.pixels - start);
         let first = call.first + start;
         let rows = if in_place {
             let base = call.x[first * depth..].as_ptr();
@@ -89,9 +106,11 @@ pub(crate) struct Kernel<'a, M: Multiply> {
     multiply: M,
     conv: &'a ConvI8<'a>,
     packed: PackedShape,
-    base: <M::Simd as Simd>::Floats,
-    lo: <M::Simd as Simd>::Floats,
-    hi: <M::Simd as Simd>::Floats,
+    /// As in [`Weights`].
+    prepared: bool,
+    base: Floats<M>,
+    lo: Floats<M>,
+    hi: Floats<M>,
     residual: Option<Residual<'a>>,
     /// Position of the call's first value in the whole output.
     first: usize,
@@ -104,10 +123,14 @@ impl<'a, M: Multiply> Kernel<'a, M> {
     fn new(multiply: M, call: &mut CallI8<'a, 'a>) -> Self {
         let (e, simd) = (&call.conv.epilogue, multiply.simd());
         let channels = call.conv.output[2];
+        // Few pixels are not worth a look at all weights.
+        let weights = &call.conv.weights[..call.packed.bytes()];
+        let prepared = M::PAIRS && call.pixels >= FEW_ROWS && !simd.contains(weights, i8::MIN);
         Kernel {
             multiply,
             conv: call.conv,
             packed: call.packed,
+            prepared,
             base: simd.splat(MAGIC + e.zero as f32),
             lo: simd.splat(MAGIC + f32::from(e.lo)),
             hi: simd.splat(MAGIC + f32::from(e.hi)),
@@ -124,15 +147,25 @@ impl<'a, M: Multiply> Kernel<'a, M> {
     ///
     /// `rows` holds one row per pixel, and `pixels` lie in the call's range.
     unsafe fn tiles(&self, rows: Rows, pixels: Range<usize>) {
+        let mut strip = MaybeUninit::uninit();
         for n in (0..self.channels).step_by(WIDTH) {
             let narrow = self.channels - n <= WIDTH / 2;
+            let mut weights = self.weights(n);
+            if !narrow && pixels.len() >= M::MANY {
+                // SAFETY: a block has so many quads, where the last may extend into the slack.
+                unsafe {
+                    weights = self
+                        .multiply
+                        .prepare(weights, self.packed.quads(), &mut strip);
+                }
+            }
             for (row, count) in parts(pixels.len(), M::ROWS[usize::from(narrow)]) {
                 let rows = Rows {
                     base: rows.row(row),
                     ..rows
                 };
                 // SAFETY: these rows are among those of the caller, and the block exists.
-                unsafe { self.tile_of(rows, count, pixels.start + row, n, narrow) };
+                unsafe { self.tile_of(rows, weights, count, pixels.start + row, n, narrow) };
             }
         }
     }
@@ -142,25 +175,33 @@ impl<'a, M: Multiply> Kernel<'a, M> {
     /// # Safety
     ///
     /// As for [`Kernel::tile`]; `count` is 1 to what [`Multiply::ROWS`] says.
-    unsafe fn tile_of(&self, rows: Rows, count: usize, pixel: usize, n: usize, narrow: bool) {
+    unsafe fn tile_of(
+        &self,
+        rows: Rows,
+        weights: Weights,
+        count: usize,
+        pixel: usize,
+        n: usize,
+        narrow: bool,
+    ) {
         let m = self.multiply;
         // SAFETY: as the caller.
         unsafe {
             match (count, narrow) {
-                (1, false) => m.tile::<1, 4>(self, rows, pixel, n),
-                (2, false) => m.tile::<2, 4>(self, rows, pixel, n),
-                (3, false) => m.tile::<3, 4>(self, rows, pixel, n),
-                (4, false) => m.tile::<4, 4>(self, rows, pixel, n),
-                (5, false) => m.tile::<5, 4>(self, rows, pixel, n),
-                (_, false) => m.tile::<6, 4>(self, rows, pixel, n),
-                (1, _) => m.tile::<1, 2>(self, rows, pixel, n),
-                (2, _) => m.tile::<2, 2>(self, rows, pixel, n),
-                (3, _) => m.tile::<3, 2>(self, rows, pixel, n),
-                (4, _) => m.tile::<4, 2>(self, rows, pixel, n),
-                (5, _) => m.tile::<5, 2>(self, rows, pixel, n),
-                (6, _) => m.tile::<6, 2>(self, rows, pixel, n),
-                (7, _) => m.tile::<7, 2>(self, rows, pixel, n),
-                _ => m.tile::<8, 2>(self, rows, pixel, n),
+                (1, false) => m.tile::<1, 4>(self, rows, weights, pixel, n),
+                (2, false) => m.tile::<2, 4>(self, rows, weights, pixel, n),
+                (3, false) => m.tile::<3, 4>(self, rows, weights, pixel, n),
+                (4, false) => m.tile::<4, 4>(self, rows, weights, pixel, n),
+                (5, false) => m.tile::<5, 4>(self, rows, weights, pixel, n),
+                (_, false) => m.tile::<6, 4>(self, rows, weights, pixel, n),
+                (1, _) => m.tile::<1, 2>(self, rows, weights, pixel, n),
+                (2, _) => m.tile::<2, 2>(self, rows, weights, pixel, n),
+                (3, _) => m.tile::<3, 2>(self, rows, weights, pixel, n),
+                (4, _) => m.tile::<4, 2>(self, rows, weights, pixel, n),
+                (5, _) => m.tile::<5, 2>(self, rows, weights, pixel, n),
+                (6, _) => m.tile::<6, 2>(self, rows, weights, pixel, n),
+                (7, _) => m.tile::<7, 2>(self, rows, weights, pixel, n),
+                _ => m.tile::<8, 2>(self, rows, weights, pixel, n),
             }
         }
     }
@@ -170,111 +211,199 @@ impl<'a, M: Multiply> Kernel<'a, M> {
     /// # Safety
     ///
     /// `rows` are the rows of these pixels; they and channel `n`, the first of a block, lie in the call's
-    /// output.
+    /// output; the weights are those of the block.
     #[inline(always)]
     pub(crate) unsafe fn tile<const R: usize, const V: usize>(
         &self,
         rows: Rows,
+        weights: Weights,
         pixel: usize,
         n: usize,
     ) {
         let simd = self.multiply.simd();
-        let block = n / WIDTH;
-        let step = self.packed.block_width(block) * QUAD;
         let mut start = [simd.splat_i32(0); V];
         for v in 0..V {
             // SAFETY: the bias is padded to whole blocks.
             let bias = unsafe { &*self.conv.bias.as_ptr().add(n + v * LANES).cast() };
             start[v] = simd.ints(bias);
         }
-        let weights = self
-            .conv
-            .weights
-            .as_ptr()
-            .wrapping_add(self.packed.block_offset(block));
         let quads = self.packed.quads();
         // SAFETY: the rows hold whole patches. The weights of the block hold as many quads, the last of
         // which may extend into the slack.
-        let sums = unsafe {
-            self.multiply
-                .products::<R, V>(rows, weights, step, quads, start)
-        };
-        for (r, sums) in sums.into_iter().enumerate() {
-            // SAFETY: the pixel and the channel lie in the call's output.
-            unsafe { self.finish(sums, pixel + r, n) };
-        }
-    }
-
-    /// Requantises and stores the sums of `V` vectors of channels of one pixel.
-    ///
-    /// # Safety
-    ///
-    /// `pixel` and channel `n`, the first of a block, lie in the call's output.
-    #[inline(always)]
-    unsafe fn finish<const V: usize>(&self, sums: [Ints<M>; V], pixel: usize, n: usize) {
-        let simd = self.multiply.simd();
-        let count = (self.channels - n).min(V * LANES);
-        let at = pixel * self.channels + n;
-        let mut addends = [simd.splat_i32(0); LANES];
-        if let Some(r) = &self.residual {
-            // SAFETY: the residual covers the pixels of the call.
-            addends =
-                simd.widen(unsafe { self.load::<V>(r.data.as_ptr().add(self.first + at), count) });
-        }
-        let mut codes = [simd.splat_i32(0); LANES];
-        for v in 0..V {
-            // SAFETY: multipliers are padded to whole blocks.
-            let multiplier = unsafe { &*self.conv.multipliers.as_ptr().add(n + v * LANES).cast() };
-            let mut t = simd.mul(simd.convert(sums[v]), simd.floats(multiplier));
-            if let Some(r) = &self.residual {
-                let addend = simd.sub_i32(addends[v], simd.splat_i32(r.zero));
-                t = simd.add(t, simd.mul(simd.convert(addend), simd.splat(r.multiplier)));
-            }
-            let sum = simd.min(simd.max(simd.add(t, self.base), self.lo), self.hi);
-            codes[v] = simd.bits(sum);
-        }
-        let mut codes = simd.narrow(codes);
-        if let Some(table) = self.conv.epilogue.table {
-            codes = simd.look_up(table, codes);
-        }
-        // SAFETY: `count` codes from `at` on belong to this pixel of the output.
+        let sums = unsafe { self.multiply.products::<R, V>(rows, weights, quads, start) };
+        // SAFETY: the pixels and the channel lie in the call's output, and so do all channels of a whole tile.
         unsafe {
-            let y = self.y.add(at);
-            if count < V * LANES {
-                let mut whole = [0; WIDTH];
-                simd.store(codes, &mut whole);
-                y.copy_from_nonoverlapping(whole.as_ptr(), count);
-            } else if V == 4 {
-                simd.store(codes, &mut *y.cast());
+            let whole = n + V * LANES <= self.channels;
+            if !whole || self.conv.epilogue.table.is_some() {
+                // A copy, so that the sums stay in registers otherwise.
+                let copy = sums;
+                self.finish_any(&copy, pixel, n);
+            } else if self.residual.is_some() {
+                self.finish::<R, V, true>(&sums, pixel, n);
             } else {
-                simd.store_half(codes, &mut *y.cast());
+                self.finish::<R, V, false>(&sums, pixel, n);
             }
         }
     }
 
-    /// `count` codes, at most `V` vectors' channels, and zeros.
+    /// Those of the block from channel `n` on.
+    fn weights(&self, n: usize) -> Weights {
+        let (block, base) = (n / WIDTH, self.conv.weights.as_ptr());
+        Weights {
+            base: base.wrapping_add(self.packed.block_offset(block)),
+            step: self.packed.block_width(block) * QUAD,
+            prepared: self.prepared,
+        }
+    }
+
+    /// Requantises and stores the sums of a tile all of whose channels exist, `ADD`ing the residual or not.
     ///
     /// # Safety
     ///
-    /// As many are readable.
+    /// As for [`Kernel::tile`]; without a table.
     #[inline(always)]
-    unsafe fn load<const V: usize>(
+    unsafe fn finish<const R: usize, const V: usize, const ADD: bool>(
         &self,
-        codes: *const i8,
-        count: usize,
-    ) -> <M::Simd as Simd>::Bytes {
+        sums: &[[Ints<M>; V]; R],
+        pixel: usize,
+        n: usize,
+    ) {
         let simd = self.multiply.simd();
         // SAFETY: as the caller.
-        unsafe {
-            if count < V * LANES {
-                let mut whole = [0; WIDTH];
-                whole.as_mut_ptr().copy_from_nonoverlapping(codes, count);
-                simd.bytes(&whole)
-            } else if V == 4 {
-                simd.bytes(&*codes.cast())
-            } else {
-                simd.half(&*codes.cast())
+        let multipliers = unsafe { self.multipliers::<V>(n) };
+        let (residual_zero, residual_multiplier) = match &self.residual {
+            Some(r) => (simd.splat_i32(r.zero), simd.splat(r.multiplier)),
+            None => (simd.splat_i32(0), self.base),
+        };
+        for r in 0..R {
+            let at = (pixel + r) * self.channels + n;
+            let mut codes = [simd.splat_i32(0); LANES];
+            if ADD && let Some(residual) = &self.residual {
+                // SAFETY: the residual covers the pixels of the call.
+                codes = simd.widen(unsafe {
+                    load::<M::Simd, V>(simd, residual.data.as_ptr().add(self.first + at))
+                });
             }
+            for v in 0..V {
+                let mut t = simd.mul(simd.convert(sums[r][v]), multipliers[v]);
+                if ADD {
+                    let addend = simd.convert(simd.sub_i32(codes[v], residual_zero));
+                    t = simd.add(t, simd.mul(addend, residual_multiplier));
+                }
+                codes[v] = self.round(t);
+            }
+            // SAFETY: these codes belong to this pixel of the output.
+            unsafe { store::<M::Simd, V>(simd, simd.narrow(codes), self.y.add(at)) };
+        }
+    }
+
+    /// [`Kernel::finish`] with a table, or where some of the channels do not exist.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Kernel::tile`].
+    #[inline(never)]
+    unsafe fn finish_any<const R: usize, const V: usize>(
+        &self,
+        sums: &[[Ints<M>; V]; R],
+        pixel: usize,
+        n: usize,
+    ) {
+        let simd = self.multiply.simd();
+        let count = (self.channels - n).min(V * LANES);
+        // SAFETY: as the caller.
+        let multipliers = unsafe { self.multipliers::<V>(n) };
+        for r in 0..R {
+            let at = (pixel + r) * self.channels + n;
+            let mut codes = [simd.splat_i32(0); LANES];
+            for v in 0..V {
+                let mut t = simd.mul(simd.convert(sums[r][v]), multipliers[v]);
+                if let Some(residual) = &self.residual {
+                    let mut addends = [0; LANES];
+                    let from = self.first + at + v * LANES;
+                    let codes = residual.data.get(from..).unwrap_or_default();
+                    for (addend, &code) in addends.iter_mut().zip(codes) {
+                        *addend = i32::from(code).wrapping_sub(residual.zero);
+                    }
+                    let addend = simd.convert(simd.ints(&addends));
+                    t = simd.add(t, simd.mul(addend, simd.splat(residual.multiplier)));
+                }
+                codes[v] = self.round(t);
+            }
+            let mut codes = simd.narrow(codes);
+            if let Some(table) = self.conv.epilogue.table {
+                codes = simd.look_up(table, codes);
+            }
+            // SAFETY: `count` codes from `at` on belong to this pixel of the output.
+            unsafe {
+                let y = self.y.add(at);
+                if count == V * LANES {
+                    store::<M::Simd, V>(simd, codes, y);
+                } else {
+                    let mut whole = [0; WIDTH];
+                    simd.store(codes, &mut whole);
+                    y.copy_from_nonoverlapping(whole.as_ptr(), count);
+                }
+            }
+        }
+    }
+
+    /// Multipliers of `V` vectors of channels from `n` on.
+    ///
+    /// # Safety
+    ///
+    /// Channel `n` is the first of a block.
+    #[inline(always)]
+    unsafe fn multipliers<const V: usize>(&self, n: usize) -> [Floats<M>; V] {
+        let simd = self.multiply.simd();
+        let mut multipliers = [self.base; V];
+        for v in 0..V {
+            // SAFETY: multipliers are padded to whole blocks.
+            let four = unsafe { &*self.conv.multipliers.as_ptr().add(n + v * LANES).cast() };
+            multipliers[v] = simd.floats(four);
+        }
+        multipliers
+    }
+
+    /// [`crate::numerics::round_to_code`], with the bits of [`MAGIC`].
+    #[inline(always)]
+    fn round(&self, t: Floats<M>) -> Ints<M> {
+        let simd = self.multiply.simd();
+        let sum = simd.max(simd.add(t, self.base), self.lo);
+        simd.bits(simd.min(sum, self.hi))
+    }
+}
+
+/// The codes of `V` vectors of channels.
+///
+/// # Safety
+///
+/// As many are readable.
+#[inline(always)]
+unsafe fn load<S: Simd, const V: usize>(simd: S, at: *const i8) -> S::Bytes {
+    // SAFETY: as the caller.
+    unsafe {
+        if V == 4 {
+            simd.bytes(&*at.cast())
+        } else {
+            simd.half(&*at.cast())
+        }
+    }
+}
+
+/// Writes the codes of `V` vectors of channels.
+///
+/// # Safety
+///
+/// As many are writable.
+#[inline(always)]
+unsafe fn store<S: Simd, const V: usize>(simd: S, codes: S::Bytes, at: *mut i8) {
+    // SAFETY: as the caller.
+    unsafe {
+        if V == 4 {
+            simd.store(codes, &mut *at.cast());
+        } else {
+            simd.store_half(codes, &mut *at.cast());
         }
     }
 }

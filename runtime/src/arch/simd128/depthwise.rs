@@ -13,6 +13,8 @@ const LANES: usize = 16;
 const PIXELS: usize = 4;
 /// Largest window.
 const TAPS: usize = 64;
+/// Most channels: a pixel of padding has as many.
+const CHANNELS: usize = 2048;
 
 /// Whole output rows `first_row..` of `y`, before the table. All slices have been checked against the
 /// geometry.
@@ -27,17 +29,10 @@ pub(crate) struct Job<'a, 'b> {
     pub y: &'a mut [i8],
 }
 
-/// Where a tap of a window reads.
-#[derive(Clone, Copy)]
-struct Tap {
-    at: *const i8,
-    /// From one output pixel to the next.
-    step: usize,
-    /// The bits of a channel's number that count: all, or none in the padding.
-    mask: usize,
-}
+/// Where the taps of some pixels read.
+type Taps = [[*const i8; PIXELS]; TAPS];
 
-/// Runs the job; `false` when channels are too few or the window too large.
+/// Runs the job; `false` when channels are too few or too many, or the window too large.
 pub(crate) fn depthwise_i8<S: Simd>(simd: S, job: Job<'_, '_>) -> bool {
     let Job {
         dw,
@@ -46,7 +41,7 @@ pub(crate) fn depthwise_i8<S: Simd>(simd: S, job: Job<'_, '_>) -> bool {
         y,
     } = job;
     let (channels, taps) = (dw.input[2], dw.window.taps());
-    if channels < LANES || taps == 0 || taps > TAPS {
+    if !(LANES..=CHANNELS).contains(&channels) || taps == 0 || taps > TAPS {
         return false;
     }
     let e = &dw.epilogue;
@@ -54,18 +49,19 @@ pub(crate) fn depthwise_i8<S: Simd>(simd: S, job: Job<'_, '_>) -> bool {
         simd,
         dw,
         x,
-        padding: [dw.input_zero; LANES],
+        padding: [dw.input_zero; CHANNELS],
         base: simd.splat(MAGIC + e.zero as f32),
         lo: simd.splat(MAGIC + f32::from(e.lo)),
         hi: simd.splat(MAGIC + f32::from(e.hi)),
     };
-    let width = dw.output[1];
-    let paired = !dw.weights[..taps * channels].contains(&i8::MIN);
-    for (i, y) in y.chunks_exact_mut(width * channels).enumerate() {
-        if paired {
-            kernel.row::<true>(first_row + i, y);
-        } else {
-            kernel.row::<false>(first_row + i, y);
+    let row = dw.output[1] * channels;
+    let paired = !simd.contains(&dw.weights[..taps * channels], i8::MIN);
+    for (i, y) in y.chunks_exact_mut(row).enumerate() {
+        match (paired, e.residual.is_some()) {
+            (true, true) => kernel.row::<true, true>(first_row + i, y),
+            (true, false) => kernel.row::<true, false>(first_row + i, y),
+            (false, true) => kernel.row::<false, true>(first_row + i, y),
+            (false, false) => kernel.row::<false, false>(first_row + i, y),
         }
     }
     true
@@ -75,65 +71,37 @@ struct Kernel<'a, 'b, S: Simd> {
     simd: S,
     dw: &'a DepthwiseI8<'b>,
     x: &'a [i8],
-    padding: [i8; LANES],
+    /// A pixel of padding.
+    padding: [i8; CHANNELS],
     base: S::Floats,
     lo: S::Floats,
     hi: S::Floats,
 }
 
 impl<S: Simd> Kernel<'_, '_, S> {
-    /// One output row.
-    fn row<const PAIRED: bool>(&self, oy: usize, y: &mut [i8]) {
-        let dw = self.dw;
-        let w = &dw.window;
-        let (channels, width) = (dw.input[2], dw.output[1]);
-        let [stride, pad, dilation, across] =
-            [w.stride[1], w.pad[1], w.dilation[1], w.kernel[1]].map(usize::from);
-        // Pixels whose window lies between the left and the right border.
-        let stride = stride.max(1);
-        let reach = (across - 1) * dilation + 1;
-        let start = pad.div_ceil(stride).min(width);
-        let end = match (dw.input[1] + pad).checked_sub(reach) {
-            Some(room) => (room / stride + 1).clamp(start, width),
-            None => start,
-        };
-        let mut ox = 0;
-        while ox < width {
-            let left = end.saturating_sub(ox);
-            let inside = ox >= start && left > 0;
-            // The last group computes some pixels again.
-            let first = if inside && left < PIXELS && end - start >= PIXELS {
-                end - PIXELS
-            } else {
-                ox
-            };
-            let group = if inside && end - first >= PIXELS {
-                PIXELS
-            } else {
-                1
-            };
-            let taps = &self.taps(oy, first)[..w.taps()];
-            let out = &mut y[first * channels..][..group * channels];
-            let at = (oy * width + first) * channels;
+    /// One output row, adding products in `PAIRED` taps, and the residual if there is one to `ADD`.
+    #[inline(never)]
+    fn row<const PAIRED: bool, const ADD: bool>(&self, oy: usize, y: &mut [i8]) {
+        let (channels, width) = (self.dw.input[2], self.dw.output[1]);
+        let count = self.dw.window.taps();
+        let mut taps = [[self.padding.as_ptr(); PIXELS]; TAPS];
+        for ox in (0..width).step_by(PIXELS) {
+            // The last group computes some pixels again, and the last block some channels.
+            let ox = ox.min(width.saturating_sub(PIXELS));
+            self.set(&mut taps, oy, ox);
             for block in (0..channels).step_by(LANES) {
-                // So does the last block.
                 let c = block.min(channels - LANES);
-                // SAFETY: the taps of a group are those of all its pixels: rows are the same, and columns
-                // lie inside. Each reads 16 channels from `c` on.
-                unsafe {
-                    if group == PIXELS {
-                        self.group::<PIXELS, PAIRED>(taps, c, at, out);
-                    } else {
-                        self.group::<1, PAIRED>(taps, c, at, out);
-                    }
-                }
+                // SAFETY: the taps are those of these pixels.
+                let sums = unsafe { self.sums::<PAIRED>(&taps[..count], c) };
+                self.finish::<ADD>(sums, [oy, ox], c, y);
             }
-            ox = first + group;
         }
     }
 
-    /// The taps of pixel `[oy, ox]`; what is behind them means nothing.
-    fn taps(&self, oy: usize, ox: usize) -> [Tap; TAPS] {
+    /// The taps of the pixels from `[oy, ox]` on, the last of which repeats where the row ends: each can be
+    /// read for all channels.
+    #[inline(always)]
+    fn set(&self, taps: &mut Taps, oy: usize, ox: usize) {
         let dw = self.dw;
         let w = &dw.window;
         let [height, width, channels] = dw.input;
@@ -142,101 +110,111 @@ impl<S: Simd> Kernel<'_, '_, S> {
             (o * usize::from(w.stride[axis]) + k * usize::from(w.dilation[axis]))
                 .wrapping_sub(w.pad[axis].into())
         };
-        let padding = Tap {
-            at: self.padding.as_ptr(),
-            step: 0,
-            mask: 0,
-        };
-        let mut taps = [padding; TAPS];
+        let columns: [usize; PIXELS] =
+            core::array::from_fn(|p| at(1, (ox + p).min(dw.output[1] - 1), 0));
         for ky in 0..down {
             let iy = at(0, oy, ky);
+            let row = (iy < height).then(|| &self.x[iy * width * channels..][..width * channels]);
             for kx in 0..across {
-                let ix = at(1, ox, kx);
-                if iy < height && ix < width {
-                    taps[ky * across + kx] = Tap {
-                        at: self.x[(iy * width + ix) * channels..].as_ptr(),
-                        step: usize::from(w.stride[1]) * channels,
-                        mask: usize::MAX,
+                let step = kx * usize::from(w.dilation[1]);
+                for p in 0..PIXELS {
+                    let ix = columns[p].wrapping_add(step);
+                    taps[ky * across + kx][p] = match row {
+                        Some(row) if ix < width => row[ix * channels..].as_ptr(),
+                        _ => self.padding.as_ptr(),
                     };
                 }
             }
         }
-        taps
     }
 
-    /// Channels `c..c + 16` of `P` pixels, whose first value is at `at` of the whole output.
+    /// The sums of channels `c..c + 16` of each pixel.
     ///
     /// # Safety
     ///
-    /// Each tap can be read for 16 channels from `c` on in `P` pixels, and the channels exist.
+    /// Each tap can be read for these channels, which exist.
     #[inline(always)]
-    unsafe fn group<const P: usize, const PAIRED: bool>(
+    unsafe fn sums<const PAIRED: bool>(
         &self,
-        taps: &[Tap],
+        taps: &[[*const i8; PIXELS]],
         c: usize,
-        at: usize,
-        out: &mut [i8],
-    ) {
+    ) -> [[S::Ints; 4]; PIXELS] {
         let simd = self.simd;
         let channels = self.dw.input[2];
         let bias = self.dw.bias[c..c + LANES].as_chunks::<4>().0;
         let bias = [bias[0], bias[1], bias[2], bias[3]].map(|b| simd.ints(&b));
-        let mut sums = [bias; P];
+        let mut sums = [bias; PIXELS];
+        let mut weights = self.dw.weights[c..].as_ptr();
         // SAFETY: as the caller, for taps; there is a vector of weights for each tap.
-        let x = |tap: &Tap, p: usize| unsafe {
-            simd.bytes(&*tap.at.add((c & tap.mask) + p * tap.step).cast())
-        };
-        let weights = self.dw.weights[c..].as_ptr();
-        // SAFETY: as above.
-        let w = |tap: usize| unsafe { simd.bytes(&*weights.add(tap * channels).cast()) };
-        let mut tap = 0;
-        while PAIRED && tap + 2 <= taps.len() {
-            let (w0, w1) = (w(tap), w(tap + 1));
-            for p in 0..P {
-                let products = simd.products(x(&taps[tap], p), w0);
-                let products = simd.add_products(products, x(&taps[tap + 1], p), w1);
-                sums[p] = simd.accumulate(sums[p], products);
+        unsafe {
+            let (pairs, last) = if PAIRED {
+                taps.as_chunks::<2>()
+            } else {
+                (&[][..], taps)
+            };
+            for [first, second] in pairs {
+                let w0 = simd.bytes(&*weights.cast());
+                let w1 = simd.bytes(&*weights.add(channels).cast());
+                for p in 0..PIXELS {
+                    let x0 = simd.bytes(&*first[p].add(c).cast());
+                    let x1 = simd.bytes(&*second[p].add(c).cast());
+                    let products = simd.add_products(simd.products(x0, w0), x1, w1);
+                    sums[p] = simd.accumulate(sums[p], products);
+                }
+                weights = weights.wrapping_add(2 * channels);
             }
-            tap += 2;
-        }
-        while tap < taps.len() {
-            let w = w(tap);
-            for p in 0..P {
-                let products = simd.products(x(&taps[tap], p), w);
-                sums[p] = simd.accumulate(sums[p], products);
+            for tap in last {
+                let w = simd.bytes(&*weights.cast());
+                for p in 0..PIXELS {
+                    let x = simd.bytes(&*tap[p].add(c).cast());
+                    sums[p] = simd.accumulate(sums[p], simd.products(x, w));
+                }
+                weights = weights.wrapping_add(channels);
             }
-            tap += 1;
         }
-        for (p, sums) in sums.into_iter().enumerate() {
-            let start = p * channels + c;
-            self.finish(sums, c, at + start, &mut out[start..start + LANES]);
-        }
+        sums
     }
 
-    /// Requantises and stores the sums of channels `c..c + 16` of one pixel; `at` is their position in the
-    /// whole output.
+    /// Requantises and stores the sums of channels `c..c + 16` of the pixels from `[oy, ox]` on, as many as
+    /// the row `y` has.
     #[inline(always)]
-    fn finish(&self, sums: [S::Ints; 4], c: usize, at: usize, out: &mut [i8]) {
-        let (simd, e) = (self.simd, &self.dw.epilogue);
-        let multipliers = self.dw.multipliers[c..c + LANES].as_chunks::<4>().0;
-        let mut addends = [simd.splat_i32(0); 4];
-        if let Some(r) = &e.residual
-            && let Some(codes) = r.data[at..].first_chunk()
-        {
-            addends = simd.widen(simd.bytes(codes));
-        }
-        let mut codes = sums;
-        for v in 0..4 {
-            let mut t = simd.mul(simd.convert(sums[v]), simd.floats(&multipliers[v]));
-            if let Some(r) = &e.residual {
-                let addend = simd.sub_i32(addends[v], simd.splat_i32(r.zero));
-                t = simd.add(t, simd.mul(simd.convert(addend), simd.splat(r.multiplier)));
+    fn finish<const ADD: bool>(
+        &self,
+        sums: [[S::Ints; 4]; PIXELS],
+        [oy, ox]: [usize; 2],
+        c: usize,
+        y: &mut [i8],
+    ) {
+        let simd = self.simd;
+        let channels = self.dw.input[2];
+        let four = self.dw.multipliers[c..c + LANES].as_chunks::<4>().0;
+        let multipliers = [four[0], four[1], four[2], four[3]].map(|m| simd.floats(&m));
+        for p in 0..PIXELS {
+            let at = (ox + p) * channels + c;
+            let Some(y) = y.get_mut(at..).and_then(|y| y.first_chunk_mut()) else {
+                return;
+            };
+            let mut codes = sums[p];
+            for v in 0..4 {
+                codes[v] = simd.bits(simd.mul(simd.convert(codes[v]), multipliers[v]));
             }
-            let sum = simd.min(simd.max(simd.add(t, self.base), self.lo), self.hi);
-            codes[v] = simd.bits(sum);
-        }
-        if let Some(out) = out.first_chunk_mut() {
-            simd.store(simd.narrow(codes), out);
+            if ADD && let Some(r) = &self.dw.epilogue.residual {
+                let at = oy * self.dw.output[1] * channels + at;
+                let Some(addends) = r.data[at..].first_chunk() else {
+                    return;
+                };
+                let addends = simd.widen(simd.bytes(addends));
+                for v in 0..4 {
+                    let addend = simd.convert(simd.sub_i32(addends[v], simd.splat_i32(r.zero)));
+                    let addend = simd.mul(addend, simd.splat(r.multiplier));
+                    codes[v] = simd.bits(simd.add(simd.floats_of(codes[v]), addend));
+                }
+            }
+            for v in 0..4 {
+                let sum = simd.add(simd.floats_of(codes[v]), self.base);
+                codes[v] = simd.bits(simd.min(simd.max(sum, self.lo), self.hi));
+            }
+            simd.store(simd.narrow(codes), y);
         }
     }
 }

@@ -9,7 +9,9 @@ pub(crate) mod conv_f32;
 pub(crate) mod depthwise;
 pub(crate) mod table;
 
-use conv::{Kernel, Rows};
+use core::mem::MaybeUninit;
+
+use conv::{Kernel, Rows, Strip, Weights};
 
 /// Those of the target.
 #[cfg(target_arch = "aarch64")]
@@ -97,6 +99,8 @@ pub(crate) trait Simd: Copy {
     ) -> [Self::Shorts; 2];
     /// Adds 16-bit integers.
     fn accumulate(self, sum: [Self::Ints; 4], v: [Self::Shorts; 2]) -> [Self::Ints; 4];
+    /// Whether the byte is among them; quick for many.
+    fn contains(self, bytes: &[i8], byte: i8) -> bool;
     /// `table[code as u8]` of each code.
     fn look_up(self, table: &[i8; 256], codes: Self::Bytes) -> Self::Bytes;
     /// Byte `4·i + r` is byte `i` of vector `r`.
@@ -115,6 +119,10 @@ pub(crate) trait Multiply: Copy {
     type Simd: Simd;
     /// Most rows of a tile of four vectors of channels, and of two.
     const ROWS: [usize; 2];
+    /// Whether weights are prepared that none of is −128: the sum of two products has 16 bits then.
+    const PAIRS: bool = false;
+    /// Rows for which it pays to [`prepare`](Multiply::prepare) the weights of a block.
+    const MANY: usize = usize::MAX;
 
     /// The vectors.
     fn simd(self) -> Self::Simd;
@@ -127,16 +135,30 @@ pub(crate) trait Multiply: Copy {
         w: <Self::Simd as Simd>::Bytes,
     ) -> Ints<Self>;
 
+    /// Brings the weights of a block of 16 channels into another form, where there is a better one.
+    ///
+    /// # Safety
+    ///
+    /// 64 bytes of weights can be read for each of the quads.
+    unsafe fn prepare(
+        self,
+        weights: Weights,
+        quads: usize,
+        to: &mut MaybeUninit<Strip>,
+    ) -> Weights {
+        let _ = (quads, to);
+        weights
+    }
+
     /// `start[v] + Σ x[r] · w[v]` over `quads` quads, for `R` rows and `V` vectors of four channels.
     ///
     /// # Safety
     ///
-    /// The rows hold as many quads, and `16 · V` bytes of weights can be read every `step` bytes.
+    /// The rows hold as many quads, and `16 · V` bytes of weights can be read for each.
     unsafe fn products<const R: usize, const V: usize>(
         self,
         rows: Rows,
-        weights: *const i8,
-        step: usize,
+        weights: Weights,
         quads: usize,
         start: [Ints<Self>; V],
     ) -> [[Ints<Self>; V]; R];
@@ -150,9 +172,11 @@ pub(crate) trait Multiply: Copy {
         self,
         kernel: &Kernel<'_, Self>,
         rows: Rows,
+        weights: Weights,
         pixel: usize,
         n: usize,
     );
 }
 
 pub(crate) type Ints<M> = <<M as Multiply>::Simd as Simd>::Ints;
+pub(crate) type Floats<M> = <<M as Multiply>::Simd as Simd>::Floats;

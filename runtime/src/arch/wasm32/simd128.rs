@@ -3,7 +3,7 @@
 use core::arch::wasm32::*;
 
 use super::Simd128;
-use crate::arch::simd128::conv::{Kernel, Rows};
+use crate::arch::simd128::conv::{Kernel, Rows, Weights};
 use crate::arch::simd128::{Multiply, Simd};
 
 impl Simd for Simd128 {
@@ -175,7 +175,7 @@ impl Simd for Simd128 {
 
     #[inline(always)]
     fn add_products(self, sum: [v128; 2], a: v128, b: v128) -> [v128; 2] {
-        let products = self.products(a, b);
+        let products = Simd::products(self, a, b);
         [
             i16x8_add(sum[0], products[0]),
             i16x8_add(sum[1], products[1]),
@@ -190,6 +190,16 @@ impl Simd for Simd128 {
             i32x4_add(sum[2], i32x4_extend_low_i16x8(v[1])),
             i32x4_add(sum[3], i32x4_extend_high_i16x8(v[1])),
         ]
+    }
+
+    #[inline(always)]
+    fn contains(self, bytes: &[i8], byte: i8) -> bool {
+        let (whole, rest) = bytes.as_chunks();
+        let mut found = i32x4_splat(0);
+        for bytes in whole {
+            found = v128_or(found, i8x16_eq(self.bytes(bytes), i8x16_splat(byte)));
+        }
+        v128_any_true(found) || rest.contains(&byte)
     }
 
     /// Sixteenths of the table: a place outside of one gives 0.
@@ -268,11 +278,12 @@ impl Multiply for Simd128 {
         self,
         kernel: &Kernel<'_, Self>,
         rows: Rows,
+        weights: Weights,
         pixel: usize,
         n: usize,
     ) {
         // SAFETY: as the caller.
-        unsafe { kernel.tile::<R, V>(rows, pixel, n) }
+        unsafe { kernel.tile::<R, V>(rows, weights, pixel, n) }
     }
 
     #[inline(always)]
@@ -291,11 +302,11 @@ impl Multiply for Simd128 {
     unsafe fn products<const R: usize, const V: usize>(
         self,
         rows: Rows,
-        mut weights: *const i8,
-        step: usize,
+        weights: Weights,
         quads: usize,
         start: [v128; V],
     ) -> [[v128; V]; R] {
+        let (mut weights, step) = (weights.base, weights.step);
         let mut sums = [[[i32x4_splat(0); 2]; V]; R];
         for k in 0..quads {
             let mut x = [i32x4_splat(0); R];

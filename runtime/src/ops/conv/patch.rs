@@ -147,6 +147,18 @@ fn copy_runs<T: Copy>(
     room: usize,
     count: usize,
 ) {
+    #[cfg(arm_mve)]
+    if let Some(token) = crate::arch::cortex_m::Mve::detect() {
+        use crate::arch::cortex_m::mve::copy::copy;
+        for i in 0..count {
+            copy(
+                token,
+                &from[i * from_step..][..run],
+                &mut to[i * to_step..][..run],
+            );
+        }
+        return;
+    }
     let whole = run.next_multiple_of(CHUNK);
     // Runs whose chunks end within both slices.
     let inside = |len: usize, step: usize| len.checked_sub(whole).map_or(0, |rest| rest / step + 1);

@@ -12,6 +12,7 @@ use crate::ops::conv::EpilogueI8;
 /// Sums order as their bits do, negative ones below all others, so the bits are clamped as integers; their low
 /// byte is the code. Vector arithmetic takes subnormal numbers for 0: a product so small is 0 after the
 /// rounding in any case.
+#[inline(always)]
 pub(super) fn finish(
     _: Mve,
     e: &EpilogueI8<'_>,

@@ -1,0 +1,20 @@
+//! Pruning: smaller graphs that stay consistent.
+//!
+//! [`Coupling`] finds which channels, heads and hidden units can only be cut together, [`importance()`] says how much
+//! the graph relies on each, [`structured()`] chooses, and [`cut()`] makes the graph without them. Everything works on a
+//! graph before fusion ([`passes::rewrite`](crate::passes::rewrite)), which
+//! [`export::graph_to_onnx`](crate::export::graph_to_onnx) writes.
+
+mod coupling;
+mod cut;
+mod error;
+mod importance;
+mod magnitude;
+mod structured;
+
+pub use coupling::{Coupling, Group, GroupKind};
+pub use cut::cut;
+pub use error::PruneError;
+pub use importance::{Criterion, Importance, importance};
+pub use magnitude::{LayerSparsity, Sparsity, magnitude};
+pub use structured::{GroupCut, StructuredOptions, structured};

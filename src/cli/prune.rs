@@ -1,0 +1,647 @@
+//! `ampoule prune`: smaller graphs that are really faster.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ampoule_quantize::data::ImageSet;
+use ampoule_quantize::export::graph_to_onnx;
+use ampoule_quantize::graph::Graph;
+use ampoule_quantize::metrics::{Rate, argmax, classes};
+use ampoule_quantize::model::Model;
+use ampoule_quantize::observe::Samples;
+use ampoule_quantize::pipeline::{self, Progress, QuantizeOptions, Silent};
+use ampoule_quantize::prune::{
+    Coupling, Criterion, GroupCut, GroupKind, LayerSparsity, Sparsity, StructuredOptions, cut,
+    importance, magnitude, structured,
+};
+use ampoule_quantize::{metrics::Difference, passes};
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+
+use super::args::{ExecArgs, ImportArgs, is_npy};
+use super::error::Failure;
+use super::files::{check_output, save};
+use super::labels;
+use super::models::OnnxModel;
+use super::output::{Table, bytes, count, facts, micros, note, print, print_json, shortened};
+use super::preprocessing::ImageArgs;
+use super::progress::Bars;
+use super::samples::{Loaded, known_ids};
+use super::timing::{Times, Until, measure};
+use crate::report;
+
+const EXAMPLES: &str = "\
+Examples:
+  ampoule prune model.onnx --structured 0.5 --data labelled/ -o pruned.onnx
+  ampoule prune model.onnx --budget-ms 3 --data photos/ --isa avxvnni -o pruned.onnx
+  ampoule prune model.onnx --magnitude 0.5 -o sparse.onnx
+  ampoule distill --student pruned.onnx --teacher model.onnx …      (recovery)";
+
+/// Rounds in which models take turns.
+const ROUNDS: usize = 9;
+/// How long each turn is.
+const TURN: Duration = Duration::from_millis(60);
+/// How near the measured time has to come to --budget-ms.
+const NEAR: f64 = 0.05;
+/// Most ratios that --budget-ms tries.
+const TRIES: usize = 10;
+/// Samples that models are calibrated with for measuring alone.
+const FEW: usize = 16;
+
+/// Cut channels, heads and hidden units out of an ONNX model, or set weights to zero
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Prune {
+    /// The float model
+    pub model: PathBuf,
+    /// The ONNX file to write
+    #[arg(short, long, value_name = "FILE.onnx")]
+    pub output: PathBuf,
+    /// Cut this share of channels, hidden units and heads
+    #[arg(
+        long,
+        value_name = "SHARE",
+        allow_negative_numbers = true,
+        group = "how",
+        required = true
+    )]
+    pub structured: Option<f32>,
+    /// Cut until an int8 run takes so many milliseconds here, whatever matters least for its cost first
+    #[arg(
+        long,
+        value_name = "MS",
+        allow_negative_numbers = true,
+        group = "how",
+        requires = "data"
+    )]
+    pub budget_ms: Option<f64>,
+    /// Set the smallest weights of all layers together to zero, this share of them
+    #[arg(
+        long,
+        value_name = "SHARE",
+        allow_negative_numbers = true,
+        group = "how"
+    )]
+    pub magnitude: Option<f32>,
+    /// Set all but the N largest of each M neighbouring weights to zero, as 2:4
+    #[arg(long, value_name = "N:M", group = "how", value_parser = pattern)]
+    pub nm: Option<(usize, usize)>,
+    /// Folder of pictures like those the model will see, or samples as .npy: for importance, measured time, and
+    /// accuracy where they are labelled
+    #[arg(long, value_name = "FOLDER")]
+    pub data: Option<PathBuf>,
+    /// Most samples used
+    #[arg(long, default_value_t = 128, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub samples: u32,
+    /// How much a channel matters by [default: energy with --data, else magnitude]
+    #[arg(long, value_enum)]
+    pub importance: Option<Importance>,
+    /// One ranking of the whole graph, importance over cost, in place of one per group
+    #[arg(long)]
+    pub global: bool,
+    /// What is left of a layer is a multiple of this, which kernels like
+    #[arg(long, default_value_t = 16, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub step: u16,
+    /// A layer, or the beginning of names of layers, to leave alone; may be given several times
+    #[arg(long, value_name = "NAME")]
+    pub keep: Vec<String>,
+    /// Class labels of the folders of --data: .txt with one a line, or .csv with columns `class` and `label`
+    #[arg(long, value_name = "FILE", requires = "data")]
+    pub labels: Option<PathBuf>,
+    /// Write a report to look at in a browser
+    #[arg(long, value_name = "FILE.html")]
+    pub report: Option<PathBuf>,
+    /// Print the summary as JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub exec: ExecArgs,
+    #[command(flatten)]
+    pub import: ImportArgs,
+    #[command(flatten)]
+    pub image: ImageArgs,
+}
+
+/// Criteria of importance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Importance {
+    /// Squares of the weights that read a channel, times its mean square on samples
+    Energy,
+    /// Squares of the weights that read a channel
+    Magnitude,
+}
+
+/// What pruning did.
+#[derive(Debug, Clone, Serialize)]
+pub struct Summary {
+    #[serde(serialize_with = "crate::cli::output::path")]
+    pub output: PathBuf,
+    pub before: Size,
+    pub after: Size,
+    /// Per group of channels, for structured pruning.
+    pub groups: Vec<GroupCut>,
+    /// Per layer, for zeros.
+    pub layers: Vec<LayerSparsity>,
+    /// Smallest cosine of outputs with the whole model's on the samples.
+    pub min_cosine: Option<f64>,
+    /// What was asked for and reached, with --budget-ms.
+    pub budget_us: Option<f64>,
+    pub isa: &'static str,
+    pub threads: usize,
+}
+
+/// A model's size, before or after.
+#[derive(Debug, Clone, Serialize)]
+pub struct Size {
+    pub parameters: u64,
+    pub macs: u64,
+    pub onnx_bytes: usize,
+    /// Of the int8 artifact, where there are samples to calibrate with.
+    pub int8_bytes: Option<usize>,
+    pub arena_bytes: Option<usize>,
+    /// Time of a run in int8.
+    pub times: Option<Times>,
+    /// Of the float model.
+    pub top1: Option<Rate>,
+}
+
+impl Prune {
+    /// Runs the command.
+    pub fn execute(&self) -> Result<(), Failure> {
+        let summary = self.run()?;
+        match self.json {
+            true => print_json(&summary),
+            false => print(&render(&summary)),
+        }
+    }
+
+    fn run(&self) -> Result<Summary, Failure> {
+        self.check_arguments()?;
+        let source = OnnxModel::open(&self.model, &self.import, self.image.size(), false)?;
+        let mut graph = source.imported.graph.clone();
+        passes::rewrite(&mut graph)?;
+        let bars = Bars::new();
+        let samples = self.load(&source, &bars)?;
+        let samples = samples.as_ref();
+        let (mut layers, mut groups) = (Vec::new(), Vec::new());
+        let pruned = match (self.structured, self.budget_ms) {
+            (None, None) => {
+                let mut pruned = graph.clone();
+                layers = magnitude(&mut pruned, self.sparsity())?;
+                pruned
+            }
+            (share, budget) => {
+                let (coupling, importance) = self.importance(&graph, samples, &bars)?;
+                let cutter = Cutter {
+                    graph: &graph,
+                    coupling: &coupling,
+                    importance: &importance,
+                    options: StructuredOptions {
+                        share: share.unwrap_or(0.5),
+                        step: usize::from(self.step),
+                        global: self.global || budget.is_some(),
+                        keep: self.keep.clone(),
+                    },
+                };
+                let (pruned, cuts) = match (budget, samples) {
+                    (Some(budget), Some(samples)) => self.within(&cutter, budget, samples)?,
+                    _ => cutter.cut(cutter.options.share)?,
+                };
+                groups = cuts;
+                pruned
+            }
+        };
+        let file = self.onnx(&pruned)?;
+        let mut before = Size::of(
+            &graph,
+            std::fs::metadata(&self.model).map_or(0, |m| m.len() as usize),
+        );
+        let mut after = Size::of(&pruned, file.len());
+        let mut min_cosine = None;
+        if let Some(samples) = samples {
+            self.measure(&graph, &pruned, samples, [&mut before, &mut after], &bars)?;
+            min_cosine = self.quality(&graph, &pruned, samples, [&mut before, &mut after])?;
+        }
+        save(&self.output, &file)?;
+        let summary = Summary {
+            output: self.output.clone(),
+            before,
+            after,
+            groups,
+            layers,
+            min_cosine,
+            budget_us: self.budget_ms.map(|ms| ms * 1e3),
+            isa: self.exec.isa().name(),
+            threads: self.exec.threads(),
+        };
+        if let Some(path) = &self.report {
+            save(path, report::prune::page(&summary).as_bytes())?;
+        }
+        Ok(summary)
+    }
+
+    fn check_arguments(&self) -> Result<(), Failure> {
+        let mut read: Vec<&Path> = vec![&self.model];
+        read.extend(self.data.as_deref());
+        read.extend(self.labels.as_deref());
+        check_output(&self.output, &read)?;
+        if let Some(report) = &self.report {
+            read.push(&self.output);
+            check_output(report, &read)?;
+        }
+        let zeros = self.magnitude.is_some() || self.nm.is_some();
+        if zeros && (self.global || !self.keep.is_empty() || self.importance.is_some()) {
+            return Err(Failure::Usage(
+                "--global, --keep and --importance are for --structured and --budget-ms".to_owned(),
+            ));
+        }
+        if self.importance == Some(Importance::Energy) && self.data.is_none() {
+            return Err(Failure::Usage(
+                "--importance energy needs samples: give --data".to_owned(),
+            ));
+        }
+        match self.budget_ms {
+            Some(ms) if !(ms > 0.0 && ms.is_finite()) => Err(Failure::Usage(format!(
+                "--budget-ms {ms} is no time: expected more than 0"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    fn sparsity(&self) -> Sparsity {
+        match (self.nm, self.magnitude) {
+            (Some((n, m)), _) => Sparsity::OutOf { n, m },
+            (None, share) => Sparsity::Global(share.unwrap_or_default()),
+        }
+    }
+
+    fn load(&self, source: &OnnxModel, bars: &Bars) -> Result<Option<Loaded>, Failure> {
+        let Some(path) = &self.data else {
+            return Ok(None);
+        };
+        let (port, limit) = (source.input()?, self.samples as usize);
+        let shape = source.graph.shape(port.value);
+        if is_npy(path) {
+            let ids = known_ids(&source.graph, port.value);
+            return Loaded::rows(path, shape, &port.layout, ids, limit).map(Some);
+        }
+        let names = self.labels.as_deref().map(labels::read).transpose()?;
+        let set = match &names {
+            Some(names) => ImageSet::open_with_classes(path, names)?,
+            None => ImageSet::open(path)?,
+        };
+        // Folder names that nothing numbers are no classes.
+        let labelled = set.has_labels() && (names.is_some() || !set.in_folder_order());
+        let loaded = Loaded::pictures(&set.limit(limit), &self.image.preprocess(shape)?, bars)?;
+        Ok(Some(match labelled {
+            true => loaded,
+            false => loaded.without_labels(),
+        }))
+    }
+
+    fn importance(
+        &self,
+        graph: &Graph,
+        samples: Option<&Loaded>,
+        bars: &Bars,
+    ) -> Result<(Coupling, ampoule_quantize::prune::Importance), Failure> {
+        let coupling = Coupling::new(graph);
+        let none: Vec<Vec<Vec<f32>>> = Vec::new();
+        let (criterion, samples): (_, &dyn Samples) = match (self.importance, samples) {
+            (None | Some(Importance::Energy), Some(samples)) => (Criterion::Energy, samples),
+            _ => (Criterion::Magnitude, &none),
+        };
+        bars.begin("importance", samples.len());
+        let found = importance(graph, &coupling, criterion, samples, &|n| bars.advance(n));
+        bars.end();
+        Ok((coupling, found?))
+    }
+
+    fn onnx(&self, graph: &Graph) -> Result<Vec<u8>, Failure> {
+        let name = self
+            .output
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy();
+        let source = self.model.file_name().unwrap_or_default().to_string_lossy();
+        let facts = [("pruned_from", &*source)];
+        graph_to_onnx(graph, &name, &facts).map_err(|e| Failure::Usage(e.to_string()))
+    }
+
+    /// Tries shares of the multiply-accumulates until a run takes as long as the budget.
+    fn within(
+        &self,
+        cutter: &Cutter<'_>,
+        budget_ms: f64,
+        samples: &Loaded,
+    ) -> Result<(Graph, Vec<GroupCut>), Failure> {
+        let budget = budget_ms * 1e3;
+        let few = Few(samples);
+        let time = |graph: &Graph| -> Result<f64, Failure> {
+            let mut model = self.int8(graph, &few)?.0;
+            Ok(self.turns(&mut [&mut model])?[0].median_us)
+        };
+        let whole = time(cutter.graph)?;
+        if whole <= budget {
+            return Err(Failure::Usage(format!(
+                "a run takes {} as it is, which --budget-ms {budget_ms} allows",
+                micros(whole)
+            )));
+        }
+        let (mut low, mut high) = (0.0f32, 1.0f32);
+        let mut best: Option<(f64, Graph, Vec<GroupCut>)> = None;
+        let mut share = (1.0 - budget / whole) as f32;
+        for _ in 0..TRIES {
+            let share_now = share.clamp(0.01, 0.99);
+            let (graph, cuts) = cutter.cut(share_now)?;
+            let us = time(&graph)?;
+            note(&format!(
+                "{:.1} % less work: {}",
+                100.0 * share_now,
+                micros(us)
+            ));
+            let distance = |us: f64| (us / budget - 1.0).abs();
+            if best
+                .as_ref()
+                .is_none_or(|(b, ..)| distance(us) < distance(*b))
+            {
+                best = Some((us, graph, cuts));
+            }
+            if distance(us) < NEAR {
+                break;
+            }
+            match us > budget {
+                true => low = share_now,
+                false => high = share_now,
+            }
+            share = (low + high) / 2.0;
+        }
+        match best {
+            Some((us, graph, cuts)) if us <= budget * 1.1 => Ok((graph, cuts)),
+            best => Err(Failure::Usage(format!(
+                "no cut comes down to {budget_ms} ms: the fastest takes {}",
+                micros(best.map_or(whole, |b| b.0))
+            ))),
+        }
+    }
+
+    /// The model in int8, and the sizes of artifact and arena.
+    fn int8(&self, graph: &Graph, samples: &dyn Samples) -> Result<(Model, usize, usize), Failure> {
+        let mut graph = graph.clone();
+        pipeline::prepare(&mut graph, false)?;
+        let options = QuantizeOptions {
+            strip_names: true,
+            ..QuantizeOptions::default()
+        };
+        let q = pipeline::quantize(graph, samples, &options, &Silent)?;
+        let (bytes, arena) = (q.compiled.bytes.len(), q.compiled.plan.total());
+        Ok((Model::from_bytes(q.compiled.bytes)?, bytes, arena))
+    }
+
+    /// Times of models that take turns.
+    fn turns(&self, models: &mut [&mut Model]) -> Result<Vec<Times>, Failure> {
+        let pool = self.exec.pool();
+        let mut times = vec![Vec::new(); models.len()];
+        for round in 0..ROUNDS {
+            for (model, times) in models.iter_mut().zip(&mut times) {
+                let mut session = self.exec.session(model, pool.as_ref())?;
+                let turn = measure(&mut session, Until::Elapsed(TURN))?;
+                // The first is for warming up.
+                if round > 0 {
+                    times.extend(turn);
+                }
+            }
+        }
+        Ok(times.into_iter().map(Times::of).collect())
+    }
+
+    fn measure(
+        &self,
+        whole: &Graph,
+        pruned: &Graph,
+        samples: &Loaded,
+        [before, after]: [&mut Size; 2],
+        bars: &Bars,
+    ) -> Result<(), Failure> {
+        bars.begin("measure", 2);
+        let (mut a, bytes, arena) = self.int8(whole, samples)?;
+        (before.int8_bytes, before.arena_bytes) = (Some(bytes), Some(arena));
+        bars.advance(1);
+        let (mut b, bytes, arena) = self.int8(pruned, samples)?;
+        (after.int8_bytes, after.arena_bytes) = (Some(bytes), Some(arena));
+        let mut times = self.turns(&mut [&mut a, &mut b])?;
+        after.times = times.pop();
+        before.times = times.pop();
+        bars.end();
+        Ok(())
+    }
+
+    /// Accuracy of the float models where there are labels; smallest cosine between their outputs.
+    fn quality(
+        &self,
+        whole: &Graph,
+        pruned: &Graph,
+        samples: &Loaded,
+        [before, after]: [&mut Size; 2],
+    ) -> Result<Option<f64>, Failure> {
+        let float = |graph: &Graph| -> Result<Model, Failure> {
+            let mut graph = graph.clone();
+            pipeline::prepare(&mut graph, false)?;
+            Ok(Model::float(&graph)?)
+        };
+        let (mut a, mut b) = (float(whole)?, float(pruned)?);
+        let first = whole.outputs.first().map(|p| whole.shape(p.value));
+        let is_classes = first.and_then(classes).is_some();
+        let mut rates = [Rate::default(), Rate::default()];
+        let mut least: Option<f64> = None;
+        for index in 0..samples.len() {
+            let inputs = samples.sample(index).map_err(Failure::Usage)?;
+            let (x, y) = (a.run_f32(&inputs)?, b.run_f32(&inputs)?);
+            for (x, y) in x.iter().zip(&y) {
+                let mut difference = Difference::default();
+                if difference.update(x, y).is_ok() {
+                    let cosine = difference.cosine();
+                    least = Some(least.map_or(cosine, |l| l.min(cosine)));
+                }
+            }
+            if let (true, Some(label)) = (is_classes, samples.label(index)) {
+                for (rate, output) in rates.iter_mut().zip([&x, &y]) {
+                    rate.add(output.first().and_then(|o| argmax(o)) == Some(label));
+                }
+            }
+        }
+        let labelled = (0..samples.len()).any(|i| samples.label(i).is_some());
+        if is_classes && labelled {
+            [before.top1, after.top1] = rates.map(Some);
+        }
+        Ok(least)
+    }
+}
+
+/// Everything a cut is made from.
+struct Cutter<'a> {
+    graph: &'a Graph,
+    coupling: &'a Coupling,
+    importance: &'a ampoule_quantize::prune::Importance,
+    options: StructuredOptions,
+}
+
+impl Cutter<'_> {
+    fn cut(&self, share: f32) -> Result<(Graph, Vec<GroupCut>), Failure> {
+        let options = StructuredOptions {
+            share,
+            ..self.options.clone()
+        };
+        let (gone, cuts) = structured(self.graph, self.coupling, self.importance, &options)?;
+        Ok((cut(self.graph, self.coupling, &gone)?, cuts))
+    }
+}
+
+/// The first samples.
+struct Few<'s>(&'s Loaded);
+
+impl Samples for Few<'_> {
+    fn len(&self) -> usize {
+        self.0.len().min(FEW)
+    }
+
+    fn sample(&self, index: usize) -> Result<Vec<Vec<f32>>, String> {
+        self.0.sample(index)
+    }
+}
+
+impl Size {
+    fn of(graph: &Graph, onnx_bytes: usize) -> Self {
+        Size {
+            parameters: graph.parameters(),
+            macs: graph.macs(),
+            onnx_bytes,
+            int8_bytes: None,
+            arena_bytes: None,
+            times: None,
+            top1: None,
+        }
+    }
+}
+
+/// Name, before, after, and how much less, of what was measured.
+pub fn comparison(s: &Summary) -> Vec<(&'static str, String, String, String)> {
+    let less = |a: f64, b: f64| format!("{:+.1} %", 100.0 * (b / a.max(f64::MIN_POSITIVE) - 1.0));
+    let (a, b) = (&s.before, &s.after);
+    let mut rows = vec![
+        (
+            "parameters",
+            count(a.parameters),
+            count(b.parameters),
+            less(a.parameters as f64, b.parameters as f64),
+        ),
+        (
+            "MACs",
+            count(a.macs),
+            count(b.macs),
+            less(a.macs as f64, b.macs as f64),
+        ),
+        (
+            "ONNX file",
+            bytes(a.onnx_bytes),
+            bytes(b.onnx_bytes),
+            less(a.onnx_bytes as f64, b.onnx_bytes as f64),
+        ),
+    ];
+    let both = |name, x: Option<usize>, y: Option<usize>| {
+        let (x, y) = (x?, y?);
+        Some((name, bytes(x), bytes(y), less(x as f64, y as f64)))
+    };
+    rows.extend(both("int8 artifact", a.int8_bytes, b.int8_bytes));
+    rows.extend(both("arena", a.arena_bytes, b.arena_bytes));
+    if let (Some(x), Some(y)) = (&a.times, &b.times) {
+        let (x, y) = (x.median_us, y.median_us);
+        rows.push(("int8 run", micros(x), micros(y), less(x, y)));
+    }
+    if let (Some(x), Some(y)) = (&a.top1, &b.top1) {
+        let (x, y) = (100.0 * x.value(), 100.0 * y.value());
+        rows.push((
+            "float top-1",
+            format!("{x:.2} %"),
+            format!("{y:.2} %"),
+            format!("{:+.2} points", y - x),
+        ));
+    }
+    rows
+}
+
+fn render(s: &Summary) -> String {
+    let mut text = String::new();
+    if !s.groups.is_empty() {
+        let mut table = Table::new(&["group", "what", ">before", ">after", ">importance lost"]);
+        for g in &s.groups {
+            table.row([
+                shortened(&g.name, 48),
+                kind(g.kind).to_owned(),
+                g.total.to_string(),
+                g.kept.to_string(),
+                format!("{:.1} %", 100.0 * g.importance_lost),
+            ]);
+        }
+        text += &table.render();
+        text += "\n";
+    }
+    if !s.layers.is_empty() {
+        let mut table = Table::new(&["layer", ">weights", ">zero", ">share"]);
+        for l in &s.layers {
+            table.row([
+                shortened(&l.name, 48),
+                l.weights.to_string(),
+                l.zeros.to_string(),
+                format!("{:.1} %", 100.0 * l.zeros as f64 / l.weights.max(1) as f64),
+            ]);
+        }
+        text += &table.render();
+        text += "\n";
+    }
+    let mut table = Table::new(&["", ">before", ">after", ">change"]);
+    for (name, before, after, change) in comparison(s) {
+        table.row([name.to_owned(), before, after, change]);
+    }
+    text += &table.render();
+    text += "\n";
+    let mut rows = vec![("written", s.output.display().to_string())];
+    if let Some(cosine) = s.min_cosine {
+        rows.push((
+            "outputs",
+            format!("smallest cosine with the whole model's {cosine:.4}"),
+        ));
+    }
+    if s.before.times.is_some() {
+        let threads = s.threads;
+        rows.push((
+            "measured",
+            format!("{}, {threads} thread(s), taking turns", s.isa),
+        ));
+    }
+    if !s.layers.is_empty() {
+        rows.push(("speed", no_speed_up().to_owned()));
+    }
+    text + &facts(&rows)
+}
+
+/// What zeros are good for.
+pub fn no_speed_up() -> &'static str {
+    "no speed-up on this target: kernels multiply zeros like other numbers; files compress better"
+}
+
+/// What the channels of a group are, in words.
+pub fn kind(kind: GroupKind) -> &'static str {
+    match kind {
+        GroupKind::Heads => "heads or groups",
+        GroupKind::HeadChannels => "channels of heads",
+        _ => "channels",
+    }
+}
+
+fn pattern(text: &str) -> Result<(usize, usize), String> {
+    let expected = || "expected N:M, for example 2:4".to_owned();
+    let (n, m) = text.split_once(':').ok_or_else(expected)?;
+    let parse = |t: &str| t.trim().parse().map_err(|_| expected());
+    Ok((parse(n)?, parse(m)?))
+}
