@@ -9,6 +9,7 @@ use ampoule::distill::export::ExportError;
 use ampoule::distill::import::StudentError;
 use ampoule::distill::store::StoreError;
 use ampoule::distill::teacher::{TeachError, TeacherError};
+use ampoule::distill::text::VocabularyError;
 use ampoule::distill::train::TrainError;
 use ampoule::distill::zoo::ZooError;
 use ampoule_quantize::compare::CompareError;
@@ -95,6 +96,9 @@ pub enum Failure {
     /// Training can't begin, go on or end.
     #[error(transparent)]
     Train(#[from] TrainError),
+    /// A vocabulary that is none.
+    #[error(transparent)]
+    Vocabulary(#[from] VocabularyError),
     /// A network that can't be written as ONNX.
     #[error(transparent)]
     Export(#[from] ExportError),

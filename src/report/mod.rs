@@ -7,6 +7,7 @@ pub mod compare;
 pub mod demo;
 pub mod distill;
 mod lines;
+pub mod pairs;
 pub mod prune;
 pub mod quantize;
 

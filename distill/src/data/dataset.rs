@@ -54,6 +54,29 @@ impl Dataset {
         }
     }
 
+    /// The pictures of a list (`.csv` or `.jsonl`, as [`Dataset::open`] reads it), whose paths are relative to
+    /// `folder`.
+    ///
+    /// # Errors
+    ///
+    /// [`DatasetError`] when there is nothing, or the list is not understood.
+    pub fn list_in(list: impl AsRef<Path>, folder: impl AsRef<Path>) -> Result<Self, DatasetError> {
+        let mut data = Self::open(list)?;
+        for sample in &mut data.samples {
+            sample.path = folder.as_ref().join(&sample.name);
+        }
+        Ok(data)
+    }
+
+    /// The samples whose numbers `keep` wants.
+    pub fn subset(&self, keep: impl Fn(usize) -> bool) -> Self {
+        let kept = self.samples.iter().enumerate().filter(|(i, _)| keep(*i));
+        Dataset {
+            samples: kept.map(|(_, sample)| sample.clone()).collect(),
+            class_names: self.class_names.clone(),
+        }
+    }
+
     fn from_folder(path: &Path) -> Result<Self, DatasetError> {
         let set = ImageSet::open(path)?;
         let root = match path.is_file() {

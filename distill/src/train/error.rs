@@ -33,6 +33,20 @@ pub enum TrainError {
     /// Nothing to learn from.
     #[error("there is nothing to learn from: {0}")]
     Nothing(String),
+    /// Captions without pictures, or pictures without captions.
+    #[error("{count} of {total} {what}, such as `{}`; {hint}", .examples.join("`, `"))]
+    Pairs {
+        /// What is wrong with them.
+        what: &'static str,
+        /// How many.
+        count: usize,
+        /// Of how many.
+        total: usize,
+        /// The first few.
+        examples: Vec<String>,
+        /// What to try.
+        hint: &'static str,
+    },
     /// Student, teacher and data that do not go together.
     #[error("{what}: expected {expected}, got {got}")]
     Mismatch {

@@ -216,10 +216,10 @@ impl Measured {
 }
 
 /// Pictures as the student sees them.
-struct Calibration(Vec<Vec<f32>>);
+pub struct Calibration(pub Vec<Vec<f32>>);
 
 impl Calibration {
-    fn read(paths: &[PathBuf], preprocess: &Preprocess) -> Result<Self, Failure> {
+    pub fn read(paths: &[PathBuf], preprocess: &Preprocess) -> Result<Self, Failure> {
         let mut all = Vec::new();
         for path in paths {
             // Unreadable ones were named while training.
@@ -291,7 +291,7 @@ fn own_figures(teacher: &Teacher) -> Result<Option<(u64, u64, f64, usize)>, Fail
 }
 
 /// Median time in microseconds on one thread, and bytes of working memory.
-fn cost(mut model: Model) -> Result<(f64, usize), Failure> {
+pub fn cost(mut model: Model) -> Result<(f64, usize), Failure> {
     let artifact = model.artifact()?;
     let arena = (0..artifact.banks()).map(|b| artifact.bank_bytes(b)).sum();
     let times = timing::measure(&mut model.session(Isa::best())?, Until::Elapsed(TIMED))?;

@@ -3,6 +3,7 @@
 mod lesson;
 pub mod live;
 pub mod measure;
+pub mod pairs;
 mod student;
 
 use std::path::{Path, PathBuf};
@@ -32,6 +33,7 @@ Examples:
   ampoule distill --store store/ --student tiny-moat-mini --labels-weight 0.3 --eval test/ -o student.onnx
   ampoule distill --teacher teacher.onnx --data photos/ --student tinyvit-mini -o student.onnx   (no store)
   ampoule distill --labels-only --data photos/ --label-fraction 0.1 --student tinyvit-mini -o student.onnx
+  ampoule distill --pairs captions.jsonl --text-teacher text.onnx --vocabulary vocab.txt --student clip-mini -o towers/
 
 Started again with the same arguments, it goes on where it was stopped (Ctrl-C: exit code 130) or killed.";
 
@@ -76,6 +78,8 @@ pub struct Distill {
     /// Print JSON, a line per epoch and one for the result
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub pairs: pairs::PairsArgs,
     #[command(flatten)]
     pub recipe: Recipe,
     #[command(flatten)]
@@ -188,6 +192,9 @@ pub struct Outcome {
 impl Distill {
     /// Runs the command.
     pub fn execute(&self) -> Result<(), Failure> {
+        if let Some(list) = &self.pairs.pairs {
+            return pairs::execute(self, list);
+        }
         let mut inputs = vec![self.init.as_deref(), Some(Path::new(&self.student))];
         inputs.extend(self.teachers.iter().map(|p| Some(p.as_path())));
         let inputs: Vec<&Path> = inputs.into_iter().flatten().collect();
@@ -403,6 +410,9 @@ pub fn render(o: &Outcome) -> String {
 
 /// The measure of an evaluation that people look at first.
 pub fn headline(measures: &Measures) -> Option<String> {
+    if let Some(recall) = measures.get("text_to_image_at_1") {
+        return Some(format!("R@1 {:.1} % text to image", 100.0 * recall));
+    }
     let accuracy = measures.get("accuracy")?;
     Some(format!("{:.1} % right", 100.0 * accuracy))
 }

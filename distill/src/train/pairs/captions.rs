@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::data::Dataset;
+use crate::data::{Dataset, Sample};
 use crate::train::TrainError;
 
 /// The texts of a set's pictures, each once.
@@ -23,7 +23,7 @@ impl Captions {
     ///
     /// # Errors
     ///
-    /// [`TrainError::Nothing`] when a sample has none.
+    /// [`TrainError::Pairs`] when a sample has none, or a picture is not there.
     pub fn of(data: &Dataset) -> Result<Self, TrainError> {
         check_captions(data)?;
         let mut captions = Captions::default();
@@ -47,22 +47,37 @@ impl Captions {
     }
 }
 
-/// Fails when a picture has no text.
+/// Fails when a picture has no text, or a text no picture.
 ///
 /// # Errors
 ///
-/// [`TrainError::Nothing`] with the first few.
+/// [`TrainError::Pairs`] with the first few.
 pub fn check_captions(data: &Dataset) -> Result<(), TrainError> {
-    let bare = |captions: &[String]| captions.iter().all(|c| c.trim().is_empty());
-    let without = data.samples().iter().filter(|s| bare(&s.captions));
-    let names: Vec<&str> = without.map(|s| s.name.as_str()).collect();
-    match names[..] {
-        [] => Ok(()),
-        [..] => Err(TrainError::Nothing(format!(
-            "{} of {} pictures have no caption, such as `{}`; every line needs `path` and `caption` or `captions`",
-            names.len(),
-            data.len(),
-            names[..names.len().min(3)].join("`, `"),
-        ))),
+    let bare =
+        |s: &&Sample| s.captions.is_empty() || s.captions.iter().any(|c| c.trim().is_empty());
+    let hint = "every line needs `path`, and `caption` or `captions`";
+    check(data, "pictures have no caption", hint, bare)?;
+    let hint = "paths are relative to the list, or to --images";
+    check(data, "captions have no picture", hint, |s| {
+        !s.path.is_file()
+    })
+}
+
+fn check(
+    data: &Dataset,
+    what: &'static str,
+    hint: &'static str,
+    is_wrong: impl Fn(&&Sample) -> bool,
+) -> Result<(), TrainError> {
+    let wrong: Vec<&Sample> = data.samples().iter().filter(is_wrong).collect();
+    if wrong.is_empty() {
+        return Ok(());
     }
+    Err(TrainError::Pairs {
+        what,
+        count: wrong.len(),
+        total: data.len(),
+        examples: wrong.iter().take(3).map(|s| s.name.clone()).collect(),
+        hint,
+    })
 }

@@ -34,8 +34,6 @@ pub struct PairsOptions {
     pub threads: usize,
     /// How many pictures may be unreadable in an epoch.
     pub max_unreadable: usize,
-    /// Epochs between two evaluations.
-    pub evaluate_every: usize,
 }
 
 /// Weights of the losses; those without a teacher do not count.
@@ -373,9 +371,6 @@ impl Task for Pairs {
     }
 
     fn evaluate(&mut self, network: &mut Evaluator<'_>) -> Result<Measures, TrainError> {
-        if (self.epoch + 1) % self.options.evaluate_every.max(1) != 0 {
-            return Ok(Measures::default());
-        }
         let found = self.retrieval(network)?;
         Ok(Measures::default()
             .and("text_to_image_at_1", found.text_to_image.at_1)

@@ -45,3 +45,51 @@ fn a_space_keeps_what_differs() {
         assert!((got - all).abs() < 1e-2, "{got} {all}");
     }
 }
+
+#[test]
+fn pairs_that_lack_a_half_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let list = folder.path().join("list.jsonl");
+    let refusal = |lines: &str| {
+        std::fs::write(&list, lines).unwrap();
+        match crate::data::Dataset::open(&list) {
+            Ok(data) => Captions::of(&data).unwrap_err().to_string(),
+            Err(error) => error.to_string(),
+        }
+    };
+    std::fs::write(folder.path().join("there.png"), []).unwrap();
+    let bare =
+        refusal("{\"path\": \"there.png\"}\n{\"path\": \"there.png\", \"caption\": \"a\"}\n");
+    assert!(
+        bare.starts_with("1 of 2 pictures have no caption, such as `there.png`"),
+        "{bare}"
+    );
+    let lost = refusal("{\"path\": \"lost.png\", \"caption\": \"a\"}\n");
+    assert!(
+        lost.starts_with("1 of 1 captions have no picture, such as `lost.png`"),
+        "{lost}"
+    );
+    let broken = refusal("{\"path\": \"there.png\", \"caption\": \"a\"}\n{\"path\": \n");
+    assert!(broken.contains("list.jsonl` line 2"), "{broken}");
+}
+
+#[test]
+fn pictures_of_equal_captions_are_a_group() {
+    let folder = tempfile::tempdir().unwrap();
+    let list = folder.path().join("list.jsonl");
+    std::fs::write(folder.path().join("a.png"), []).unwrap();
+    let lines = [
+        r#""caption": "cat""#,
+        r#""captions": ["dog", "cat"]"#,
+        r#""captions": ["cat", "pet"]"#,
+    ];
+    let lines = lines.map(|rest| format!("{{\"path\": \"a.png\", {rest}}}\n"));
+    std::fs::write(&list, lines.concat()).unwrap();
+    let captions = Captions::of(&crate::data::Dataset::open(&list).unwrap()).unwrap();
+    assert_eq!(captions.texts, ["cat", "dog", "pet"]);
+    assert_eq!(captions.of_sample, [vec![0], vec![1, 0], vec![0, 2]]);
+    assert_eq!(
+        (captions.group, captions.names),
+        (vec![0, 1, 0], vec![0, 1])
+    );
+}
