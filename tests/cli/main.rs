@@ -16,6 +16,7 @@ mod program;
 #[allow(dead_code)]
 #[path = "../../quantize/tests/import/protobuf.rs"]
 mod protobuf;
+mod quantised;
 mod reports;
 mod same;
 mod teach;
