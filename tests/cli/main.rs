@@ -17,6 +17,7 @@ mod program;
 #[path = "../../quantize/tests/import/protobuf.rs"]
 mod protobuf;
 mod prune;
+mod quantised;
 mod reports;
 mod same;
 mod teach;

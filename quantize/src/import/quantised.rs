@@ -52,7 +52,6 @@ pub(super) fn rewrite(graph: &mut GraphProto, folder: Option<&str>) -> Result<St
         constants: HashMap::new(),
         params: HashMap::new(),
         layers: layers(graph),
-        addends: addends(graph),
         weights: HashMap::new(),
         real: HashSet::new(),
         nodes: Vec::with_capacity(graph.node.len()),
@@ -113,13 +112,6 @@ fn layers(graph: &GraphProto) -> HashMap<String, Channels> {
         };
     }
     found
-}
-
-/// Constants that an element-wise operator reads as they are.
-fn addends(graph: &GraphProto) -> HashSet<String> {
-    let elementwise = |n: &&NodeProto| matches!(&*n.op_type, "Add" | "Sub" | "Mul");
-    let read = graph.node.iter().filter(elementwise).flat_map(|n| &n.input);
-    read.cloned().collect()
 }
 
 /// Inputs and outputs of codes are real ones now.
@@ -187,8 +179,6 @@ struct Rewrite<'p> {
     params: HashMap<String, QParams>,
     /// Constants that are weights of a layer, by name.
     layers: HashMap<String, Channels>,
-    /// Constants that an element-wise operator reads.
-    addends: HashSet<String>,
     /// Steps of weights, one for each output channel.
     weights: HashMap<String, Vec<f32>>,
     /// Constants that were made real.
@@ -331,7 +321,7 @@ impl Rewrite<'_> {
             };
             let codes: Vec<i32> = values.iter().enumerate().map(code).collect();
             let steps = (&scales[..], &zeros[..], axis);
-            return self.constant([&y, &y], &tensor.dims, &codes, steps, shift(kind));
+            return self.constant([&y, &y], &tensor.dims, &codes, steps);
         }
         let params = self.stated(node, 1)?;
         self.codes(&node.name, &x, &y, params);
@@ -494,7 +484,7 @@ impl Rewrite<'_> {
             return Err(unsupported(node, "an operand is not constant"));
         };
         let codes = self.integers(node, &tensor)?;
-        let (scales, zeros, kind) = self.steps(node, at + 1)?;
+        let (scales, zeros, _) = self.steps(node, at + 1)?;
         let axis = self.axis(node, &tensor.dims, scales.len())?;
         if tensor.data_type == DataType::Int32 as i32 {
             let inner = inner(&tensor.dims, axis);
@@ -507,21 +497,17 @@ impl Rewrite<'_> {
         }
         let steps = (&scales[..], &zeros[..], axis);
         let of = input(node, at).to_owned();
-        if node.op_type.starts_with("QLinear") && !self.layers.contains_key(&of) {
-            self.addends.insert(name.to_owned());
-        }
-        self.constant([&of, name], &tensor.dims, &codes, steps, shift(kind))
+        self.constant([&of, name], &tensor.dims, &codes, steps)
     }
 
     /// Adds the real constant `name` that the codes of `of` stand for. Weights of a layer get one step for
-    /// each output channel; what an element-wise operator reads keeps its parameters.
+    /// each output channel.
     fn constant(
         &mut self,
         [of, name]: [&str; 2],
         dims: &[i64],
         codes: &[i32],
         (scales, zeros, axis): (&[f32], &[i32], usize),
-        shift: i32,
     ) -> Result<(), Problem> {
         self.real.insert(name.to_owned());
         let place = inner(dims, axis);
@@ -531,18 +517,7 @@ impl Rewrite<'_> {
         let Some(channel_axis) = channels else {
             let real = |(i, &code): (usize, &i32)| scales[at(i)] * (code - zeros[at(i)]) as f32;
             let values: Vec<f32> = codes.iter().enumerate().map(real).collect();
-            if scales.len() == 1 && self.addends.contains(name) {
-                let constant = format!("{name}~constant");
-                self.made.push(float_tensor(&constant, dims, &values));
-                let params = QParams {
-                    scale: scales[0],
-                    zero_point: zeros[0] - shift,
-                    width: CodeWidth::I8,
-                };
-                self.codes(&format!("{name}~codes"), &constant, name, params);
-            } else {
-                self.made.push(float_tensor(name, dims, &values));
-            }
+            self.made.push(float_tensor(name, dims, &values));
             return Ok(());
         };
         let count = dims.get(channel_axis).map_or(1, |&d| d as usize);

@@ -167,9 +167,9 @@ fn unknown_domain_is_refused() {
 }
 
 #[test]
-fn quantised_models_are_pointed_out() {
-    let quantise = node("q", "QuantizeLinear", &["x", "s"], &["y"], &[]);
-    let message = problem(&single(13, quantise, &[tensor("s", &[], &[0.1])])).to_string();
+fn unknown_operators_on_codes_are_pointed_out() {
+    let mean = node("q", "QLinearReduceMean", &["x", "s"], &["y"], &[]);
+    let message = problem(&single(13, mean, &[tensor("s", &[], &[0.1])])).to_string();
     assert!(message.contains("float original"), "{message}");
 }
 

@@ -9,6 +9,7 @@ use std::time::Instant;
 use ampoule_quantize::calibrate::{RangeMethod, WeightMethod};
 use ampoule_quantize::data::ImageSet;
 use ampoule_quantize::graph::Graph;
+use ampoule_quantize::import::Format;
 use ampoule_quantize::lower::{FloatWeights, LowerOptions};
 use ampoule_quantize::metrics::{Difference, classes};
 use ampoule_quantize::model::{Compiled, Model};
@@ -345,10 +346,10 @@ impl Quantize {
             .into_owned();
         let facts = BTreeMap::from([
             ("source".to_owned(), file.into()),
-            (
-                "format".to_owned(),
-                source.imported.format.to_string().into(),
-            ),
+            match source.imported.format {
+                Format::Tflite { version } => ("tflite".to_owned(), version.into()),
+                Format::Onnx { opset } => ("opset".to_owned(), opset.into()),
+            },
             (
                 "exporter".to_owned(),
                 source.imported.producer.clone().into(),
