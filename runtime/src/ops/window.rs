@@ -53,4 +53,25 @@ impl Window {
     pub fn taps(&self) -> usize {
         self.kernel[0] as usize * self.kernel[1] as usize
     }
+
+    /// Taps along an axis that lie inside a map of `size` for output position `o`.
+    #[cfg(arm_dsp)]
+    pub(crate) fn taps_inside(
+        &self,
+        axis: usize,
+        o: usize,
+        size: usize,
+    ) -> core::ops::Range<usize> {
+        let [taps, step, dilation, pad] = [
+            self.kernel[axis],
+            self.stride[axis],
+            self.dilation[axis],
+            self.pad[axis],
+        ]
+        .map(usize::from);
+        let at = o * step;
+        let first = pad.saturating_sub(at).div_ceil(dilation).min(taps);
+        let end = (size + pad).saturating_sub(at).div_ceil(dilation);
+        first..end.clamp(first, taps)
+    }
 }

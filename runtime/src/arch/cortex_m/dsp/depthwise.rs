@@ -170,22 +170,22 @@ impl Group<'_, '_> {
         let zero = self.dw.input_zero as u16 as u32;
         let zero = zero << 16 | zero;
         let mut sums = self.padded;
-        let [kh, kw] = w.kernel.map(usize::from);
-        for ky in 0..kh {
-            let Some(iy) = tap(w, 0, oy, ky).filter(|&iy| iy < height) else {
+        let kw = usize::from(w.kernel[1]);
+        let (rows, columns) = (w.taps_inside(0, oy, height), w.taps_inside(1, ox, width));
+        let step = usize::from(w.dilation[1]) * channels;
+        for ky in rows {
+            let (Some(iy), Some(ix)) = (tap(w, 0, oy, ky), tap(w, 1, ox, columns.start)) else {
                 continue;
             };
-            for kx in 0..kw {
-                let Some(ix) = tap(w, 1, ox, kx).filter(|&ix| ix < width) else {
-                    continue;
-                };
-                let x = word(&self.x[(iy * width + ix) * channels + self.c..]);
+            let mut at = (iy * width + ix) * channels + self.c;
+            for &[even, odd] in &self.weights[ky * kw..][columns.clone()] {
+                let x = word(&self.x[at..]);
                 let (x_even, x_odd) = (t.subtract(t.even(x), zero), t.subtract(t.odd(x), zero));
-                let [even, odd] = self.weights[ky * kw + kx];
                 sums[0] = t.low(x_even, even, sums[0]);
                 sums[1] = t.low(x_odd, odd, sums[1]);
                 sums[2] = t.high(x_even, even, sums[2]);
                 sums[3] = t.high(x_odd, odd, sums[3]);
+                at += step;
             }
         }
         sums

@@ -43,11 +43,11 @@ pub(crate) fn depthwise_i8(
     let mut sums = [0; HELD];
     for (row, y) in y.chunks_exact_mut(out_w * channels).enumerate() {
         let oy = first_row + row;
-        let rows = taps(dw, 0, oy, height);
+        let rows = w.taps_inside(0, oy, height);
         for (ox, y) in y.chunks_exact_mut(channels).enumerate() {
             let columns = match inner.contains(&ox) {
                 true => 0..kernel,
-                false => taps(dw, 1, ox, width),
+                false => w.taps_inside(1, ox, width),
             };
             let patch = Patch::new(dw, x, [oy, ox], [rows.clone(), columns]);
             // The last piece, and the last group in it, may repeat channels of the one before.
@@ -74,25 +74,6 @@ pub(crate) fn depthwise_i8(
         }
     }
     true
-}
-
-/// Taps along an axis that lie inside the map for output position `o`.
-fn taps(dw: &DepthwiseI8<'_>, axis: usize, o: usize, size: usize) -> Range<usize> {
-    let w = &dw.window;
-    let [taps, step, dilation, pad] = [
-        w.kernel[axis],
-        w.stride[axis],
-        w.dilation[axis],
-        w.pad[axis],
-    ]
-    .map(usize::from);
-    let at = o * step;
-    let first = pad.saturating_sub(at).div_ceil(dilation).min(taps);
-    let end = (size + pad)
-        .saturating_sub(at)
-        .div_ceil(dilation)
-        .clamp(first, taps);
-    first..end
 }
 
 /// The window of one output pixel.
