@@ -60,7 +60,7 @@ enum Command {
     Zoo(zoo::Zoo),
     Teach(teach::Teach),
     Prune(prune::Prune),
-    Distill(distill::Distill),
+    Distill(Box<distill::Distill>),
 }
 
 /// Parses the arguments, runs the command and gives the exit code.

@@ -29,7 +29,7 @@ use super::measure::{Calibration, cost};
 use crate::cli::args::ImportArgs;
 use crate::cli::error::Failure;
 use crate::cli::files::save;
-use crate::cli::models::OnnxModel;
+use crate::cli::models::SourceModel;
 use crate::cli::output::{self, Table, bytes, count, facts, hex, micros, note, plural, print};
 use crate::cli::preprocessing::ImageArgs;
 use crate::cli::progress::Bars;
@@ -634,7 +634,7 @@ impl Student<'_> {
     ) -> Result<(Tower, Tower, Model), Failure> {
         let file = self.folder.join(name).with_extension("onnx");
         let artifact = file.with_extension("amp");
-        let source = OnnxModel::open(&file, &ImportArgs::default(), None, false)?;
+        let source = SourceModel::open(&file, &ImportArgs::default(), None, false)?;
         let int8 = quantize(source.graph.clone(), samples, options, &Bars::new())?;
         save(&artifact, &int8.compiled.bytes)?;
         let float = Model::from_bytes(seal_float(&source.graph, options)?.bytes)?;
