@@ -22,7 +22,7 @@ use super::args::{ExecArgs, ImportArgs, is_npy};
 use super::error::Failure;
 use super::files::{check_output, save};
 use super::labels;
-use super::models::OnnxModel;
+use super::models::SourceModel;
 use super::output::{Table, bytes, count, facts, micros, note, print, print_json, shortened};
 use super::preprocessing::ImageArgs;
 use super::progress::Bars;
@@ -177,7 +177,7 @@ impl Prune {
 
     fn run(&self) -> Result<Summary, Failure> {
         self.check_arguments()?;
-        let source = OnnxModel::open(&self.model, &self.import, self.image.size(), false)?;
+        let source = SourceModel::open(&self.model, &self.import, self.image.size(), false)?;
         let mut graph = source.imported.graph.clone();
         passes::rewrite(&mut graph)?;
         let bars = Bars::new();
@@ -275,7 +275,7 @@ impl Prune {
         }
     }
 
-    fn load(&self, source: &OnnxModel, bars: &Bars) -> Result<Option<Loaded>, Failure> {
+    fn load(&self, source: &SourceModel, bars: &Bars) -> Result<Option<Loaded>, Failure> {
         let Some(path) = &self.data else {
             return Ok(None);
         };

@@ -118,7 +118,7 @@ impl Lesson {
         Ok(Lesson {
             data,
             evaluation,
-            source: Source::Store(store),
+            source: Source::Store(Box::new(store)),
             augmentation: Some(stored.augmentation),
             classes,
             known,

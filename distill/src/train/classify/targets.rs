@@ -9,7 +9,7 @@ pub enum Source {
     /// From labels alone.
     Labels,
     /// From a store, whose epochs are used in turn.
-    Store(Store),
+    Store(Box<Store>),
     /// From teachers that look at every picture while the student learns.
     Teachers(Panel),
 }
