@@ -2,9 +2,9 @@
 
 use crate::program::ampoule;
 
-const COMMANDS: [&str; 11] = [
+const COMMANDS: [&str; 12] = [
     "quantize", "inspect", "run", "eval", "compare", "bench", "selftest", "demo", "zoo", "teach",
-    "distill",
+    "distill", "prune",
 ];
 
 #[test]

@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::Distill;
-use crate::cli::args::is_source;
 use crate::cli::error::Failure;
 use crate::cli::output::{hex, note};
 
@@ -33,7 +32,8 @@ impl Student {
     /// The network that is asked for, for so many classes.
     pub fn open(args: &Distill, classes: usize) -> Result<Self, Failure> {
         let file = Path::new(&args.student);
-        match is_source(file) {
+        let extension = file.extension();
+        match extension.is_some_and(|e| e.eq_ignore_ascii_case("onnx")) {
             true => Self::from_file(args, file, classes),
             false => Self::from_zoo(args, classes),
         }
