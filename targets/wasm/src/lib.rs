@@ -17,7 +17,8 @@ static mut SESSION: Option<Session<'static, 'static>> = None;
 /// The open session.
 fn session() -> Option<&'static mut Session<'static, 'static>> {
     // SAFETY: the module has one thread, and no export calls another while it holds the session.
-    unsafe { (*(&raw mut SESSION)).as_mut() }
+    let session = unsafe { &mut *(&raw mut SESSION) };
+    session.as_mut()
 }
 
 /// New memory, zeroed and aligned to pages; traps when there is none.
