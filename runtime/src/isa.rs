@@ -54,6 +54,21 @@ impl Isa {
         Isa::Mve,
     ];
 
+    /// Those that processors of this architecture can have, weakest first.
+    pub const OF_ARCHITECTURE: &[Isa] = match () {
+        _ if cfg!(target_arch = "x86_64") => &[
+            Isa::Portable,
+            Isa::Avx2,
+            Isa::AvxVnni,
+            Isa::Avx512Vnni,
+            Isa::Amx,
+        ],
+        _ if cfg!(target_arch = "aarch64") => &[Isa::Portable, Isa::Neon, Isa::Dotprod, Isa::I8mm],
+        _ if cfg!(target_arch = "wasm32") => &[Isa::Portable, Isa::Simd128],
+        _ if cfg!(target_arch = "arm") => &[Isa::Portable, Isa::Dsp, Isa::Mve],
+        _ => &[Isa::Portable],
+    };
+
     /// Name as `--isa` takes it.
     pub const fn name(self) -> &'static str {
         match self {

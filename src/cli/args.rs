@@ -85,7 +85,7 @@ pub fn isa() -> impl TypedValueParser<Value = Isa> {
         Isa::AvxVnni => PossibleValue::new(isa.name()).alias("avx2vnni"),
         isa => PossibleValue::new(isa.name()),
     };
-    let names = PossibleValuesParser::new(Isa::ALL.map(value));
+    let names = PossibleValuesParser::new(Isa::OF_ARCHITECTURE.iter().copied().map(value));
     names.try_map(|name| match name.as_str() {
         "avx2vnni" => Ok(Isa::AvxVnni),
         name => Isa::from_name(name).ok_or("no such instruction set"),

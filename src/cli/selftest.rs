@@ -69,7 +69,8 @@ impl Selftest {
 
 /// Tests every instruction set.
 pub fn test_all(model: &mut Model) -> Result<Vec<Tested>, Failure> {
-    Isa::ALL.into_iter().map(|isa| test(model, isa)).collect()
+    let isas = Isa::OF_ARCHITECTURE.iter();
+    isas.map(|&isa| test(model, isa)).collect()
 }
 
 /// Fails when a golden vector differs, or the outputs of an integer program do.

@@ -134,6 +134,6 @@ mod tests {
         ];
         let bytes = to_bytes(state.clone());
         assert_eq!(from_bytes(&bytes), Some(state));
-        assert!((1..20).all(|cut| from_bytes(&bytes[..bytes.len() - cut]).is_none()));
+        assert!((1..18).all(|cut| from_bytes(&bytes[..bytes.len() - cut]).is_none()));
     }
 }

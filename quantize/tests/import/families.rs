@@ -7,7 +7,9 @@ use ampoule_quantize::graph::{Graph, GraphError, Op};
 use ampoule_quantize::model::Model;
 use ampoule_quantize::{import, passes};
 
-use crate::fixtures::{Executor, data, difference, fixtures, models, noise, run, sealed, summary};
+use crate::fixtures::{
+    Executor, data, difference, fixtures, float_models, models, noise, run, sealed, summary,
+};
 use crate::interpret::interpret;
 
 /// Inputs and outputs of a fixture, per sample, as its side file lists them.
@@ -65,7 +67,7 @@ pub fn for_each(paths: &[PathBuf], test: impl Fn(&Path) + Sync) {
 /// the expected outputs (MLPerf Tiny's are published).
 #[test]
 fn outputs_are_those_of_onnx_runtime() {
-    for_each(&models(&fixtures().join("models")), |path| {
+    for_each(&float_models(), |path| {
         let imported = import::onnx(path).unwrap_or_else(|e| panic!("{e}"));
         let mut graph = imported.graph;
         graph.validate().unwrap();
@@ -362,7 +364,7 @@ fn efficientnet_lite0_keeps_its_convolutions_only() {
 #[ignore = "prints; run with AMPOULE_SHOW=swin-tracer17 -- --ignored --nocapture show"]
 fn show() {
     let wanted = std::env::var("AMPOULE_SHOW").unwrap_or_default();
-    let mut paths = models(&fixtures().join("models"));
+    let mut paths = float_models();
     paths.extend(models(Path::new(&wanted)));
     for path in paths {
         if !path.to_string_lossy().contains(&wanted) {

@@ -42,6 +42,13 @@ pub fn models(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
+/// The repository's float networks.
+pub fn float_models() -> Vec<PathBuf> {
+    let mut all = models(&fixtures().join("models"));
+    all.retain(|p| !p.iter().any(|part| part == "quantised"));
+    all
+}
+
 /// Shape of a port in the source model.
 pub fn source_shape(graph: &Graph, port: &Port) -> Vec<usize> {
     port.layout
