@@ -11,6 +11,7 @@ mod help;
 mod images;
 mod models;
 mod outputs;
+mod pairs;
 mod png;
 mod program;
 #[allow(dead_code)]
