@@ -5,7 +5,7 @@ use std::path::Path;
 use ampoule::distill::train::classify::Answered;
 use ampoule::distill::train::{Measures, Record};
 
-use super::lines::{Line, LineChart};
+use super::lines::Line;
 use super::{Cell, Page, base64, escape};
 use crate::cli::distill::Outcome;
 use crate::cli::distill::measure::Row;
@@ -126,24 +126,7 @@ fn curves(page: &mut Page, o: &Outcome) {
     let right = |m: &Measures| m.get("accuracy");
     let agreed = |m: &Measures| m.get("agreement");
     let line = |name, tone, points| Line { name, tone, points };
-    let mut chart =
-        |heading: &str, text: &str, lines: Vec<Line<'_>>, format: &dyn Fn(f64) -> String| {
-            let lines: Vec<_> = lines.into_iter().filter(|l| !l.points.is_empty()).collect();
-            if lines.is_empty() {
-                return;
-            }
-            page.section(heading, text);
-            let chart = LineChart {
-                x_title: "step",
-                lines,
-                format,
-            };
-            page.raw(&format!(
-                "<figure class=\"chart\">{}</figure>\n",
-                chart.svg()
-            ));
-        };
-    chart(
+    page.lines(
         "Loss",
         "While training: of the targets, on augmented pictures. Measured: cross-entropy with the labels, with the averaged weights.",
         vec![
@@ -152,7 +135,7 @@ fn curves(page: &mut Page, o: &Outcome) {
         ],
         &plain,
     );
-    chart(
+    page.lines(
         "Right answers",
         "While training, on augmented pictures: agreement with the label, or with the teacher.",
         vec![
@@ -162,7 +145,7 @@ fn curves(page: &mut Page, o: &Outcome) {
         ],
         &percent,
     );
-    chart(
+    page.lines(
         "Learning rate",
         "",
         vec![line("rate", "first", rates.collect())],

@@ -15,6 +15,7 @@ use std::fmt::Write;
 
 use crate::cli::output::shortened;
 use chart::BarChart;
+use lines::{Line, LineChart};
 
 const STYLE: &str = include_str!("style.css");
 
@@ -65,6 +66,30 @@ impl Page {
         self.push(format_args!(
             "<figure class=\"chart\">{svg}<figcaption>{}</figcaption></figure>\n",
             escape(caption)
+        ));
+    }
+
+    /// A section with curves over the steps of training; nothing where none has points.
+    fn lines(
+        &mut self,
+        heading: &str,
+        text: &str,
+        mut lines: Vec<Line<'_>>,
+        format: &dyn Fn(f64) -> String,
+    ) {
+        lines.retain(|l| !l.points.is_empty());
+        if lines.is_empty() {
+            return;
+        }
+        self.section(heading, text);
+        let chart = LineChart {
+            x_title: "step",
+            lines,
+            format,
+        };
+        self.push(format_args!(
+            "<figure class=\"chart\">{}</figure>\n",
+            chart.svg()
         ));
     }
 

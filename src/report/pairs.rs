@@ -3,7 +3,7 @@
 use ampoule::distill::train::{Measures, Record};
 
 use super::Page;
-use super::lines::{Line, LineChart};
+use super::lines::Line;
 use crate::cli::distill::pairs::{Outcome, figures, recalls};
 use crate::cli::output::plural;
 
@@ -51,24 +51,7 @@ pub fn page(o: &Outcome) -> String {
     let steps = |name: &str| points(o, name, false);
     let epochs = |name: &str| points(o, name, true);
     let line = |name, tone, points| Line { name, tone, points };
-    let mut chart =
-        |heading: &str, text: &str, lines: Vec<Line<'_>>, format: &dyn Fn(f64) -> String| {
-            let lines: Vec<_> = lines.into_iter().filter(|l| !l.points.is_empty()).collect();
-            if lines.is_empty() {
-                return;
-            }
-            page.section(heading, text);
-            let chart = LineChart {
-                x_title: "step",
-                lines,
-                format,
-            };
-            page.raw(&format!(
-                "<figure class=\"chart\">{}</figure>\n",
-                chart.svg()
-            ));
-        };
-    chart(
+    page.lines(
         "Recall",
         "Share of queries whose answer comes first, with the averaged weights.",
         vec![
@@ -77,7 +60,7 @@ pub fn page(o: &Outcome) -> String {
         ],
         &|v| format!("{:.0} %", 100.0 * v),
     );
-    chart(
+    page.lines(
         "Losses",
         "Between the towers, between the image tower and the text teacher, and of the text tower from the text teacher (1 − cosine).",
         vec![

@@ -4,7 +4,7 @@
 //! use std::sync::Arc;
 //! use ampoule_distill::augment::Augmentation;
 //! use ampoule_distill::data::{Dataset, Loader, LoaderOptions, Pictures, epoch_order, record_seed};
-//! # let preprocess = unimplemented!();
+//! # fn example(preprocess: ampoule_runtime::preprocess::Preprocess) -> Result<(), Box<dyn std::error::Error>> {
 //! let data = Arc::new(Dataset::open("photos")?);
 //! let (run, epoch) = (0, 0);
 //! let order = epoch_order(run, epoch, data.len());
@@ -17,7 +17,8 @@
 //!     let batch = batch?;
 //!     println!("{} samples, {} values", batch.samples.len(), batch.images.len());
 //! }
-//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # Ok(())
+//! # }
 //! ```
 
 mod dataset;

@@ -32,6 +32,37 @@ pub fn read_metrics(run: &Path) -> io::Result<Vec<Record>> {
     Ok(records.filter_map(Result::ok).collect())
 }
 
+/// What a run took, over all its sittings.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Effort {
+    /// Steps.
+    pub steps: u64,
+    /// Samples in them.
+    pub samples: usize,
+    /// Seconds they took.
+    pub seconds: f64,
+}
+
+impl Effort {
+    /// Of a run's records.
+    pub fn of(records: &[Record]) -> Self {
+        let mut effort = Effort::default();
+        for record in records {
+            if let Record::Step(step) = record {
+                effort.steps = effort.steps.max(step.step);
+                effort.samples += step.samples;
+                effort.seconds += step.seconds;
+            }
+        }
+        effort
+    }
+
+    /// Samples a second.
+    pub fn speed(&self) -> f64 {
+        self.samples as f64 / self.seconds.max(1e-9)
+    }
+}
+
 /// The open file.
 pub(super) struct Metrics(File);
 

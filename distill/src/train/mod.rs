@@ -25,7 +25,7 @@ mod trainer;
 
 pub use checkpoint::{FORMAT, Run, Snapshot};
 pub use error::TrainError;
-pub use metrics::{Record, read_metrics};
+pub use metrics::{Effort, Record, read_metrics};
 pub use observer::{EpochReport, Observer, Silent, StepReport};
 pub use optimizer::OptimizerKind;
 pub use task::{Evaluator, Inputs, Measures, Step, Task};

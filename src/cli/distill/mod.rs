@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use ampoule::distill::train::classify::{Classification, Confusion};
 use ampoule::distill::train::{
-    End, Measures, OptimizerKind, Record, Run, TrainOptions, Trainer, read_metrics,
+    Effort, End, Measures, OptimizerKind, Record, Run, TrainOptions, Trainer, read_metrics,
 };
 use clap::{Args, ValueEnum};
 use serde::Serialize;
@@ -258,12 +258,7 @@ impl Distill {
             path: folder.join("metrics.jsonl"),
             source,
         })?;
-        let steps = metrics.iter().filter_map(|r| match r {
-            Record::Step(report) => Some(report),
-            Record::Epoch(_) => None,
-        });
-        let seconds: f64 = steps.clone().map(|s| s.seconds).sum();
-        let samples: usize = steps.clone().map(|s| s.samples).sum();
+        let effort = Effort::of(&metrics);
         let outcome = Outcome {
             student: self.output.clone(),
             network: self.student.clone(),
@@ -272,9 +267,9 @@ impl Distill {
             labels: task.labels(),
             measured: confusion.answers.len(),
             epochs: self.epochs(known),
-            steps: steps.map(|s| s.step).max().unwrap_or(0),
-            seconds,
-            images_per_second: samples as f64 / seconds.max(1e-9),
+            steps: effort.steps,
+            seconds: effort.seconds,
+            images_per_second: effort.speed(),
             rows,
             unreadable: task.unreadable().to_vec(),
             artifact,

@@ -11,7 +11,9 @@ use ampoule::distill::text::WordPiece;
 use ampoule::distill::train::pairs::{
     Captions, ImageTeaching, Pairs, PairsOptions, PairsWeights, Retrieval, Space, TextTeaching,
 };
-use ampoule::distill::train::{End, Record, Run, TrainError, TrainOptions, Trainer, read_metrics};
+use ampoule::distill::train::{
+    Effort, End, Record, Run, TrainError, TrainOptions, Trainer, read_metrics,
+};
 use ampoule::distill::zoo::{self, Towers, Weights};
 use ampoule_quantize::data::decode;
 use ampoule_quantize::model::Model;
@@ -237,12 +239,7 @@ fn run(args: &Distill, list: &Path, live: &mut Live) -> Result<Outcome, Failure>
         path: args.output.join("vocab.txt"),
         source,
     })?;
-    let steps = metrics.iter().filter_map(|r| match r {
-        Record::Step(report) => Some(report),
-        Record::Epoch(_) => None,
-    });
-    let seconds: f64 = steps.clone().map(|s| s.seconds).sum();
-    let samples: usize = steps.clone().map(|s| s.samples).sum();
+    let effort = Effort::of(&metrics);
     let outcome = Outcome {
         folder: args.output.clone(),
         network: args.student.clone(),
@@ -250,9 +247,9 @@ fn run(args: &Distill, list: &Path, live: &mut Live) -> Result<Outcome, Failure>
         pairs: data.len(),
         texts: task.captions().texts.len(),
         epochs,
-        steps: steps.map(|s| s.step).max().unwrap_or(0),
-        seconds,
-        images_per_second: samples as f64 / seconds.max(1e-9),
+        steps: effort.steps,
+        seconds: effort.seconds,
+        images_per_second: effort.speed(),
         rows,
         unreadable: task.unreadable().to_vec(),
         report: args.output.join("report.html"),
