@@ -245,6 +245,7 @@ fn import_hint(problem: &Problem) -> Option<&'static str> {
     match problem {
         Problem::Read(_) => Some("check the path"),
         Problem::NotOnnx(_) => Some("give an .onnx file, and check that it was copied whole"),
+        Problem::NotTflite(_) => Some("give a .tflite file, and check that it was copied whole"),
         _ => None,
     }
 }

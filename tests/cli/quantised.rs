@@ -70,5 +70,5 @@ fn what_does_not_apply_is_refused() {
     assert!(amp.exists());
     let cut = folder.path().join("cut.tflite");
     std::fs::write(&cut, &std::fs::read(&int8).unwrap()[..20_000]).unwrap();
-    run(&cut, &[]).fails(1, &["not a TFLite model, or a damaged one"]);
+    run(&cut, &[]).fails_with_advice(&["not a TFLite model, or a damaged one"]);
 }
