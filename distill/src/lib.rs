@@ -8,7 +8,8 @@
 //! * [`teacher`] runs large models over the pictures;
 //! * [`store`] keeps what they answer, from which students are trained;
 //! * [`loss`] says how far a student is from them;
-//! * [`train`] brings it nearer.
+//! * [`train`] brings it nearer;
+//! * [`taylor`] says what a network's channels matter to its loss.
 
 #![deny(unsafe_code)]
 
@@ -18,6 +19,7 @@ pub mod export;
 pub mod import;
 pub mod loss;
 pub mod store;
+pub mod taylor;
 pub mod teacher;
 pub mod text;
 pub mod train;

@@ -8,6 +8,7 @@ use ampoule::distill::data::DatasetError;
 use ampoule::distill::export::ExportError;
 use ampoule::distill::import::StudentError;
 use ampoule::distill::store::StoreError;
+use ampoule::distill::taylor::TaylorError;
 use ampoule::distill::teacher::{TeachError, TeacherError};
 use ampoule::distill::text::VocabularyError;
 use ampoule::distill::train::TrainError;
@@ -84,6 +85,9 @@ pub enum Failure {
     /// A graph that can't be pruned as asked.
     #[error(transparent)]
     Prune(#[from] PruneError),
+    /// A graph that gives no gradients to rank its channels by.
+    #[error(transparent)]
+    Taylor(#[from] TaylorError),
     /// Samples that a model can't be observed on.
     #[error(transparent)]
     Observe(#[from] ObserveError),
@@ -195,6 +199,9 @@ impl Failure {
             Failure::Zoo(error) => zoo_hint(error),
             Failure::Teach(error) => teach_hint(error),
             Failure::Train(error) => train_hint(error),
+            Failure::Taylor(TaylorError::Student(_)) => {
+                Some("--importance energy, which needs no gradients")
+            }
             Failure::Student(StudentError::Import(error)) => import_hint(&error.problem),
             Failure::Stopped { .. } => Some("the same command again: it goes on from there"),
             Failure::Drift { .. } => {

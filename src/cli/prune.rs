@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ampoule::distill::taylor::{Objective, taylor};
 use ampoule_quantize::data::ImageSet;
 use ampoule_quantize::export::graph_to_onnx;
 use ampoule_quantize::graph::Graph;
@@ -129,6 +130,9 @@ pub enum Importance {
     Energy,
     /// Squares of the weights that read a channel
     Magnitude,
+    /// Squares of the loss's change to first order when a channel goes, by gradients: of the cross-entropy where --data
+    /// has labels, else of the change of the outputs
+    Taylor,
 }
 
 /// What pruning did.
@@ -142,6 +146,8 @@ pub struct Summary {
     pub groups: Vec<GroupCut>,
     /// Per layer, for zeros.
     pub layers: Vec<LayerSparsity>,
+    /// What gradients are of, where they rank the channels.
+    pub objective: Option<Objective>,
     /// Smallest cosine of outputs with the whole model's on the samples.
     pub min_cosine: Option<f64>,
     /// What was asked for and reached, with --budget-ms.
@@ -191,6 +197,7 @@ impl Prune {
         let samples = self.load(&source, &bars)?;
         let samples = samples.as_ref();
         let (mut layers, mut groups) = (Vec::new(), Vec::new());
+        let mut objective = None;
         let pruned = match (self.structured, self.budget_ms) {
             (None, None) => {
                 let mut pruned = graph.clone();
@@ -198,7 +205,8 @@ impl Prune {
                 pruned
             }
             (share, budget) => {
-                let (coupling, importance) = self.importance(&graph, samples, &bars)?;
+                let (coupling, importance, of) = self.importance(&graph, samples, &bars)?;
+                objective = of;
                 let cutter = Cutter {
                     graph: &graph,
                     coupling: &coupling,
@@ -236,6 +244,7 @@ impl Prune {
             after,
             groups,
             layers,
+            objective,
             min_cosine,
             budget_us: self.budget_ms.map(|ms| ms * 1e3),
             isa: self.exec.isa().name(),
@@ -262,10 +271,13 @@ impl Prune {
                 "--global, --keep and --importance are for --structured and --budget-ms".to_owned(),
             ));
         }
-        if self.importance == Some(Importance::Energy) && self.data.is_none() {
-            return Err(Failure::Usage(
-                "--importance energy needs samples: give --data".to_owned(),
-            ));
+        if let Some(importance @ (Importance::Energy | Importance::Taylor)) = self.importance
+            && self.data.is_none()
+        {
+            let name = format!("{importance:?}").to_lowercase();
+            return Err(Failure::Usage(format!(
+                "--importance {name} needs samples: give --data"
+            )));
         }
         match self.budget_ms {
             Some(ms) if !(ms > 0.0 && ms.is_finite()) => Err(Failure::Usage(format!(
@@ -311,8 +323,22 @@ impl Prune {
         graph: &Graph,
         samples: Option<&Loaded>,
         bars: &Bars,
-    ) -> Result<(Coupling, ampoule_quantize::prune::Importance), Failure> {
+    ) -> Result<
+        (
+            Coupling,
+            ampoule_quantize::prune::Importance,
+            Option<Objective>,
+        ),
+        Failure,
+    > {
         let coupling = Coupling::new(graph);
+        if let (Some(Importance::Taylor), Some(samples)) = (self.importance, samples) {
+            bars.begin("gradients", samples.len());
+            let found = taylor(graph, &coupling, samples, &|n| bars.advance(n));
+            bars.end();
+            let (found, objective) = found?;
+            return Ok((coupling, found, Some(objective)));
+        }
         let none: Vec<Vec<Vec<f32>>> = Vec::new();
         let (criterion, samples): (_, &dyn Samples) = match (self.importance, samples) {
             (None | Some(Importance::Energy), Some(samples)) => (Criterion::Energy, samples),
@@ -321,7 +347,7 @@ impl Prune {
         bars.begin("importance", samples.len());
         let found = importance(graph, &coupling, criterion, samples, &|n| bars.advance(n));
         bars.end();
-        Ok((coupling, found?))
+        Ok((coupling, found?, None))
     }
 
     fn onnx(&self, graph: &Graph) -> Result<Vec<u8>, Failure> {
@@ -613,6 +639,13 @@ fn render(s: &Summary) -> String {
     text += &table.render();
     text += "\n";
     let mut rows = vec![("written", s.output.display().to_string())];
+    if let Some(objective) = s.objective {
+        let of = match objective {
+            Objective::Labels => "gradients of the cross-entropy with the labels",
+            Objective::Outputs => "gradients of the outputs, as there are no labels",
+        };
+        rows.push(("importance", of.to_owned()));
+    }
     if let Some(cosine) = s.min_cosine {
         rows.push((
             "outputs",

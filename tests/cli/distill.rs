@@ -328,7 +328,20 @@ fn teachers_that_answer_meanwhile_and_labels_alone() {
     command.drain(3..5);
     command[2] = finished;
     let (_, result) = lines(ampoule(command.clone()));
-    assert_eq!(result["rows"][1]["name"], "student.onnx float");
+    let names = [0, 1, 2, 3].map(|i| result["rows"][i]["name"].as_str().unwrap());
+    assert_eq!(
+        names,
+        [
+            "teacher",
+            "student.onnx before training",
+            "student.onnx float",
+            "student.onnx int8"
+        ]
+    );
+    assert_eq!(result["rows"][1]["macs"], result["rows"][2]["macs"]);
+    assert!(
+        result["rows"][1]["top1"]["total"].as_u64() == result["rows"][2]["top1"]["total"].as_u64()
+    );
     command[2] = fixture("minis/tinyvit-mini.onnx");
     ampoule(command).fails_with_advice(&["[1, 1, 9]", "one row of 10 classes"]);
     fs::remove_dir_all(alone.join("student.run")).unwrap();

@@ -2,9 +2,10 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::path::Path;
 
 use crate::commands::{number, shows};
-use crate::program::{ampoule, photos, vww_onnx};
+use crate::program::{ampoule, fixture, photos, vww_onnx};
 use crate::reports::is_self_contained;
 use crate::words;
 
@@ -56,6 +57,39 @@ fn structured_pruning_shrinks_everything_and_the_result_goes_on() {
 }
 
 #[test]
+fn gradients_rank_channels_with_labels_and_without() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("p.onnx");
+    let minis = fixture("minis/tinyvit-mini.onnx");
+    let labels = fixture("minis/labels.txt");
+    let labelled = fixture("minis/calibration");
+    let how = [
+        "--structured",
+        "0.5",
+        "--importance",
+        "taylor",
+        "--samples",
+        "9",
+    ];
+    let with = |model: &Path, more: &[&OsStr]| {
+        let args = words!["prune", model, "-o", &out, "--json"];
+        let args = args.into_iter().chain(how.iter().map(OsStr::new));
+        ampoule(args.chain(more.iter().copied()))
+    };
+    let labels = words!["--data", &labelled, "--labels", &labels];
+    let unlabelled = words!["--data", &labelled];
+    for (more, objective) in [(&labels[..], "labels"), (&unlabelled[..], "outputs")] {
+        let json = with(&minis, more).json();
+        assert_eq!(json["objective"], objective);
+        assert!(number(&json["after"]["macs"]) < 0.65 * number(&json["before"]["macs"]));
+        for group in json["groups"].as_array().unwrap() {
+            let lost = number(&group["importance_lost"]);
+            assert!((0.0..0.5).contains(&lost), "{group}");
+        }
+    }
+}
+
+#[test]
 fn zeros_keep_the_shape_and_promise_no_speed() {
     let folder = tempfile::tempdir().unwrap();
     let pruned = folder.path().join("p.onnx");
@@ -94,6 +128,7 @@ fn bad_requests_say_what_to_try() {
         .fails_with_advice(&["`nowhere`", "nearest"]);
     prune(&["--nm", "4:4"]).fails(1, &["4 of 4"]);
     prune(&["--structured", "0.5", "--importance", "energy"]).fails(2, &["give --data"]);
+    prune(&["--structured", "0.5", "--importance", "taylor"]).fails(2, &["give --data"]);
     prune(&["--structured", "0.5", "--nm", "2:4"]).fails(2, &["cannot be used with"]);
     assert!(!out.exists());
 }

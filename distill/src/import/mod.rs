@@ -26,8 +26,12 @@ mod error;
 mod names;
 mod translate;
 
+use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 
+use ampoule_distill_kernels::graph::ParameterId;
+use ampoule_quantize::graph::{Graph, ValueId};
 use ampoule_quantize::import::{self, Imported};
 use ampoule_quantize::passes;
 
@@ -70,10 +74,36 @@ pub fn onnx_bytes(bytes: &[u8]) -> Result<Student, StudentError> {
     student(imported, "model in memory".to_owned())
 }
 
+/// A student from a graph before fusion, and for each of its layers the graph's weights and its own.
+pub(crate) fn traced(
+    graph: &Graph,
+    source: String,
+) -> Result<(Student, Vec<(ValueId, ParameterId)>), StudentError> {
+    let mut fused = graph.clone();
+    passes::optimise::<StudentError>(&mut fused, None)?;
+    let (student, weights) = Translator::new(&fused).student(source)?;
+    // Passes number values anew, but fusion shares the data of weights.
+    let data = |graph: &Graph, value| graph.value(value).data.as_ref().map(Arc::as_ptr);
+    let values = graph.nodes.iter().flat_map(|n| &n.inputs);
+    let known: HashMap<_, _> = values.filter_map(|&v| Some((data(graph, v)?, v))).collect();
+    let own = |(value, id): (ValueId, ParameterId)| match data(&fused, value)
+        .and_then(|data| known.get(&data))
+    {
+        Some(&own) => Ok((own, id)),
+        None => Err(StudentError::Unsupported {
+            node: student.network.graph().parameters()[id.0].name.clone(),
+            operator: "layer".to_owned(),
+            what: "whose weights fusion changes".to_owned(),
+        }),
+    };
+    let weights = weights.into_iter().map(own).collect::<Result<_, _>>()?;
+    Ok((student, weights))
+}
+
 fn student(imported: Imported, source: String) -> Result<Student, StudentError> {
     let mut graph = imported.graph;
     passes::optimise::<StudentError>(&mut graph, None)?;
-    let mut student = Translator::new(&graph).student(source)?;
+    let (mut student, _) = Translator::new(&graph).student(source)?;
     student.notes.splice(0..0, imported.warnings);
     Ok(student)
 }

@@ -20,6 +20,8 @@ pub(super) struct Translator<'a> {
     pub net: Builder,
     /// Of the parameters so far.
     values: Vec<Vec<f32>>,
+    /// Weights of layers: the source's constant, and the parameter that it became.
+    weights: Vec<(ValueId, ParameterId)>,
     /// What the source's values are in the graph. Tokens that were pixels of a map still are.
     known: HashMap<ValueId, Value>,
     /// Names of parameters.
@@ -33,14 +35,18 @@ impl<'a> Translator<'a> {
             source,
             net: Builder::default(),
             values: Vec::new(),
+            weights: Vec::new(),
             known: HashMap::new(),
             taken: HashSet::new(),
             notes: Vec::new(),
         }
     }
 
-    /// The student, with weights from a file of that name.
-    pub fn student(mut self, file: String) -> Result<Student, StudentError> {
+    /// The student, with weights from a file of that name, and which constants those of its layers are.
+    pub fn student(
+        mut self,
+        file: String,
+    ) -> Result<(Student, Vec<(ValueId, ParameterId)>), StudentError> {
         for port in &self.source.inputs {
             let value = self.source.value(port.value);
             let map = match value.is_index {
@@ -74,13 +80,14 @@ impl<'a> Translator<'a> {
         let names = |ports: &[ampoule_quantize::graph::Port]| {
             ports.iter().map(|p| p.name.clone()).collect::<Vec<_>>()
         };
-        Ok(Student {
+        let student = Student {
             inputs: names(&self.source.inputs),
             outputs: names(&self.source.outputs),
             network: self.net.into_network(),
             weights: Weights::from_values(self.values, file),
             notes: self.notes,
-        })
+        };
+        Ok((student, self.weights))
     }
 
     fn node(&mut self, node: &Node) -> Result<Value, StudentError> {
@@ -220,6 +227,7 @@ impl<'a> Translator<'a> {
         let activated = self.net.is_activated(x);
         let role = Role::Kernel { activated };
         let weight = self.parameter(name, "weight", &shape, role, values);
+        self.weights.push((node.inputs[1], weight));
         let bias = Some(self.vector(node, name, "bias", 2, Role::Bias)?);
         let op = match groups {
             1 => Op::Conv {
@@ -243,8 +251,10 @@ impl<'a> Translator<'a> {
             self.constant(node, 1)?,
             self.source.shape(node.inputs[1]).to_vec(),
         );
+        let weight = self.parameter(name, "weight", &shape, Role::Matrix, values);
+        self.weights.push((node.inputs[1], weight));
         let op = Op::Conv {
-            weight: self.parameter(name, "weight", &shape, Role::Matrix, values),
+            weight,
             bias: Some(self.vector(node, name, "bias", 2, Role::Bias)?),
             window: Window::POINT,
         };

@@ -1,6 +1,6 @@
 //! How much a graph relies on each channel.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::Coupling;
 use crate::graph::{Graph, Op, ValueId};
@@ -24,8 +24,10 @@ pub enum Criterion {
     Magnitude,
 }
 
-/// Importance per channel: the sum, over all products that read it, of its share in what is read. A group's
-/// channels thus sum to the number of products that read the group, and those of different groups compare.
+/// Importance per channel, by its number in the coupling. Only comparisons count, so that any table will do; one from
+/// gradients comes from the training engine. By [`importance()`] it is the sum, over all products that read a channel,
+/// of its share in what is read. A group's channels thus sum to the number of products that read the group, and those
+/// of different groups compare.
 pub type Importance = HashMap<usize, f64>;
 
 /// Importance of every channel of `coupling`, of a graph before fusion. `samples` are needed for
@@ -63,6 +65,51 @@ pub fn importance(
         }
     }
     Ok(importance)
+}
+
+/// Sums per channel of `terms` over the weights that read it; for a channel that no weights read (of queries and keys,
+/// say) over those that make it. `terms` has one number per element of the weights that are given, in the graph's
+/// layout. With weight times gradient as terms, the sum is what the loss changes by, to first order, when the channel
+/// grows by its own size: all readings of one channel together are a gate at it.
+pub fn sums_of_terms(
+    graph: &Graph,
+    coupling: &Coupling,
+    terms: &HashMap<ValueId, Vec<f32>>,
+) -> HashMap<usize, f64> {
+    let mut sums: HashMap<usize, f64> = HashMap::new();
+    let mut seen = HashSet::new();
+    for reading in readings(graph) {
+        let Some((weights, terms)) = reading.weights.and_then(|w| Some((w, terms.get(&w)?))) else {
+            continue;
+        };
+        if !seen.insert(weights) {
+            continue;
+        }
+        let (value, axis) = reading.operands[0];
+        let indices = coupling.of(value, axis);
+        for (i, &term) in terms.iter().enumerate() {
+            for &channel in &indices[i % indices.len()] {
+                *sums.entry(channel).or_default() += f64::from(term);
+            }
+        }
+    }
+    let read: HashSet<usize> = sums.keys().copied().collect();
+    for node in &graph.nodes {
+        let weights = node.inputs.get(1);
+        let (Op::Conv { .. } | Op::Linear { .. }, Some(terms)) =
+            (&node.op, weights.and_then(|w| terms.get(w)))
+        else {
+            continue;
+        };
+        let indices = coupling.of(node.output, graph.shape(node.output).len() - 1);
+        for (terms, channels) in terms.chunks_exact(terms.len() / indices.len()).zip(indices) {
+            for channel in channels.iter().filter(|c| !read.contains(c)) {
+                let sum: f64 = terms.iter().map(|&t| f64::from(t)).sum();
+                *sums.entry(*channel).or_default() += sum;
+            }
+        }
+    }
+    sums
 }
 
 /// A sum over channels: a convolution, a linear layer, a product of two activations.

@@ -15,6 +15,6 @@ mod structured;
 pub use coupling::{Coupling, Group, GroupKind};
 pub use cut::cut;
 pub use error::PruneError;
-pub use importance::{Criterion, Importance, importance};
+pub use importance::{Criterion, Importance, importance, sums_of_terms};
 pub use magnitude::{LayerSparsity, Sparsity, magnitude};
 pub use structured::{GroupCut, StructuredOptions, structured};

@@ -47,6 +47,26 @@ pub struct Row {
     pub arena_bytes: Option<usize>,
 }
 
+impl Row {
+    /// Of a student before training: of a pruned one, what is to be recovered. It takes the time of the trained one.
+    pub fn untrained(student: &Student, file: &Path, confusion: &Confusion) -> Self {
+        let (hits, total) = confusion.right();
+        let top1 = Rate {
+            hits: hits as u64,
+            total: total as u64,
+        };
+        Row {
+            name: format!("{} before training", student.name),
+            top1: Some(top1).filter(|r| r.total > 0),
+            parameters: Some(student.parameters),
+            macs: Some(student.macs),
+            bytes: std::fs::metadata(file).map_or(0, |m| m.len() as usize),
+            median_us: None,
+            arena_bytes: None,
+        }
+    }
+}
+
 /// The pictures that are measured.
 pub struct Measured {
     data: Arc<Dataset>,

@@ -167,7 +167,7 @@ pub struct Outcome {
     /// Training time of the steps in the metrics.
     pub seconds: f64,
     pub images_per_second: f64,
-    /// Teacher, student, int8.
+    /// Teacher; student as its file was, where it came from one; student; int8.
     pub rows: Vec<Row>,
     pub unreadable: Vec<String>,
     #[serde(serialize_with = "output::path")]
@@ -227,6 +227,12 @@ impl Distill {
         let mut run = Run::open(&folder, settings)?;
         let mut trainer = Trainer::new(student.graph.clone(), student.first.clone(), options)?;
         live.introduce(&self.introduction(&task, &student, epochs, &known));
+        let untrained = match &student.file {
+            Some(file) => Some((file, task.confusion(&mut trainer.evaluator())?)),
+            None => None,
+        };
+        let untrained =
+            untrained.map(|(file, confusion)| Row::untrained(&student, file, &confusion));
         let end = trainer.train(&mut task, Some(&mut run), live)?;
         live.finish();
         for reason in task.unreadable() {
@@ -236,7 +242,7 @@ impl Distill {
             return Err(Failure::Stopped { steps, run: folder });
         }
         save(&self.output, &student.to_onnx(trainer.weights())?)?;
-        self.measure(&mut trainer, &task, &student, &known, folder)
+        self.measure(&mut trainer, &task, &student, untrained, &known, folder)
     }
 
     fn measure(
@@ -244,6 +250,7 @@ impl Distill {
         trainer: &mut Trainer,
         task: &Classification,
         student: &Student,
+        untrained: Option<Row>,
         known: &lesson::Known,
         folder: PathBuf,
     ) -> Result<Outcome, Failure> {
@@ -253,6 +260,7 @@ impl Distill {
         let artifact = self.output.with_extension("amp");
         let mut rows: Vec<Row> = measured.teacher(known)?.into_iter().collect();
         let (float, quantized, int8) = measured.student(&self.output, &artifact, student)?;
+        rows.extend(untrained);
         rows.extend([float, quantized]);
         let metrics = read_metrics(&folder).map_err(|source| Failure::Read {
             path: folder.join("metrics.jsonl"),

@@ -1,6 +1,6 @@
 //! What learns.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ampoule::distill::export::{self, Settings};
 use ampoule::distill::import;
@@ -21,6 +21,8 @@ pub struct Student {
     pub first: Vec<Vec<f32>>,
     /// Where the first weights come from.
     pub source: String,
+    /// The file that it is read from, where the zoo does not have it.
+    pub file: Option<PathBuf>,
     pub parameters: u64,
     pub macs: u64,
     /// From pictures to its input.
@@ -90,7 +92,10 @@ impl Student {
         }
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         let (network, weights) = (&student.network, student.weights);
-        Self::new(args, name.into_owned(), network, weights, json!("a file"))
+        Ok(Student {
+            file: Some(file.to_owned()),
+            ..Self::new(args, name.into_owned(), network, weights, json!("a file"))?
+        })
     }
 
     fn new(
@@ -105,6 +110,7 @@ impl Student {
         Ok(Student {
             name,
             source: weights.source().to_owned(),
+            file: None,
             parameters: network.parameter_count(),
             macs: network.macs(),
             preprocess: preprocess(args, [picture.height, picture.width])?,
