@@ -9,6 +9,7 @@ mod commands;
 mod distill;
 mod help;
 mod images;
+mod merge;
 mod models;
 mod outputs;
 mod pairs;
