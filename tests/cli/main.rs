@@ -12,6 +12,7 @@ mod images;
 mod merge;
 mod models;
 mod outputs;
+mod packed;
 mod pairs;
 mod png;
 mod program;

@@ -17,6 +17,7 @@ use ampoule_quantize::observe::Samples;
 use ampoule_quantize::pipeline::{self, QuantizeOptions, Quantized};
 use ampoule_quantize::plan::PlanOptions;
 use ampoule_quantize::program::Island;
+use ampoule_quantize::seal::pack;
 use ampoule_runtime::preprocess::Preprocess;
 use clap::{Args, ValueEnum};
 
@@ -107,6 +108,9 @@ pub struct Quantize {
     /// Leave names out of the artifact
     #[arg(long)]
     pub strip: bool,
+    /// Store the artifact entropy-coded: a smaller file of the same model, unpacked into memory when it is opened
+    #[arg(long)]
+    pub compress: bool,
     /// Write a report to look at in a browser
     #[arg(long, value_name = "FILE.html")]
     pub report: Option<PathBuf>,
@@ -195,7 +199,8 @@ impl Quantize {
         };
         self.deny_fallback(&compiled)?;
         self.check_weights(&compiled)?;
-        let summary = self.summary(
+        let packed = self.compress.then(|| pack(&compiled.bytes));
+        let mut summary = self.summary(
             &source,
             &compiled,
             quantized.as_ref(),
@@ -203,7 +208,11 @@ impl Quantize {
             parity_db,
             started,
         )?;
-        save(&self.output, &compiled.bytes)?;
+        summary.packed_bytes = packed.as_ref().map(Vec::len);
+        match &packed {
+            Some(packed) => save(&self.output, packed)?,
+            None => save(&self.output, &compiled.bytes)?,
+        }
         if let Some(path) = &self.report {
             let details = Details::of(&Model::from_bytes(compiled.bytes)?)?;
             save(path, report::quantize::page(&summary, &details).as_bytes())?;
@@ -424,6 +433,7 @@ impl Quantize {
             macs: graph.macs(),
             float_bytes: source.graph.parameters() * 4,
             artifact_bytes: compiled.bytes.len(),
+            packed_bytes: None,
             arena_bytes: compiled.plan.bank_bytes.iter().sum(),
             arena_lower_bound: compiled.plan.lower_bound,
             samples: quantized.map_or(0, |q| q.statistics.samples),
