@@ -29,6 +29,13 @@ fn packed_artifacts_are_the_same_models() {
     assert_eq!(json["packed_bytes"], packed_bytes.len());
     assert_eq!(json["file_bytes"], plain_bytes.len());
     ampoule(words!["selftest", &packed]).text();
+    // Weights of few values pack better, whatever they cost.
+    let clustered = folder.path().join("clustered.amp");
+    let args = quantize_args(&clustered).into_iter();
+    let json =
+        ampoule(args.chain(["--compress", "--cluster", "8", "--json"].map(Into::into))).json();
+    assert!(json["packed_bytes"].as_u64().unwrap() < packed_bytes.len() as u64);
+    ampoule(words!["selftest", &clustered]).text();
     // A damaged or shortened file is refused.
     for at in [8, 20, 200, packed_bytes.len() - 5] {
         let mut damaged = packed_bytes.clone();
