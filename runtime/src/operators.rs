@@ -55,16 +55,19 @@ impl OperatorSet {
     }
 
     /// Whether this is every operator.
+    #[inline(always)]
     pub(crate) const fn is_all(self) -> bool {
         self.0[0] & self.0[1] & self.0[2] == u32::MAX
     }
 
     /// Whether the operator for a first operand of that type is in.
+    #[inline(always)]
     pub(crate) const fn has(self, kind: Kind, dtype: DType) -> bool {
         self.0[class(dtype)] >> kind as u32 & 1 == 1
     }
 
     /// Whether the operator is in for any type.
+    #[inline(always)]
     pub(crate) const fn any(self, kind: Kind) -> bool {
         (self.0[0] | self.0[1] | self.0[2]) >> kind as u32 & 1 == 1
     }

@@ -7,7 +7,7 @@ use super::layout::{
     ALIGN, HEADER_LEN, IO_RECORD, MAGIC, MAX_IOS, MAX_SECTIONS, MAX_TENSORS, SECTION_ENTRY,
     TENSOR_RECORD, VERSION_MAJOR, VERSION_MINOR, field, section, u16_at, u32_at,
 };
-use super::{Artifact, Direction, Step, table_end};
+use super::{Artifact, Direction, Step, io, table_end};
 use crate::error::Error;
 use crate::operators::Operators;
 use crate::tensor::{CONSTANT_BANK, Tensor, TensorId};
@@ -138,15 +138,15 @@ fn ports(artifact: &Artifact<'_>) -> Result<(), Error> {
     let end = last_step(artifact);
     let mut outputs = 0;
     for i in 0..artifact.io_count() as u16 {
-        let io = artifact.io(i)?;
-        let alive = match io.direction {
-            Direction::Input => io.tensor.first == 0,
-            Direction::Output => io.tensor.last == end,
+        let (direction, _, tensor) = io::tensor(artifact, i)?;
+        let alive = match direction {
+            Direction::Input => tensor.first == 0,
+            Direction::Output => tensor.last == end,
         };
-        if !alive || io.tensor.bank == CONSTANT_BANK || io.tensor.view {
+        if !alive || tensor.bank == CONSTANT_BANK || tensor.view {
             return Err(Error::BadIo(i));
         }
-        outputs += usize::from(io.direction == Direction::Output);
+        outputs += usize::from(direction == Direction::Output);
     }
     if outputs == 0 {
         Err(Error::BadSection(section::IO))
