@@ -103,7 +103,10 @@ impl<'m, 'a, O: Operators> Session<'m, 'a, O> {
         Ok(Session {
             artifact,
             memory: Memory::new(&artifact, banks)?,
-            capability: Capability::new(Isa::best())?,
+            capability: match Capability::BUILT_IN {
+                Some(built_in) => built_in,
+                None => Capability::new(Isa::best())?,
+            },
             exec: Exec::default(),
             operators: PhantomData,
         })

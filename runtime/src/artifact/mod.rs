@@ -5,6 +5,8 @@ mod decode;
 mod golden;
 mod io;
 pub mod layout;
+#[cfg(any(target_os = "none", test))]
+mod sha256;
 mod step;
 mod verify;
 

@@ -7,6 +7,8 @@ use crate::ops::Window;
 
 /// Values that one step of a short copy moves.
 const CHUNK: usize = 16;
+/// The same where there are no vectors.
+const CALL: usize = 32;
 /// Copies of at least this many values are left to `memcpy`.
 const LONG: usize = 256;
 
@@ -156,6 +158,22 @@ fn copy_runs<T: Copy>(
                 &from[i * from_step..][..run],
                 &mut to[i * to_step..][..run],
             );
+        }
+        return;
+    }
+    if cfg!(arm_dsp) {
+        // A word at a time: chunks would be calls of iterators where the program is compiled for size.
+        for i in 0..count {
+            let from = &from[i * from_step..][..run];
+            let to = &mut to[i * to_step..][..run];
+            if run >= CALL {
+                to.copy_from_slice(from);
+                continue;
+            }
+            let (words, rest) = from.as_chunks::<4>();
+            let (to_words, to_rest) = to.as_chunks_mut::<4>();
+            to_words.iter_mut().zip(words).for_each(|(to, w)| *to = *w);
+            to_rest.iter_mut().zip(rest).for_each(|(to, v)| *to = *v);
         }
         return;
     }

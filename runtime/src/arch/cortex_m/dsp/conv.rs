@@ -8,6 +8,7 @@ use core::arch::asm;
 
 use super::epilogue::{Finish, clamp};
 use crate::arch::cortex_m::Dsp;
+use crate::operators::{Operators, Variant};
 use crate::ops::conv::kernel::CallI8;
 use crate::ops::conv::{ConvI8, QUAD, WIDTH, conv_i8_reference};
 
@@ -21,7 +22,7 @@ const GATHERED: usize = 32;
 
 /// Int8 convolution. Windows other than points need scratch for one row, better two; without it the slow
 /// reference runs.
-pub(crate) fn conv_i8(token: Dsp, call: CallI8<'_, '_>) {
+pub(crate) fn conv_i8<O: Operators>(token: Dsp, call: CallI8<'_, '_>) {
     let patches = call.patches();
     let CallI8 {
         conv,
@@ -49,6 +50,10 @@ pub(crate) fn conv_i8(token: Dsp, call: CallI8<'_, '_>) {
     let rows: &mut [i8] = bytemuck::cast_slice_mut(scratch);
     let held = (rows.len() / depth).min(GATHERED);
     if held == 0 {
+        if !O::SET.includes(Variant::Ungathered) {
+            // The caller has checked that there is scratch.
+            return;
+        }
         return conv_i8_reference(conv, x, first, y);
     }
     for (i, y) in y.chunks_mut(held * channels).enumerate() {
@@ -72,7 +77,7 @@ impl Pixels<'_, '_> {
     /// One or two pixels, of which the first has number `at`, from their patches.
     fn run(&mut self, rows: &[i8], at: usize, y: &mut [i8]) {
         let (channels, depth) = (self.conv.output[2], self.conv.depth());
-        if y.len() == 2 * channels && depth.div_ceil(QUAD) <= PAIR_QUADS {
+        if y.len() == 2 * channels && channels % 2 == 0 && depth.div_ceil(QUAD) <= PAIR_QUADS {
             let (y0, y1) = y.split_at_mut(channels);
             let (row0, row1) = rows.split_at(depth);
             self.pair([row0, &row1[..depth]], at * channels, y0, y1);
@@ -92,42 +97,39 @@ impl Pixels<'_, '_> {
         }
     }
 
-    /// Two pixels, whose patches fit the buffer; the first value has number `index`.
-    fn pair(&mut self, rows: [&[i8]; 2], index: usize, y0: &mut [i8], y1: &mut [i8]) {
+    /// Two pixels of an even number of channels, whose patches fit the buffer; the first value has number `index`.
+    fn pair(&mut self, rows: [&[i8]; 2], index: usize, mut y0: &mut [i8], mut y1: &mut [i8]) {
         self.widen(rows);
         let conv = self.conv;
         let channels = y0.len();
         let quads = rows[0].len().div_ceil(QUAD);
-        let (bias, multipliers) = (
-            conv.bias.as_chunks::<2>().0,
-            conv.multipliers.as_chunks::<2>().0,
-        );
-        let mut channel = bias
-            .iter()
-            .zip(multipliers)
-            .zip(y0.chunks_mut(2).zip(y1.chunks_mut(2)));
+        let (mut bias, mut multipliers) = (conv.bias, conv.multipliers);
         let mut weights = conv.weights;
         let mut index = index;
-        for n in (0..channels).step_by(WIDTH) {
-            let width = (channels - n).min(WIDTH).next_multiple_of(QUAD);
-            let block = Block::new(weights, width, quads, WORDS / 4);
-            for (tile, ((b, m), (y0, y1))) in channel.by_ref().take(width / 2).enumerate() {
-                let sums = block.pair(
-                    self.token,
-                    &self.widened,
-                    2 * tile,
-                    [b[0], b[1], b[0], b[1]],
-                );
-                let codes =
-                    self.finish
-                        .codes(sums, [m[0], m[1], m[0], m[1]], [index, index + channels]);
-                match (y0, y1) {
-                    ([a, b], [c, d]) => [*a, *b, *c, *d] = codes,
-                    (y0, y1) => (y0[0], y1[0]) = (codes[0], codes[2]),
-                }
-                index += 2;
+        // Channels of the block that are left, and where they are in it.
+        let (mut left, mut at, mut block) = (0, 0, None);
+        // Chunks are split off by hand: iterators are slow where the program is compiled for size.
+        while let (Some((p, p_rest)), Some((q, q_rest))) =
+            (y0.split_first_chunk_mut(), y1.split_first_chunk_mut())
+            && let (Some((&[b0, b1], b_rest)), Some((m, m_rest))) =
+                (bias.split_first_chunk(), multipliers.split_first_chunk())
+        {
+            if left == 0 {
+                left = p_rest.len() + 2;
+                left = left.min(WIDTH);
+                let width = left.next_multiple_of(QUAD);
+                block = Some(Block::new(weights, width, quads, WORDS / 4));
+                weights = &weights[quads * width * QUAD..];
+                at = 0;
             }
-            weights = &weights[quads * width * QUAD..];
+            let Some(block) = &block else { return };
+            let sums = block.pair(self.token, &self.widened, at, [b0, b1, b0, b1]);
+            let [a, b, c, d] = self.finish.square(sums, m, [index, index + channels]);
+            (*p, *q) = ([a, b], [c, d]);
+            (y0, y1, bias, multipliers) = (p_rest, q_rest, b_rest, m_rest);
+            index += 2;
+            at += 2;
+            left -= 2;
         }
     }
 
@@ -168,7 +170,7 @@ impl Pixels<'_, '_> {
                 .zip(multipliers)
                 .zip((n..).step_by(4))
             {
-                let codes = self.finish.codes(sums, *m, [index + c, index + c + 2]);
+                let codes = self.finish.row(sums, m, index + c);
                 match y.first_chunk_mut() {
                     Some(y) => *y = codes,
                     None => y.copy_from_slice(&codes[..y.len()]),
@@ -180,21 +182,22 @@ impl Pixels<'_, '_> {
     /// Fills the buffer from rows of one length, and with zeros to an even number of quads: for each quad
     /// `[even, odd]` of every row.
     fn widen<const P: usize>(&mut self, rows: [&[i8]; P]) {
-        for (p, row) in rows.into_iter().enumerate() {
+        for (p, row) in rows.iter().enumerate() {
             let (quads, rest) = row.as_chunks::<QUAD>();
-            let mut to = self.widened.chunks_exact_mut(2 * P);
-            let mut put = |quad: &[i8; QUAD]| {
-                let word = u32::from_ne_bytes(quad.map(|c| c as u8));
-                if let Some(to) = to.next() {
-                    to[2 * p] = self.token.even(word);
-                    to[2 * p + 1] = self.token.odd(word);
-                }
-            };
-            quads.iter().for_each(&mut put);
             let mut last = [0; QUAD];
-            last[..rest.len()].copy_from_slice(rest);
-            put(&last);
-            put(&[0; QUAD]);
+            for (to, &code) in last.iter_mut().zip(rest) {
+                *to = code;
+            }
+            let mut to = &mut self.widened[2 * p..];
+            for quad in quads.iter().chain([&last, &[0; QUAD]]) {
+                let &[a, b, c, d] = quad;
+                let word = u32::from_ne_bytes([a as u8, b as u8, c as u8, d as u8]);
+                let Some((first, _)) = to.split_first_chunk_mut() else {
+                    break;
+                };
+                *first = [self.token.even(word), self.token.odd(word)];
+                to = to.get_mut(2 * P..).unwrap_or_default();
+            }
         }
     }
 }

@@ -104,9 +104,7 @@ impl Group<'_, '_> {
     #[inline(always)]
     fn finish(&self, sums: [i32; GROUP], index: usize, ox: usize, y: &mut [i8]) {
         let at = ox * self.dw.input[2] + self.c;
-        let codes = self
-            .finish
-            .codes(sums, self.multipliers, [index + at, index + at + 2]);
+        let codes = self.finish.row(sums, &self.multipliers, index + at);
         if let Some(y) = y.get_mut(at..).and_then(|y| y.first_chunk_mut()) {
             *y = codes;
         }
@@ -195,7 +193,8 @@ impl Group<'_, '_> {
 /// The first four bytes.
 #[inline(always)]
 fn word(bytes: &[i8]) -> u32 {
-    bytes
-        .first_chunk::<GROUP>()
-        .map_or(0, |b| u32::from_ne_bytes(b.map(|c| c as u8)))
+    match bytes.first_chunk() {
+        Some(&[a, b, c, d]) => u32::from_ne_bytes([a as u8, b as u8, c as u8, d as u8]),
+        None => 0,
+    }
 }
