@@ -7,10 +7,10 @@ use crate::ops::conv::{EpilogueI8, Residual};
 /// What every output of a call needs.
 #[derive(Clone, Copy)]
 pub(super) struct Finish<'a> {
-    token: Dsp,
+    pub token: Dsp,
     /// `MAGIC` plus the zero point.
-    base: f32,
-    residual: Option<Residual<'a>>,
+    pub base: f32,
+    pub residual: Option<Residual<'a>>,
 }
 
 impl<'a> Finish<'a> {
@@ -32,12 +32,12 @@ impl<'a> Finish<'a> {
     }
 
     /// Codes of two channels of two pixels, likewise; `index` for each pixel.
-    #[inline(always)]
-    pub fn square(&self, sums: [i32; 4], multipliers: &[f32; 2], index: [usize; 2]) -> [i8; 4] {
-        let &[m0, m1] = multipliers;
+    #[cfg(not(target_abi = "eabihf"))]
+    pub fn square(&self, sums: [i32; 4], &[m0, m1]: &[f32; 2], index: [usize; 2]) -> [i8; 4] {
+        let multipliers = [m0, m1, m0, m1];
         match &self.residual {
-            None => self.twice(sums, multipliers),
-            Some(r) => self.with_residual(r, &sums, &[m0, m1, m0, m1], index),
+            None => self.quad(sums, &multipliers),
+            Some(r) => self.with_residual(r, &sums, &multipliers, index),
         }
     }
 
@@ -74,17 +74,18 @@ impl<'a> Finish<'a> {
     }
 }
 
-/// The codes of four sums without a residual, as [`Finish::code`], in assembly: compiled for size plain code
-/// would take twice the instructions. It loads multipliers to registers and names one for each sum.
 #[cfg(target_abi = "eabihf")]
-macro_rules! codes {
-    ($finish:ident, $sums:ident, $multipliers:ident, $load:literal, $m2:literal, $m3:literal) => {{
-        let [mut codes, s1, s2, s3] = $sums;
+impl Finish<'_> {
+    /// The codes of four sums without a residual, as [`Finish::code`], in assembly: compiled for size plain code
+    /// would take twice the instructions.
+    #[inline(always)]
+    fn quad(&self, sums: [i32; 4], multipliers: &[f32; 4]) -> [i8; 4] {
+        let [mut codes, s1, s2, s3] = sums;
         // SAFETY: QSUB, SSAT and BFI are of the DSP extension and of Armv7, which the token proves, the others of
-        // the floating-point unit that the target has. The multipliers that are loaded are an array's.
+        // the floating-point unit that the target has. Four multipliers are loaded.
         unsafe {
             core::arch::asm!(
-                $load,
+                "vldmia {m}, {{s4-s7}}",
                 "vmov s0, {s0}",
                 "vmov s1, {s1}",
                 "vmov s2, {s2}",
@@ -96,8 +97,8 @@ macro_rules! codes {
                 "vcvt.f32.s32 s3, s3",
                 "vmul.f32 s0, s0, s4",
                 "vmul.f32 s1, s1, s5",
-                concat!("vmul.f32 s2, s2, ", $m2),
-                concat!("vmul.f32 s3, s3, ", $m3),
+                "vmul.f32 s2, s2, s6",
+                "vmul.f32 s3, s3, s7",
                 "vadd.f32 s0, s0, s8",
                 "vadd.f32 s1, s1, s8",
                 "vadd.f32 s2, s2, s8",
@@ -119,8 +120,8 @@ macro_rules! codes {
                 "bfi {s0}, {s3}, #24, #8",
                 s0 = inout(reg) codes, s1 = inout(reg) s1 => _,
                 s2 = inout(reg) s2 => _, s3 = inout(reg) s3 => _,
-                m = in(reg) $multipliers.as_ptr(),
-                base = in(reg) $finish.base.to_bits(), magic = in(reg) MAGIC.to_bits(),
+                m = in(reg) multipliers.as_ptr(),
+                base = in(reg) self.base.to_bits(), magic = in(reg) MAGIC.to_bits(),
                 out("s0") _, out("s1") _, out("s2") _, out("s3") _, out("s4") _, out("s5") _,
                 out("s6") _, out("s7") _, out("s8") _,
                 options(pure, readonly, nostack),
@@ -128,19 +129,6 @@ macro_rules! codes {
         }
         let [a, b, c, d] = codes.to_le_bytes();
         [a as i8, b as i8, c as i8, d as i8]
-    }};
-}
-
-#[cfg(target_abi = "eabihf")]
-impl Finish<'_> {
-    #[inline(always)]
-    fn quad(&self, sums: [i32; 4], multipliers: &[f32; 4]) -> [i8; 4] {
-        codes!(self, sums, multipliers, "vldmia {m}, {{s4-s7}}", "s6", "s7")
-    }
-
-    #[inline(always)]
-    fn twice(&self, sums: [i32; 4], multipliers: &[f32; 2]) -> [i8; 4] {
-        codes!(self, sums, multipliers, "vldmia {m}, {{s4-s5}}", "s4", "s5")
     }
 }
 
@@ -149,10 +137,6 @@ impl Finish<'_> {
 impl Finish<'_> {
     fn quad(&self, sums: [i32; 4], multipliers: &[f32; 4]) -> [i8; 4] {
         core::array::from_fn(|i| self.code(sums[i] as f32 * multipliers[i]))
-    }
-
-    fn twice(&self, sums: [i32; 4], &[m0, m1]: &[f32; 2]) -> [i8; 4] {
-        self.quad(sums, &[m0, m1, m0, m1])
     }
 }
 
