@@ -4,13 +4,14 @@
 #
 #   sh targets/flash.sh model.amp           after targets/setup.sh thumbv7em-none-eabihf
 #
-# TOOLCHAIN names the toolchain that has the target (default: stable), NM a program that reads ELF symbols.
+# OPT is the optimisation (default: s). TOOLCHAIN names the toolchain that has the target (default: stable), NM a program that reads ELF symbols.
 set -eu
-[ $# -eq 1 ] || { sed -n '2,7p' "$0"; exit 2; }
+[ $# -eq 1 ] || { sed -n '2,8p' "$0"; exit 2; }
 model=$(cd "$(dirname "$1")" && pwd)/$(basename "$1")
 cd "$(dirname "$0")/cortex-m"
 target=thumbv7em-none-eabihf
 export AMPOULE_MODEL="$model" BOARD=mps2-an386 RUSTFLAGS=-Ctarget-cpu=cortex-m4 CARGO_TARGET_DIR=target/cortex-m4
+export CARGO_PROFILE_RELEASE_OPT_LEVEL="${OPT:-s}"
 cargo "+${TOOLCHAIN:-stable}" build --quiet --release --bin size --target $target
 "${NM:-nm}" --print-size --size-sort --radix=d --demangle target/cortex-m4/$target/release/size | awk '
   $3 ~ /[bB]/ { next }                       # memory, not flash
