@@ -255,6 +255,11 @@ fn pooling_and_gates() {
         train("average", map, 9, |l, x| {
             l.push("pool", Op::AveragePool(w), &[x])
         });
+        train("largest", map, 9, |l, x| {
+            let x = l.batch_norm(x, "norm");
+            let x = l.activation(x, Activation::Gelu);
+            l.push("pool", Op::MaxPool(w), &[x])
+        });
     }
     train("squeeze-excite", map, 20, |l, x| {
         let x = l.batch_norm(x, "norm");

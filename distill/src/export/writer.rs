@@ -144,14 +144,15 @@ impl<'a> Writer<'a> {
                 let result = self.emit("Mul", name, &[&inputs[0], &inputs[1]], &[]);
                 (Layout::Map, result)
             }
-            Op::AveragePool(window) => {
+            Op::AveragePool(window) | Op::MaxPool(window) => {
                 let x = self.get(x, Layout::Map, name);
                 let attributes = sliding(window);
                 let attributes = attributes.each_ref().map(|(n, a)| (*n, Attribute::Ints(a)));
-                (
-                    Layout::Map,
-                    self.emit("AveragePool", name, &[&x], &attributes),
-                )
+                let operator = match &node.op {
+                    Op::MaxPool(_) => "MaxPool",
+                    _ => "AveragePool",
+                };
+                (Layout::Map, self.emit(operator, name, &[&x], &attributes))
             }
             Op::Mean => self.mean(name, x),
             Op::MaskedMean if self.rows(node.inputs[1]).is_some() => {

@@ -134,6 +134,15 @@ impl<'a> Translator<'a> {
                 let x = self.input(node, 0)?;
                 self.net.graph.push(&name, Op::AveragePool(window), &[x])?
             }
+            SourceOp::Pool {
+                kind: PoolKind::Max,
+                window,
+                ..
+            } => {
+                let window = training_window(node, window)?;
+                let x = self.input(node, 0)?;
+                self.net.graph.push(&name, Op::MaxPool(window), &[x])?
+            }
             SourceOp::Reduce {
                 kind: ReduceKind::Mean,
                 axes,

@@ -87,7 +87,9 @@ pub fn every_op() -> Graph {
     let y = net.conv(y, "shrink", 8, Window::POINT, true);
     let x = net.add(&[x, y], "bottleneck");
     let pool = Window::square(3, 2);
+    let largest = net.push("largest", Op::MaxPool(pool), &[x]);
     let x = net.push("pool", Op::AveragePool(pool), &[x]);
+    let x = net.add(&[x, largest], "pools");
     let x = net.conv(x, "down", 12, Window::POINT, true);
     let map = x;
 

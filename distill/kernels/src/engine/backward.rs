@@ -461,6 +461,16 @@ impl<'a> Part<'a> {
                     pool::average_gradient(window, map(0).dims(), d, to);
                 });
             }
+            Kernel::MaxPool(window) => {
+                let y = context.raw(unit.output, chunk);
+                let mut columns = std::mem::take(&mut scratch.columns);
+                let left = room(&mut columns, y.len());
+                left.copy_from_slice(y);
+                self.emit(0, chunk, slope, &mut gradients[0], scratch, |to| {
+                    pool::largest_gradient(window, map(0).dims(), x, left, d, to);
+                });
+                scratch.columns = columns;
+            }
             Kernel::Mean => {
                 self.emit(0, chunk, slope, &mut gradients[0], scratch, |to| {
                     pool::mean_gradient(d, to)

@@ -178,6 +178,7 @@ impl Context<'_> {
             }
             Kernel::Gate => pool::gate(inputs[0], inputs[1], out),
             Kernel::AveragePool(window) => pool::average(window, map(0).dims(), inputs[0], out),
+            Kernel::MaxPool(window) => pool::largest(window, map(0).dims(), inputs[0], out),
             Kernel::Mean => pool::mean(inputs[0], out),
             Kernel::MaskedMean => {
                 token::masked_mean(inputs[0], inputs[1], inputs.get(2).copied(), out)

@@ -55,6 +55,7 @@ impl Op {
             | Op::Add { .. }
             | Op::Gate
             | Op::AveragePool(_)
+            | Op::MaxPool(_)
             | Op::Mean
             | Op::MaskedMean
             | Op::Normalize

@@ -115,6 +115,8 @@ pub enum Op {
     Gate,
     /// Average over the pixels of each window that are on the map.
     AveragePool(Window),
+    /// Largest value of the pixels of each window that are on the map.
+    MaxPool(Window),
     /// Average over all pixels.
     Mean,
     /// Average over the pixels of the first input where the second, which has one channel, is not 0; each

@@ -83,7 +83,7 @@ impl Graph {
                 gate if gate == Map::new(1, 1, c) => Ok(x),
                 gate => Err(format!("gate of {:?} for {:?}", gate.dims(), x.dims())),
             },
-            Op::AveragePool(window) => {
+            Op::AveragePool(window) | Op::MaxPool(window) => {
                 let [height, width] = output(window, x)?;
                 Ok(Map::new(height, width, c))
             }

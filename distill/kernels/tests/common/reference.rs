@@ -132,6 +132,11 @@ fn layer(
                 .sum();
             sum / taps.len() as f64
         }),
+        Op::MaxPool(window) => pixels(batch, to, |b, y, x, o| {
+            taps(window, m, y, x)
+                .map(|(_, at)| x0[(b * m.pixels() + at) * c + o])
+                .fold(f64::NEG_INFINITY, f64::max)
+        }),
         Op::Mean => pixels(batch, to, |b, _, _, o| {
             (0..m.pixels())
                 .map(|at| x0[(b * m.pixels() + at) * c + o])
