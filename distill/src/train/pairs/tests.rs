@@ -122,3 +122,39 @@ fn pictures_of_equal_captions_are_a_group() {
         (vec![0, 1, 0], vec![0, 1])
     );
 }
+
+/// A table of token vectors learns what a teacher says to each word.
+#[test]
+fn texts_are_learnt_from_their_teacher() {
+    use crate::train::{End, TrainOptions, Trainer};
+    use ampoule_distill_kernels::graph::{Graph, Kind, Map, Op};
+    let folder = tempfile::tempdir().unwrap();
+    let vocabulary = folder.path().join("vocab.txt");
+    std::fs::write(&vocabulary, "[PAD]\n[UNK]\ncat\ndog\n").unwrap();
+    let tokenizer = crate::text::WordPiece::read(&vocabulary).unwrap();
+    let texts = ["cat", "dog"].map(str::to_owned);
+    let taught = vec![0.6, 0.8, 0.8, -0.6];
+    let mut task = Texts::new(&texts, taught.clone(), &tokenizer, [2, 1], 0)
+        .measured_on(&texts, taught, &tokenizer);
+    let mut graph = Graph::new();
+    let ids = graph.input(Map::new(1, 1, 1));
+    let table = graph.parameter("table", &[4, 2], Kind::Undecayed);
+    let rows = graph.push("rows", Op::Embedding { table }, &[ids]).unwrap();
+    let unit = graph.push("unit", Op::Normalize, &[rows]).unwrap();
+    graph.output(unit);
+    let first = vec![vec![1.0, 0.0, 0.0, 1.0, 1.0, 0.1, 0.1, 1.0]];
+    let options = TrainOptions {
+        epochs: 300,
+        rate: 0.05,
+        ema: None,
+        ..TrainOptions::default()
+    };
+    let mut trainer = Trainer::new(graph, first, options).unwrap();
+    let end = trainer
+        .train(&mut task, None, &mut crate::train::Silent)
+        .unwrap();
+    assert_eq!(end, End::Done);
+    use crate::train::Task;
+    let measures = task.evaluate(&mut trainer.evaluator()).unwrap();
+    assert!(measures.get("cosine").unwrap() > 0.999, "{measures:?}");
+}
