@@ -253,7 +253,7 @@ fn several_teachers_are_averaged() {
         "--classes",
         "10",
         "--size",
-        "32",
+        "64",
         "-o",
         &other
     ])

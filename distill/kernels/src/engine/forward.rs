@@ -184,6 +184,11 @@ impl Context<'_> {
                 token::masked_mean(inputs[0], inputs[1], inputs.get(2).copied(), out)
             }
             Kernel::Embedding(table) => token::rows(&self.parameters[table.0], inputs[0], out),
+            Kernel::Tokens(table) => {
+                let (tokens, pixels) = out.split_at_mut(self.parameters[table.0].len());
+                tokens.copy_from_slice(&self.parameters[table.0]);
+                pixels.copy_from_slice(inputs[0]);
+            }
             Kernel::Positions(table) => {
                 out.copy_from_slice(inputs[0]);
                 pool::scaled(1.0, &self.parameters[table.0], true, out);

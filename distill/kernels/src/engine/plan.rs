@@ -116,6 +116,7 @@ pub(super) enum Kernel {
     MaskedMean,
     Embedding(ParameterId),
     Positions(ParameterId),
+    Tokens(ParameterId),
     Normalize,
     FakeQuantize {
         range: ParameterId,
@@ -410,6 +411,7 @@ fn kernel(op: &Op, x: Map) -> Kernel {
         Op::MaskedMean => Kernel::MaskedMean,
         Op::Embedding { table } => Kernel::Embedding(table),
         Op::Positions { table } => Kernel::Positions(table),
+        Op::Tokens { table } => Kernel::Tokens(table),
         Op::Normalize => Kernel::Normalize,
         Op::FakeQuantize { range, momentum } => Kernel::FakeQuantize { range, momentum },
         Op::Pad(_) | Op::Crop(_) => Kernel::Resize,

@@ -49,7 +49,9 @@ impl Op {
                 visit(bias);
             }
             Op::Attention(a) => a.bias.iter_mut().for_each(|b| visit(&mut b.table)),
-            Op::Embedding { table } | Op::Positions { table } => visit(table),
+            Op::Embedding { table } | Op::Positions { table } | Op::Tokens { table } => {
+                visit(table)
+            }
             Op::FakeQuantize { range, .. } => visit(range),
             Op::Activation(_)
             | Op::Add { .. }
