@@ -3,7 +3,9 @@
 use std::ffi::OsStr;
 use std::fmt::Write;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use crate::commands::number;
 use crate::program::{ampoule, fixture};
@@ -80,6 +82,57 @@ fn towers_from_captions() {
         assert!((0.0..=ten).contains(&first) && ten <= 1.0, "{row}");
     }
     assert_eq!(rows.len(), 2);
+}
+
+/// Killed behind some step, it goes on to the same towers, bit for bit.
+#[test]
+fn killed_it_goes_on_to_the_same_towers() {
+    let folder = tempfile::tempdir().unwrap();
+    let pairs = folder.path().join("pairs.jsonl");
+    fs::write(&pairs, list()).unwrap();
+    let vocabulary = fixture("tokenizer/vocab.txt");
+    let command = |out: &Path| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ampoule"));
+        command.args(words![
+            "distill",
+            "--pairs",
+            &pairs,
+            "--eval",
+            &pairs,
+            "--vocabulary",
+            &vocabulary,
+            "--student",
+            "clip-mini",
+            "--batch",
+            "8",
+            "--epochs",
+            "4",
+            "--threads",
+            "1",
+            "--checkpoint-every",
+            "0",
+            "-o",
+            out
+        ]);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    };
+    let [whole, killed] = ["whole", "killed"].map(|name| folder.path().join(name));
+    assert!(command(&whole).status().unwrap().success());
+    let mut child = command(&killed).spawn().unwrap();
+    let started = Instant::now();
+    while !killed.join("run/checkpoint.previous.bin").exists() {
+        assert!(started.elapsed() < Duration::from_secs(300));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!killed.join("image.onnx").exists());
+    assert!(command(&killed).status().unwrap().success());
+    for file in ["image.onnx", "text.onnx", "image.amp", "text.amp"] {
+        let [a, b] = [&whole, &killed].map(|out| fs::read(out.join(file)).unwrap());
+        assert!(a == b, "{file}");
+    }
 }
 
 /// A picture tower from a file, and a text tower that learns texts without pictures first, from a teacher of

@@ -46,6 +46,35 @@ fn a_space_keeps_what_differs() {
     }
 }
 
+/// Coordinates of known sizes, turned: the largest come out.
+#[test]
+fn a_space_keeps_the_largest_components() {
+    const WIDTH: usize = 16;
+    let sign = |a: usize, b: usize| {
+        if (a & b).count_ones() % 2 == 0 {
+            1.0
+        } else {
+            -1.0
+        }
+    };
+    let size = |k: usize| 0.8f32.powi(k as i32);
+    let value = |n, k| size(k) * sign(n, k);
+    let point = |n: usize| {
+        let channel = move |c| (1..WIDTH).map(|k| value(n, k) * sign(k, c)).sum::<f32>();
+        (0..WIDTH).map(channel)
+    };
+    let points: Vec<f32> = (0..WIDTH).flat_map(point).collect();
+    let space = Space::of(&points, WIDTH, 5);
+    let rows: Vec<&[f32]> = points.chunks(WIDTH).collect();
+    for (a, b) in [(0, 1), (3, 12), (7, 9), (15, 15)] {
+        let [x, y] = [a, b].map(|n| space.project(rows[n]));
+        let got: f32 = x.iter().zip(&y).map(|(x, y)| x * y).sum();
+        let product: f32 = (1..6).map(|k| value(a, k) * value(b, k)).sum();
+        let expected = product / (1..6).map(|k| size(k) * size(k)).sum::<f32>();
+        assert!((got - expected).abs() < 1e-5, "{got} {expected}");
+    }
+}
+
 #[test]
 fn pairs_that_lack_a_half_are_named() {
     let folder = tempfile::tempdir().unwrap();
