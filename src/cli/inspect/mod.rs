@@ -174,7 +174,7 @@ fn bank_name(target: &Target, number: u8) -> String {
 fn placement(memory: &Memory, target: &Target) -> String {
     let mut table = Table::new(&[
         ">bank",
-        &target.name,
+        "memory",
         ">bytes",
         ">of",
         ">cost of a byte",
@@ -192,8 +192,12 @@ fn placement(memory: &Memory, target: &Target) -> String {
         ]);
     }
     let weights = target.weights().map(|b| b.name.as_str());
-    let weights = weights.map_or_else(String::new, |name| format!("artifact in {name}\n"));
-    format!("\n{}{weights}", table.render())
+    let weights = weights.map_or_else(String::new, |name| format!(", the artifact in {name}"));
+    format!(
+        "\n{}\n{}{weights}\n",
+        table.render().trim_end(),
+        target.name
+    )
 }
 
 /// What smaller arenas cost in work.
