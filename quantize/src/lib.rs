@@ -9,6 +9,7 @@ pub mod export;
 pub mod graph;
 pub mod import;
 pub mod lower;
+pub mod merge;
 pub mod metrics;
 pub mod model;
 pub mod observe;

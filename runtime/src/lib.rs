@@ -25,6 +25,7 @@ mod memory;
 pub mod numerics;
 mod operators;
 pub mod ops;
+pub mod packed;
 pub mod peak;
 #[cfg(feature = "std")]
 mod pool;

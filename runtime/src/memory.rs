@@ -165,21 +165,23 @@ impl<'a> Memory<'a> {
     /// Disjoint slices for the wanted regions; `None` when two of them overlap.
     fn split<const N: usize>(
         &mut self,
-        wanted: [Option<Region>; N],
+        mut wanted: [Option<Region>; N],
     ) -> Option<[Option<&mut [u8]>; N]> {
-        let mut order: [usize; N] = core::array::from_fn(|i| i);
-        order.sort_unstable_by_key(|&i| wanted[i].map(|r| (r.bank, r.start)));
         let mut out = [const { None }; N];
         for (number, bank) in self.banks.iter_mut().enumerate() {
             let mut rest: &mut [u8] = bank;
             let mut base = 0;
-            for &i in &order {
-                let Some(r) = wanted[i].filter(|r| usize::from(r.bank) == number) else {
-                    continue;
-                };
+            loop {
+                let here = |r: &Region| usize::from(r.bank) == number;
+                let slots = wanted.iter_mut().zip(&mut out);
+                let lowest = slots
+                    .filter(|(wanted, _)| wanted.as_ref().is_some_and(here))
+                    .min_by_key(|(wanted, _)| wanted.map(|r| r.start));
+                let Some((region, slot)) = lowest else { break };
+                let r = region.take()?;
                 let (_, tail) = rest.split_at_mut_checked(r.start.checked_sub(base)?)?;
                 let (mine, tail) = tail.split_at_mut_checked(r.len)?;
-                out[i] = Some(mine);
+                *slot = Some(mine);
                 rest = tail;
                 base = r.start + r.len;
             }

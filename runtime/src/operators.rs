@@ -13,6 +13,7 @@
 //! ```
 
 use crate::artifact::{Artifact, Step};
+use crate::ops::pool::PoolKind;
 use crate::tensor::DType;
 
 /// Operators by the type of their first operand.
@@ -40,6 +41,7 @@ impl OperatorSet {
             if let Some(dtype) = dtype(artifact, &step) {
                 set.0[class(dtype)] |= 1 << Kind::of(&step) as u32;
             }
+            set.0[0] |= Variant::of(artifact, &step).map_or(0, |v| 1 << v as u32);
             set
         })
     }
@@ -49,22 +51,25 @@ impl OperatorSet {
         OperatorSet(bits)
     }
 
-    /// For i8, other integers and floats a bit per operator.
+    /// For i8, other integers and floats a bit per operator; in the first also a bit per rarer form of one.
     pub const fn bits(self) -> [u32; 3] {
         self.0
     }
 
     /// Whether this is every operator.
+    #[inline(always)]
     pub(crate) const fn is_all(self) -> bool {
         self.0[0] & self.0[1] & self.0[2] == u32::MAX
     }
 
     /// Whether the operator for a first operand of that type is in.
+    #[inline(always)]
     pub(crate) const fn has(self, kind: Kind, dtype: DType) -> bool {
         self.0[class(dtype)] >> kind as u32 & 1 == 1
     }
 
     /// Whether the operator is in for any type.
+    #[inline(always)]
     pub(crate) const fn any(self, kind: Kind) -> bool {
         (self.0[0] | self.0[1] | self.0[2]) >> kind as u32 & 1 == 1
     }
@@ -72,6 +77,48 @@ impl OperatorSet {
     /// Whether a step's operator is in; `false` when the step names no tensor of the artifact.
     pub(crate) fn serves(self, artifact: &Artifact<'_>, step: &Step) -> bool {
         dtype(artifact, step).is_some_and(|dtype| self.has(Kind::of(step), dtype))
+            && Variant::of(artifact, step).is_none_or(|variant| self.includes(variant))
+    }
+
+    /// Whether that form of an operator is in.
+    #[inline(always)]
+    pub(crate) const fn includes(self, variant: Variant) -> bool {
+        self.0[0] >> variant as u32 & 1 == 1
+    }
+}
+
+/// Forms of operators that many models do without, and that need code of their own; the number is the bit of
+/// the first word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Variant {
+    /// Pooling by the maximum.
+    MaxPool = 24,
+    /// A copy that is more than one run of bytes.
+    Scatter,
+    /// A convolution without scratch for a single patch.
+    Ungathered,
+    /// A depthwise convolution of fewer than 4 channels or of more than 32 taps: not what processors have
+    /// kernels for.
+    OddDepthwise,
+}
+
+impl Variant {
+    fn of(artifact: &Artifact<'_>, step: &Step) -> Option<Self> {
+        let channels = |id| artifact.tensor(id).map_or(0, |t| t.shape.last());
+        match step {
+            Step::Pool { kind, .. } if *kind == PoolKind::Max => Some(Variant::MaxPool),
+            Step::Copy { map, .. } if !map.is_identity() => Some(Variant::Scatter),
+            Step::Conv(c) if !c.window.is_point() => {
+                let scratch = c.scratch.and_then(|id| artifact.tensor(id).ok());
+                let depth = c.window.taps().saturating_mul(channels(c.x));
+                let room = scratch.is_some_and(|t| t.bytes() >= depth);
+                (!room).then_some(Variant::Ungathered)
+            }
+            Step::Depthwise(c) if channels(c.x) < 4 || c.window.taps() > 32 => {
+                Some(Variant::OddDepthwise)
+            }
+            _ => None,
+        }
     }
 }
 

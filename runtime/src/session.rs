@@ -103,7 +103,10 @@ impl<'m, 'a, O: Operators> Session<'m, 'a, O> {
         Ok(Session {
             artifact,
             memory: Memory::new(&artifact, banks)?,
-            capability: Capability::new(Isa::best())?,
+            capability: match Capability::BUILT_IN {
+                Some(built_in) => built_in,
+                None => Capability::new(Isa::best())?,
+            },
             exec: Exec::default(),
             operators: PhantomData,
         })
@@ -211,8 +214,8 @@ impl<'m, 'a, O: Operators> Session<'m, 'a, O> {
     ///
     /// [`Error::NoSuchIo`].
     pub fn input_bytes(&mut self, index: usize) -> Result<&mut [u8], Error> {
-        let io = self.input(index)?;
-        self.memory.tensor_mut(&io.tensor).ok_or(Error::NoSuchIo)
+        let tensor = self.port(Direction::Input, index)?;
+        self.memory.tensor_mut(&tensor).ok_or(Error::NoSuchIo)
     }
 
     /// The bytes of output `index`.
@@ -221,9 +224,9 @@ impl<'m, 'a, O: Operators> Session<'m, 'a, O> {
     ///
     /// [`Error::NoSuchIo`].
     pub fn output_bytes(&self, index: usize) -> Result<&[u8], Error> {
-        let io = self.output(index)?;
+        let tensor = self.port(Direction::Output, index)?;
         self.memory
-            .tensor(&self.artifact, &io.tensor)
+            .tensor(&self.artifact, &tensor)
             .ok_or(Error::NoSuchIo)
     }
 
@@ -243,7 +246,7 @@ impl<'m, 'a, O: Operators> Session<'m, 'a, O> {
     ///
     /// [`Error::NoSuchIo`] or [`Error::Length`].
     pub fn write_f32(&mut self, index: usize, values: &[f32]) -> Result<(), Error> {
-        let t = self.input(index)?.tensor;
+        let t = self.port(Direction::Input, index)?;
         let capability = self.capability;
         let bytes = self.input_bytes(index)?;
         let expected = bytes.len() / t.dtype.size();
@@ -292,7 +295,7 @@ impl<'m, 'a, O: Operators> Session<'m, 'a, O> {
     ///
     /// [`Error::NoSuchIo`] or [`Error::Length`].
     pub fn read_f32(&self, index: usize, out: &mut [f32]) -> Result<(), Error> {
-        let t = self.output(index)?.tensor;
+        let t = self.port(Direction::Output, index)?;
         let bytes = self.output_bytes(index)?;
         let expected = bytes.len() / t.dtype.size();
         if expected != out.len() {
@@ -344,15 +347,16 @@ impl<'m, 'a, O: Operators> Session<'m, 'a, O> {
     }
 
     fn expect(&self, index: usize, direction: Direction, dtype: DType) -> Result<(), Error> {
-        let io = match direction {
-            Direction::Input => self.input(index)?,
-            Direction::Output => self.output(index)?,
-        };
-        if io.tensor.dtype == dtype {
+        if self.port(direction, index)?.dtype == dtype {
             Ok(())
         } else {
             Err(Error::NoSuchIo)
         }
+    }
+
+    /// The tensor of an input or output, without its name, the search for which takes flash.
+    fn port(&self, direction: Direction, index: usize) -> Result<Tensor, Error> {
+        self.artifact.port(direction, index).ok_or(Error::NoSuchIo)
     }
 }
 

@@ -16,6 +16,7 @@ use ampoule_quantize::compare::CompareError;
 use ampoule_quantize::data::DataError;
 use ampoule_quantize::graph::GraphError;
 use ampoule_quantize::import::{ImportError, Problem};
+use ampoule_quantize::merge::MergeError;
 use ampoule_quantize::model::ModelError;
 use ampoule_quantize::observe::ObserveError;
 use ampoule_quantize::pipeline::QuantizeError;
@@ -84,6 +85,9 @@ pub enum Failure {
     /// A graph that can't be pruned as asked.
     #[error(transparent)]
     Prune(#[from] PruneError),
+    /// Weights that can't be merged.
+    #[error(transparent)]
+    Merge(#[from] MergeError),
     /// Samples that a model can't be observed on.
     #[error(transparent)]
     Observe(#[from] ObserveError),
@@ -192,6 +196,7 @@ impl Failure {
             Failure::Prune(PruneError::Nothing { .. }) => {
                 Some("check that the model has hidden layers, or leave --keep out")
             }
+            Failure::Merge(error) => merge_hint(error),
             Failure::Zoo(error) => zoo_hint(error),
             Failure::Teach(error) => teach_hint(error),
             Failure::Train(error) => train_hint(error),
@@ -246,6 +251,30 @@ fn import_hint(problem: &Problem) -> Option<&'static str> {
         Problem::Read(_) => Some("check the path"),
         Problem::NotOnnx(_) => Some("give an .onnx file, and check that it was copied whole"),
         Problem::NotTflite(_) => Some("give a .tflite file, and check that it was copied whole"),
+        _ => None,
+    }
+}
+
+fn merge_hint(error: &MergeError) -> Option<&'static str> {
+    match error {
+        MergeError::Import(error) => import_hint(&error.problem),
+        MergeError::Read { .. } => Some("check the path"),
+        MergeError::Malformed { .. } => Some("give adapter_model.safetensors as PEFT saves it"),
+        MergeError::Nothing { .. } | MergeError::Half { .. } => {
+            Some("give the adapter alone, as PEFT's save_pretrained writes it")
+        }
+        MergeError::NoAlpha { .. } => Some("give --alpha; PEFT's default is 8"),
+        MergeError::NoSuchLayer { .. } | MergeError::Ambiguous { .. } => Some(
+            "a --map FILE.json with {\"layer of the adapter\": \"initialiser or node of the model\"}",
+        ),
+        MergeError::Shared { .. } | MergeError::Twice { .. } => {
+            Some("export the model with a weight for each layer")
+        }
+        MergeError::Shape { .. } => Some("check that adapter and model are of the same network"),
+        MergeError::NotFinite { .. } => Some("check the adapter's training, and --alpha"),
+        MergeError::OtherGraph { .. } => Some("export both with the same versions and settings"),
+        MergeError::Foreign { .. } => Some("PEFT's merge_and_unload, then export the model again"),
+        MergeError::Shares { .. } => Some("model.onnx:0.3 counts 0.3, and the base the rest"),
         _ => None,
     }
 }

@@ -16,6 +16,7 @@ mod files;
 pub mod inspect;
 mod labels;
 mod memory;
+mod merge;
 mod models;
 mod npy;
 pub mod output;
@@ -59,6 +60,7 @@ enum Command {
     Demo(demo::Demo),
     Zoo(zoo::Zoo),
     Teach(teach::Teach),
+    Merge(merge::Merge),
     Prune(prune::Prune),
     Distill(Box<distill::Distill>),
 }
@@ -77,6 +79,7 @@ pub fn main() -> ExitCode {
         Command::Demo(c) => c.execute(),
         Command::Zoo(c) => c.execute(),
         Command::Teach(c) => c.execute(),
+        Command::Merge(c) => c.execute(),
         Command::Prune(c) => c.execute(),
         Command::Distill(c) => c.execute(),
     };

@@ -1,5 +1,7 @@
 //! `ampoule prune`: smaller graphs that are really faster.
 
+pub mod layers;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,8 +13,8 @@ use ampoule_quantize::model::Model;
 use ampoule_quantize::observe::Samples;
 use ampoule_quantize::pipeline::{self, Progress, QuantizeOptions, Silent};
 use ampoule_quantize::prune::{
-    Coupling, Criterion, GroupCut, GroupKind, LayerSparsity, Sparsity, StructuredOptions, cut,
-    importance, magnitude, structured,
+    Coupling, Criterion, GroupCut, GroupKind, LayerSparsity, PruneError, Sparsity,
+    StructuredOptions, cut, importance, magnitude, structured,
 };
 use ampoule_quantize::{metrics::Difference, passes};
 use clap::{Args, ValueEnum};
@@ -29,11 +31,13 @@ use super::progress::Bars;
 use super::samples::{Loaded, known_ids};
 use super::timing::{Times, Until, measure};
 use crate::report;
+use layers::LayerCut;
 
 const EXAMPLES: &str = "\
 Examples:
   ampoule prune model.onnx --structured 0.5 --data labelled/ -o pruned.onnx
   ampoule prune model.onnx --budget-ms 3 --data photos/ --isa avxvnni -o pruned.onnx
+  ampoule prune model.onnx --structured 0.5 --sweep --data labelled/ --report pruned.html -o pruned.onnx
   ampoule prune model.onnx --magnitude 0.5 -o sparse.onnx
   ampoule distill --student pruned.onnx --teacher model.onnx …      (recovery)";
 
@@ -108,7 +112,11 @@ pub struct Prune {
     /// Class labels of the folders of --data: .txt with one a line, or .csv with columns `class` and `label`
     #[arg(long, value_name = "FILE", requires = "data")]
     pub labels: Option<PathBuf>,
-    /// Write a report to look at in a browser
+    /// Cut these shares, too, and draw accuracy and time over them in the report [without a list: 0.1,0.3,0.5,0.7]
+    #[arg(long, value_name = "SHARE,…", value_delimiter = ',', num_args = 0..=1, require_equals = true,
+        default_missing_value = "0.1,0.3,0.5,0.7", requires = "structured", requires = "data")]
+    pub sweep: Option<Vec<f32>>,
+    /// Write a report to look at in a browser, and what is in it as JSON beside it
     #[arg(long, value_name = "FILE.html")]
     pub report: Option<PathBuf>,
     /// Print the summary as JSON
@@ -140,6 +148,12 @@ pub struct Summary {
     pub after: Size,
     /// Per group of channels, for structured pruning.
     pub groups: Vec<GroupCut>,
+    /// Per layer that multiplies, what is left of it and how long it takes.
+    pub products: Vec<LayerCut>,
+    /// Time of all other steps of an int8 run, before and after.
+    pub others_us: Option<[f64; 2]>,
+    /// Other shares, with --sweep; the first is the whole model.
+    pub sweep: Vec<Point>,
     /// Per layer, for zeros.
     pub layers: Vec<LayerSparsity>,
     /// Smallest cosine of outputs with the whole model's on the samples.
@@ -163,6 +177,20 @@ pub struct Size {
     pub times: Option<Times>,
     /// Of the float model.
     pub top1: Option<Rate>,
+}
+
+/// A share of a sweep.
+#[derive(Debug, Clone, Serialize)]
+pub struct Point {
+    pub share: f32,
+    pub parameters: u64,
+    pub macs: u64,
+    /// Median of an int8 run, and that of the whole model in the same turns.
+    pub us: f64,
+    pub whole_us: f64,
+    /// Of the float model.
+    pub top1: Option<Rate>,
+    pub min_cosine: Option<f64>,
 }
 
 impl Prune {
@@ -190,7 +218,7 @@ impl Prune {
         let bars = Bars::new();
         let samples = self.load(&source, &bars)?;
         let samples = samples.as_ref();
-        let (mut layers, mut groups) = (Vec::new(), Vec::new());
+        let (mut layers, mut groups, mut sweep) = (Vec::new(), Vec::new(), Vec::new());
         let pruned = match (self.structured, self.budget_ms) {
             (None, None) => {
                 let mut pruned = graph.clone();
@@ -215,6 +243,9 @@ impl Prune {
                     _ => cutter.cut(cutter.options.share)?,
                 };
                 groups = cuts;
+                if let (Some(shares), Some(samples)) = (&self.sweep, samples) {
+                    sweep = self.sweep(&cutter, shares, samples, &bars)?;
+                }
                 pruned
             }
         };
@@ -224,9 +255,12 @@ impl Prune {
             std::fs::metadata(&self.model).map_or(0, |m| m.len() as usize),
         );
         let mut after = Size::of(&pruned, file.len());
-        let mut min_cosine = None;
+        let mut products = layers::cuts(&graph, &pruned, &groups);
+        let (mut min_cosine, mut others_us) = (None, None);
         if let Some(samples) = samples {
-            self.measure(&graph, &pruned, samples, [&mut before, &mut after], &bars)?;
+            let models =
+                self.measure(&graph, &pruned, samples, [&mut before, &mut after], &bars)?;
+            others_us = Some(layers::time(&mut products, models, &self.exec)?);
             min_cosine = self.quality(&graph, &pruned, samples, [&mut before, &mut after])?;
         }
         save(&self.output, &file)?;
@@ -235,6 +269,9 @@ impl Prune {
             before,
             after,
             groups,
+            products,
+            others_us,
+            sweep,
             layers,
             min_cosine,
             budget_us: self.budget_ms.map(|ms| ms * 1e3),
@@ -243,6 +280,8 @@ impl Prune {
         };
         if let Some(path) = &self.report {
             save(path, report::prune::page(&summary).as_bytes())?;
+            let json = serde_json::to_vec_pretty(&summary).map_err(|e| Failure::Print(e.into()))?;
+            save(&path.with_extension("json"), &json)?;
         }
         Ok(summary)
     }
@@ -255,6 +294,15 @@ impl Prune {
         if let Some(report) = &self.report {
             read.push(&self.output);
             check_output(report, &read)?;
+            check_output(&report.with_extension("json"), &read)?;
+        }
+        if let Some(&share) = self
+            .sweep
+            .iter()
+            .flatten()
+            .find(|&&s| !(s > 0.0 && s < 1.0))
+        {
+            return Err(PruneError::Share { share }.into());
         }
         let zeros = self.magnitude.is_some() || self.nm.is_some();
         if zeros && (self.global || !self.keep.is_empty() || self.importance.is_some()) {
@@ -396,10 +444,7 @@ impl Prune {
     fn int8(&self, graph: &Graph, samples: &dyn Samples) -> Result<(Model, usize, usize), Failure> {
         let mut graph = graph.clone();
         pipeline::prepare(&mut graph, false)?;
-        let options = QuantizeOptions {
-            strip_names: true,
-            ..QuantizeOptions::default()
-        };
+        let options = QuantizeOptions::default();
         let q = pipeline::quantize(graph, samples, &options, &Silent)?;
         let (bytes, arena) = (q.compiled.bytes.len(), q.compiled.plan.total());
         Ok((Model::from_bytes(q.compiled.bytes)?, bytes, arena))
@@ -429,7 +474,7 @@ impl Prune {
         samples: &Loaded,
         [before, after]: [&mut Size; 2],
         bars: &Bars,
-    ) -> Result<(), Failure> {
+    ) -> Result<[Model; 2], Failure> {
         bars.begin("measure", 2);
         let (mut a, bytes, arena) = self.int8(whole, samples)?;
         (before.int8_bytes, before.arena_bytes) = (Some(bytes), Some(arena));
@@ -440,7 +485,47 @@ impl Prune {
         after.times = times.pop();
         before.times = times.pop();
         bars.end();
-        Ok(())
+        Ok([a, b])
+    }
+
+    /// Cuts other shares, and measures each in turns with the whole model.
+    fn sweep(
+        &self,
+        cutter: &Cutter<'_>,
+        shares: &[f32],
+        samples: &Loaded,
+        bars: &Bars,
+    ) -> Result<Vec<Point>, Failure> {
+        let few = Few(samples);
+        let mut whole = self.int8(cutter.graph, &few)?.0;
+        let mut points: Vec<Point> = Vec::new();
+        bars.begin("sweep", shares.len());
+        for &share in shares {
+            let (graph, _) = cutter.cut(share)?;
+            let mut model = self.int8(&graph, &few)?.0;
+            let times = self.turns(&mut [&mut whole, &mut model])?;
+            let [mut before, mut after] = [cutter.graph, &graph].map(|g| Size::of(g, 0));
+            let min_cosine =
+                self.quality(cutter.graph, &graph, samples, [&mut before, &mut after])?;
+            let whole_us = times[0].median_us;
+            let point = |share, us, size: Size, min_cosine| Point {
+                share,
+                parameters: size.parameters,
+                macs: size.macs,
+                us,
+                whole_us,
+                top1: size.top1,
+                min_cosine,
+            };
+            if points.is_empty() {
+                points.push(point(0.0, whole_us, before, Some(1.0)));
+            }
+            points.push(point(share, times[1].median_us, after, min_cosine));
+            bars.advance(1);
+        }
+        bars.end();
+        points.sort_by(|a, b| a.share.total_cmp(&b.share));
+        Ok(points)
     }
 
     /// Accuracy of the float models where there are labels; smallest cosine between their outputs.
@@ -606,6 +691,14 @@ fn render(s: &Summary) -> String {
         text += &table.render();
         text += "\n";
     }
+    if !s.products.is_empty() && !s.groups.is_empty() {
+        text += &layers::render(&s.products, s.others_us);
+        text += "\n";
+    }
+    if !s.sweep.is_empty() {
+        text += &sweep_table(&s.sweep);
+        text += "\n";
+    }
     let mut table = Table::new(&["", ">before", ">after", ">change"]);
     for (name, before, after, change) in comparison(s) {
         table.row([name.to_owned(), before, after, change]);
@@ -630,6 +723,29 @@ fn render(s: &Summary) -> String {
         rows.push(("speed", no_speed_up().to_owned()));
     }
     text + &facts(&rows)
+}
+
+fn sweep_table(points: &[Point]) -> String {
+    let mut table = Table::new(&[
+        ">share",
+        ">parameters",
+        ">MACs",
+        ">int8 run",
+        ">top-1",
+        ">cosine",
+    ]);
+    for p in points {
+        let top1 = p.top1.map(|r| format!("{:.2} %", 100.0 * r.value()));
+        table.row([
+            format!("{}", p.share),
+            count(p.parameters),
+            count(p.macs),
+            micros(p.us),
+            top1.unwrap_or_default(),
+            p.min_cosine.map_or(String::new(), |c| format!("{c:.4}")),
+        ]);
+    }
+    table.render()
 }
 
 /// What zeros are good for.

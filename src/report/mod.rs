@@ -74,6 +74,18 @@ impl Page {
         &mut self,
         heading: &str,
         text: &str,
+        lines: Vec<Line<'_>>,
+        format: &dyn Fn(f64) -> String,
+    ) {
+        self.curves(heading, text, "step", lines, format);
+    }
+
+    /// A section with curves over anything; nothing where none has points.
+    fn curves(
+        &mut self,
+        heading: &str,
+        text: &str,
+        x_title: &str,
         mut lines: Vec<Line<'_>>,
         format: &dyn Fn(f64) -> String,
     ) {
@@ -83,7 +95,7 @@ impl Page {
         }
         self.section(heading, text);
         let chart = LineChart {
-            x_title: "step",
+            x_title,
             lines,
             format,
         };

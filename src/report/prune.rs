@@ -1,9 +1,11 @@
 //! The report of pruning.
 
 use super::chart::{Bar, BarChart};
+use super::lines::Line;
 use super::{Cell, Page};
-use crate::cli::output::{count, plural};
-use crate::cli::prune::{Summary, comparison, kind, no_speed_up};
+use crate::cli::output::{count, micros, plural};
+use crate::cli::prune::layers::{HEADER, before_after, change};
+use crate::cli::prune::{Point, Summary, comparison, kind, no_speed_up};
 
 /// The page.
 pub fn page(s: &Summary) -> String {
@@ -37,7 +39,11 @@ pub fn page(s: &Summary) -> String {
             ]
         }),
     );
+    if !s.sweep.is_empty() {
+        sweep(&mut page, s);
+    }
     if !s.groups.is_empty() {
+        products(&mut page, s);
         groups(&mut page, s);
     }
     if !s.layers.is_empty() {
@@ -54,6 +60,89 @@ pub fn page(s: &Summary) -> String {
         page.table(&["layer", ">weights", ">zero", ">share"], rows);
     }
     page.finish()
+}
+
+/// Accuracy and time over the share that is cut.
+fn sweep(page: &mut Page, s: &Summary) {
+    let line = |name, tone, value: &dyn Fn(&Point) -> Option<f64>| Line {
+        name,
+        tone,
+        points: s
+            .sweep
+            .iter()
+            .filter_map(|p| Some((f64::from(p.share) * 100.0, value(p)?)))
+            .collect(),
+    };
+    let shares = "share of each group that is cut, %";
+    let accuracy = match s.sweep.iter().any(|p| p.top1.is_some()) {
+        true => line("float top-1", "first", &|p| Some(100.0 * p.top1?.value())),
+        // Below zero, outputs have nothing to do with the whole model's.
+        false => line("smallest cosine", "first", &|p| {
+            Some(100.0 * p.min_cosine?.max(0.0))
+        }),
+    };
+    page.curves(
+        "Share against accuracy",
+        "Before recovery: as cut, on the given samples. Cosines are with the whole model's outputs.",
+        shares,
+        vec![accuracy],
+        &|v| format!("{v:.0} %"),
+    );
+    page.curves(
+        "Share against time",
+        "Medians of int8 runs, each model taking turns with the whole one.",
+        shares,
+        vec![line("int8 run", "first", &|p| Some(p.us))],
+        &micros,
+    );
+    let rows = s.sweep.iter().map(|p| {
+        let top1 = p.top1.map(|r| format!("{:.2} %", 100.0 * r.value()));
+        let cosine = p.min_cosine.map(|c| format!("{c:.4}"));
+        vec![
+            format!("{:.0} %", 100.0 * p.share).into(),
+            count(p.parameters).into(),
+            count(p.macs).into(),
+            micros(p.us).into(),
+            format!("{:+.1} %", 100.0 * (p.us / p.whole_us - 1.0)).into(),
+            Cell::from(top1.unwrap_or_else(|| "–".to_owned())),
+            Cell::from(cosine.unwrap_or_else(|| "–".to_owned())),
+        ]
+    });
+    page.table(
+        &[
+            ">share",
+            ">parameters",
+            ">MACs",
+            ">int8 run",
+            ">change",
+            ">top-1",
+            ">cosine",
+        ],
+        rows,
+    );
+}
+
+/// What is left of each layer, and its time.
+fn products(page: &mut Page, s: &Summary) {
+    let times = match s.others_us {
+        Some(_) => {
+            "Times are medians of the layer's step in int8 runs, the two models taking turns; a layer without a time is part of another step."
+        }
+        None => "Without samples (--data) nothing was timed.",
+    };
+    page.section("Layers", times);
+    let rows = s.products.iter().map(|l| {
+        let cells = l.cells().map(Cell::from);
+        std::iter::once(Cell::name(&l.name)).chain(cells).collect()
+    });
+    let others = s.others_us.map(|us| {
+        let mut cells: Vec<Cell> = vec!["all other steps".into(), "".into()];
+        cells.push(before_after(&us.map(micros)).into());
+        cells.push(change(us).into());
+        cells.resize_with(HEADER.len(), || "".into());
+        cells
+    });
+    page.table(&HEADER, rows.chain(others));
 }
 
 fn groups(page: &mut Page, s: &Summary) {

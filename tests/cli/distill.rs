@@ -283,6 +283,8 @@ fn other_settings_data_and_students_are_refused() {
         &["--optimizer", "sgd-sai"],
         &["training.optimizer", "sgd-sai"],
     );
+    refused(&["--layer-decay", "0.8"], &["training.layer_decay"]);
+    refused(&["--qat", "1"], &["training.quantized_epochs"]);
     refused(&["--mean", "0,0,0", "--scale", "1"], &["preprocess.scale"]);
     refused(&["--hold-out", "0.5"], &["lesson.data.hold_out"]);
     let mut moat = from_store(folder, &["--epochs", "1"]);
@@ -299,6 +301,44 @@ fn other_settings_data_and_students_are_refused() {
         .unwrap();
     lock.try_lock().unwrap();
     run(&[]).fails_with_advice(&["another process is training"]);
+}
+
+/// The last epoch with int8 codes, and a student that is finished so.
+#[test]
+fn quantisation_aware_training() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| {
+        let path = folder.path().join(name);
+        fs::create_dir_all(&path).unwrap();
+        path
+    };
+    let settings = ["--epochs", "2", "--qat", "1", "--json"];
+    let whole = at("whole");
+    let (_, result) = lines(ampoule(from_store(&whole, &settings)));
+    let again = result["quantize"].as_str().unwrap();
+    assert!(
+        again.contains("--range min-max --no-bias-correction"),
+        "{again}"
+    );
+    let rows = result["rows"].as_array().unwrap();
+    assert!(
+        rows.iter().any(|r| r["name"] == "tinyvit-mini int8"),
+        "{rows:?}"
+    );
+
+    let plain = at("plain");
+    ampoule(from_store(&plain, &["--epochs", "2"])).text();
+    assert!(student(&whole) != student(&plain));
+
+    let more = ["--epochs", "1", "--qat", "1", "--layer-decay", "0.8"];
+    let mut command = from_store(&at("finished"), &more);
+    command.drain(3..5);
+    command[2] = plain.join("student.onnx");
+    let text = ampoule(command).text();
+    assert!(text.contains("int8"), "{text}");
+
+    let command = from_store(&at("refused"), &["--epochs", "2", "--qat", "3"]);
+    ampoule(command).fails(2, &["--qat 3", "2 epochs"]);
 }
 
 #[test]

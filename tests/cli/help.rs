@@ -2,9 +2,9 @@
 
 use crate::program::ampoule;
 
-const COMMANDS: [&str; 12] = [
+const COMMANDS: [&str; 13] = [
     "quantize", "inspect", "run", "eval", "compare", "bench", "selftest", "demo", "zoo", "teach",
-    "distill", "prune",
+    "distill", "merge", "prune",
 ];
 
 #[test]

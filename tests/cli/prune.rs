@@ -3,6 +3,8 @@
 use std::ffi::OsStr;
 use std::fs;
 
+use serde_json::Value;
+
 use crate::commands::{number, shows};
 use crate::program::{ampoule, photos, vww_onnx};
 use crate::reports::is_self_contained;
@@ -17,6 +19,7 @@ fn structured_pruning_shrinks_everything_and_the_result_goes_on() {
         vww_onnx(),
         "--structured",
         "0.5",
+        "--sweep=0.7,0.2",
         "--data",
         photos(),
         "--samples",
@@ -39,7 +42,34 @@ fn structured_pruning_shrinks_everything_and_the_result_goes_on() {
     for group in json["groups"].as_array().unwrap() {
         assert!(group["kept"].as_u64() < group["total"].as_u64(), "{group}");
     }
-    is_self_contained(&fs::read_to_string(&report).unwrap());
+    let page = fs::read_to_string(&report).unwrap();
+    is_self_contained(&page);
+    assert!(page.contains("Share against accuracy") && page.contains("Share against time"));
+    let beside = fs::read(report.with_extension("json")).unwrap();
+    assert_eq!(serde_json::from_slice::<Value>(&beside).unwrap(), json);
+    // Every layer is there, what is left of them adds up, and most are timed.
+    let layers = json["products"].as_array().unwrap();
+    let sum = |key: &str, side: usize| layers.iter().map(|l| number(&l[key][side])).sum::<f64>();
+    assert_eq!(layers.len(), 28);
+    for (side, model) in ["before", "after"].into_iter().enumerate() {
+        assert_eq!(sum("macs", side), number(&json[model]["macs"]));
+        assert_eq!(sum("parameters", side), number(&json[model]["parameters"]));
+        assert!(number(&json["others_us"][side]) > 0.0);
+    }
+    let timed = layers.iter().filter(|l| number(&l["us"][0]) > 0.0);
+    assert_eq!(timed.count(), layers.len());
+    let shares: Vec<f64> = json["sweep"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|p| number(&p["share"]))
+        .collect();
+    assert!(
+        shares.len() == 3 && shares[0] == 0.0 && shares.is_sorted(),
+        "{shares:?}"
+    );
+    let macs = |i: usize| number(&json["sweep"][i]["macs"]);
+    assert!(macs(0) > macs(1) && macs(1) > macs(2));
     let amp = folder.path().join("p.amp");
     let text = ampoule(words![
         "quantize",
@@ -92,6 +122,10 @@ fn bad_requests_say_what_to_try() {
     }
     prune(&["--structured", "0.5", "--keep", "nowhere"])
         .fails_with_advice(&["`nowhere`", "nearest"]);
+    let data = photos().to_str().unwrap();
+    prune(&["--structured", "0.5", "--data", data, "--sweep=0.3,1.5"])
+        .fails_with_advice(&["share of 1.5"]);
+    prune(&["--structured", "0.5", "--sweep=0.3"]).fails(2, &["--data"]);
     prune(&["--nm", "4:4"]).fails(1, &["4 of 4"]);
     prune(&["--structured", "0.5", "--importance", "energy"]).fails(2, &["give --data"]);
     prune(&["--structured", "0.5", "--nm", "2:4"]).fails(2, &["cannot be used with"]);

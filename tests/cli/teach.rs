@@ -241,6 +241,59 @@ fn teachers_that_can_not_answer_say_why() {
     assert!(!store.exists());
 }
 
+/// Two teachers say what they say on their own, averaged; one of them twice counts twice.
+#[test]
+fn several_teachers_are_averaged() {
+    let folder = tempfile::tempdir().unwrap();
+    let other = folder.path().join("other.onnx");
+    ampoule(words![
+        "zoo",
+        "export",
+        "tinyvit-mini",
+        "--classes",
+        "10",
+        "--size",
+        "64",
+        "-o",
+        &other
+    ])
+    .text();
+    let answers = |name: &str, teachers: &[&Path]| -> Vec<[f32; 10]> {
+        let store = folder.path().join(name);
+        let more = ["--top-k", "10", "--epochs", "1"];
+        let mut command: Vec<PathBuf> = vec!["teach".into(), "--preset".into(), "imagenet".into()];
+        command.extend(more.map(PathBuf::from));
+        for teacher in teachers {
+            command.extend(["--teacher".into(), teacher.to_path_buf()]);
+        }
+        command.extend(["--augment", "none", "--data"].map(PathBuf::from));
+        command.extend([photos().to_owned(), "-o".into(), store.clone()]);
+        ampoule(command).text();
+        let epoch = ::ampoule::distill::store::Store::open(&store).unwrap();
+        let epoch = epoch.epoch(0).unwrap();
+        let row = |sample| {
+            let record = epoch.record(sample).unwrap();
+            let mut row = [0.0; 10];
+            for (class, value) in record.indices().zip(record.values()) {
+                row[class as usize] = value;
+            }
+            row
+        };
+        (0..50).map(row).collect()
+    };
+    let first = teacher();
+    let (a, b) = (answers("a", &[&first]), answers("b", &[&other]));
+    let mean = answers("mean", &[&first, &other, &first]);
+    assert_ne!(a, b);
+    for ((a, b), mean) in a.iter().zip(&b).zip(&mean) {
+        for c in 0..10 {
+            let expected = (2.0 * a[c] + b[c]) / 3.0;
+            // Half precision.
+            assert!((mean[c] - expected).abs() < 1e-3, "{a:?} {b:?} {mean:?}");
+        }
+    }
+}
+
 #[test]
 fn what_our_import_refuses_tract_runs() {
     // Cosh of a mean over the picture: a vector of three, which our import does not know.

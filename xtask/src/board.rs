@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::elf::flash;
+use crate::elf;
 use crate::model::Model;
 use crate::shell::{cargo, cross, has, output, root};
 use crate::table::{Measured, Outcome};
@@ -109,13 +109,14 @@ impl Board {
             Ok(_) if !has("qemu-system-arm") => {
                 Outcome::Built("qemu-system-arm is not installed".into())
             }
-            Ok(program) => match self.run(&program, model, plugin) {
+            Ok(programs) => match self.run(&programs, model, plugin) {
                 Ok(measured) => Outcome::Ran(measured),
                 Err(e) => Outcome::Failed(format!("{e:#}")),
             },
         }
     }
 
+    /// The folder of the programs: one that measures, and one that has nothing but what a user's has.
     fn build(&self, model: &Model) -> Result<PathBuf> {
         let folder = format!("target/{}", self.cpu);
         output(
@@ -126,6 +127,8 @@ impl Board {
                     "--release",
                     "--bin",
                     "run",
+                    "--bin",
+                    "size",
                     "--target",
                     self.triple,
                 ])
@@ -135,10 +138,10 @@ impl Board {
                 .env("BOARD", self.machine),
         )?;
         let built = Path::new("targets/cortex-m").join(folder).join(self.triple);
-        Ok(root().join(built).join("release/run"))
+        Ok(root().join(built).join("release"))
     }
 
-    fn run(&self, program: &Path, model: &Model, plugin: Option<&Path>) -> Result<Measured> {
+    fn run(&self, programs: &Path, model: &Model, plugin: Option<&Path>) -> Result<Measured> {
         let log = root().join("target/xtask/plugin.log");
         let mut qemu = Command::new("timeout");
         qemu.args(["300", "qemu-system-arm", "-M", self.machine, "-nographic"]);
@@ -150,7 +153,7 @@ impl Board {
                 .args(["-d", "plugin", "-D"])
                 .arg(&log);
         }
-        let text = output(qemu.arg("-kernel").arg(program))?;
+        let text = output(qemu.arg("-kernel").arg(programs.join("run")))?;
         let counts = match plugin {
             Some(_) => std::fs::read_to_string(&log)?,
             None => String::new(),
@@ -166,12 +169,16 @@ impl Board {
         if number("arena_used")? > number("arena")? {
             bail!("the run wrote past the promised arena");
         }
+        let least = elf::read(&programs.join("size"))?;
+        if least.formats {
+            bail!("core::fmt is linked into a program that formats nothing");
+        }
         Ok(Measured {
             isa: find("isa").unwrap_or_default().to_owned(),
             hash: find("hash")
                 .context("the program prints no hash")?
                 .to_owned(),
-            flash: Some(flash(program)? - model.bytes),
+            flash: Some(least.flash - model.bytes),
             arena: Some(number("arena")?),
             stack: Some(number("stack_run")?.max(number("stack_verify")?)),
             instructions: counts

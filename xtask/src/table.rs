@@ -26,7 +26,7 @@ pub struct Measured {
     pub isa: String,
     /// Hash of the outputs.
     pub hash: String,
-    /// Bytes of the program in flash without the model.
+    /// Bytes in flash of the least program that runs the model, without the model: `targets/cortex-m/src/bin/size.rs`.
     pub flash: Option<usize>,
     /// Bytes of arena, found to be enough.
     pub arena: Option<usize>,

@@ -255,6 +255,11 @@ fn pooling_and_gates() {
         train("average", map, 9, |l, x| {
             l.push("pool", Op::AveragePool(w), &[x])
         });
+        train("largest", map, 9, |l, x| {
+            let x = l.batch_norm(x, "norm");
+            let x = l.activation(x, Activation::Gelu);
+            l.push("pool", Op::MaxPool(w), &[x])
+        });
     }
     train("squeeze-excite", map, 20, |l, x| {
         let x = l.batch_norm(x, "norm");
@@ -264,6 +269,11 @@ fn pooling_and_gates() {
         let gate = l.activation(gate, Activation::Silu);
         let gate = l.linear(gate, "expand", 20);
         let gate = l.activation(gate, Activation::Sigmoid);
+        l.push("gate", Op::Gate, &[x, gate])
+    });
+    train("product of maps", map, 9, |l, x| {
+        let gate = l.linear(x, "gate", 9);
+        let gate = l.activation(gate, Activation::Gelu);
         l.push("gate", Op::Gate, &[x, gate])
     });
     train("pad and crop", map, 4, |l, x| {
@@ -342,6 +352,14 @@ fn tokens() {
         l.push("positions", Op::Positions { table }, &[x])
     });
     check("positions", positions, Mode::EVAL);
+    let tokens = graph(&|l, x, _| {
+        let table = l.parameter("class", "weight", &[2, 12]);
+        let x = l.activation(x, Activation::Gelu);
+        let x = l.push("class", Op::Tokens { table }, &[x]);
+        let x = l.linear(x, "mixed", 5);
+        l.push("first", Op::Crop([0, 6]), &[x])
+    });
+    check("tokens", tokens, Mode::EVAL);
     let normalize = graph(&|l, x, _| {
         let x = l.activation(x, Activation::Gelu);
         let x = l.push("normalize", Op::Normalize, &[x]);
@@ -530,6 +548,7 @@ fn layers_that_do_not_fit() {
         graph: Graph::new(),
     };
     let x = l.graph.input(Map::new(4, 6, 3));
+    let narrow = l.graph.input(Map::new(4, 5, 3));
     let weight = l.parameter("conv", "weight", &[2, 4, 3, 3]);
     let conv = Op::Conv {
         weight,
@@ -551,8 +570,8 @@ fn layers_that_do_not_fit() {
         "layer `bad`: expected 2 inputs, got 1"
     );
     assert_eq!(
-        fails(Op::Gate, &[x, x]),
-        "layer `bad`: gate of [4, 6, 3] for [4, 6, 3]"
+        fails(Op::Gate, &[x, narrow]),
+        "layer `bad`: gate of [4, 5, 3] for [4, 6, 3]"
     );
     assert!(fails(Op::Mean, &[Value(9)]).contains("not a value"));
     assert!(fails(Op::Crop([4, 0]), &[x]).contains("crop"));
@@ -594,4 +613,5 @@ fn layers_that_do_not_fit() {
     };
     assert!(fails(Op::Embedding { table }).contains("with one channel"));
     assert!(fails(Op::Positions { table }).contains("expected 72 elements"));
+    assert!(fails(Op::Tokens { table }).contains("expected 15 elements"));
 }

@@ -144,14 +144,15 @@ impl<'a> Writer<'a> {
                 let result = self.emit("Mul", name, &[&inputs[0], &inputs[1]], &[]);
                 (Layout::Map, result)
             }
-            Op::AveragePool(window) => {
+            Op::AveragePool(window) | Op::MaxPool(window) => {
                 let x = self.get(x, Layout::Map, name);
                 let attributes = sliding(window);
                 let attributes = attributes.each_ref().map(|(n, a)| (*n, Attribute::Ints(a)));
-                (
-                    Layout::Map,
-                    self.emit("AveragePool", name, &[&x], &attributes),
-                )
+                let operator = match &node.op {
+                    Op::MaxPool(_) => "MaxPool",
+                    _ => "AveragePool",
+                };
+                (Layout::Map, self.emit(operator, name, &[&x], &attributes))
             }
             Op::Mean => self.mean(name, x),
             Op::MaskedMean if self.rows(node.inputs[1]).is_some() => {
@@ -164,10 +165,15 @@ impl<'a> Writer<'a> {
                     self.emit("Gather", name, &[&table, &ids], &[]),
                 )
             }
-            Op::Positions { table } if map.height == 1 => {
-                let [x, table] = [self.get(x, Layout::Tokens, name), self.parameter(*table)];
+            Op::Positions { table } => {
+                let x = self.get(x, Layout::Tokens, name);
+                let table = match map.height {
+                    1 => self.parameter(*table),
+                    _ => self.parameter_as(*table, &[map.height, map.width, map.channels]),
+                };
                 (Layout::Tokens, self.emit("Add", name, &[&x, &table], &[]))
             }
+            Op::Tokens { table } => (Layout::Tokens, self.tokens(name, x, *table)),
             Op::Normalize => {
                 let x = self.get(x, Layout::Tokens, name);
                 (Layout::Tokens, self.normalize(name, &x))
@@ -334,6 +340,23 @@ impl<'a> Writer<'a> {
         let sum = self.emit("Max", name, &[&sum, &least], &[]);
         let length = self.emit("Sqrt", name, &[&sum], &[]);
         self.emit("Div", name, &[x, &length], &[])
+    }
+
+    /// A table's rows, the same for all samples, in front of a value's.
+    fn tokens(&mut self, name: &str, x: Value, table: ParameterId) -> String {
+        let map = self.graph.map(x);
+        let (mut x, table) = (self.get(x, Layout::Tokens, name), self.parameter(table));
+        if map.height > 1 || map.width == 1 {
+            x = self.reshape(name, &x, &[-1, map.pixels() as i64, map.channels as i64]);
+        }
+        let ends = [("start", Attribute::Int(0)), ("end", Attribute::Int(1))];
+        let batch = self.emit("Shape", name, &[&x], &ends);
+        let one = self.onnx.list(&[1, 1]);
+        let axis = [("axis", Attribute::Int(0))];
+        let shape = self.emit("Concat", name, &[&batch, &one], &axis);
+        let rows = self.emit("Expand", name, &[&table, &shape], &[]);
+        let axis = [("axis", Attribute::Int(1))];
+        self.emit("Concat", name, &[&rows, &x], &axis)
     }
 
     /// The layout that most inputs have already.

@@ -134,6 +134,15 @@ impl<'a> Translator<'a> {
                 let x = self.input(node, 0)?;
                 self.net.graph.push(&name, Op::AveragePool(window), &[x])?
             }
+            SourceOp::Pool {
+                kind: PoolKind::Max,
+                window,
+                ..
+            } => {
+                let window = training_window(node, window)?;
+                let x = self.input(node, 0)?;
+                self.net.graph.push(&name, Op::MaxPool(window), &[x])?
+            }
             SourceOp::Reduce {
                 kind: ReduceKind::Mean,
                 axes,
@@ -175,6 +184,22 @@ impl<'a> Translator<'a> {
                 };
                 let x = self.input(node, 0)?;
                 self.net.graph.push(&name, Op::Crop(by), &[x])?
+            }
+            // Class and register tokens.
+            SourceOp::Concat { axis: 1 } if self.source.shape(node.output).len() == 3 => {
+                let last = node.inputs.len() - 1;
+                let tokens = &node.inputs[..last];
+                if last == 0 || tokens.iter().any(|&v| self.source.constant(v).is_none()) {
+                    return Err(unsupported(node, "but of constants in front of tokens"));
+                }
+                let values: Vec<Vec<f32>> = (0..last)
+                    .map(|i| self.constant(node, i))
+                    .collect::<Result<_, _>>()?;
+                let (values, x) = (values.concat(), self.input(node, last)?);
+                let c = self.net.map(x).channels;
+                let shape = [values.len() / c, c];
+                let table = self.parameter(&name, "weight", &shape, Role::Table, values);
+                self.net.graph.push(&name, Op::Tokens { table }, &[x])?
             }
             SourceOp::Gather { axis: 0 } if self.source.constant(node.inputs[0]).is_some() => {
                 let [rows, c] = self.source.shape(node.inputs[0])[..] else {
@@ -295,7 +320,7 @@ impl<'a> Translator<'a> {
         let pixels = inputs.map(|v| self.net.map(v).pixels());
         match kind {
             BinaryKind::Add => Ok(self.net.add(inputs[0], inputs[1], name, 0.0)?),
-            BinaryKind::Mul if pixels[1] == 1 => {
+            BinaryKind::Mul if pixels[1] == 1 || pixels[1] == pixels[0] => {
                 Ok(self.net.graph.push(name, Op::Gate, &inputs)?)
             }
             BinaryKind::Mul if pixels[0] == 1 => {

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use ampoule_distill_kernels::engine::EngineError;
+use ampoule_distill_kernels::graph::GraphError;
 use thiserror::Error;
 
 use crate::data::DatasetError;
@@ -30,6 +31,9 @@ pub enum TrainError {
     /// Inputs or parameters that are not the graph's.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// A graph that has no form with int8 codes.
+    #[error(transparent)]
+    Graph(#[from] GraphError),
     /// Nothing to learn from.
     #[error("there is nothing to learn from: {0}")]
     Nothing(String),

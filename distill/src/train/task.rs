@@ -120,12 +120,17 @@ impl Measures {
 pub struct Evaluator<'t> {
     pub(super) engine: &'t mut Engine,
     pub(super) parameters: &'t mut [Vec<f32>],
+    pub(super) mode: Mode,
 }
 
 impl<'t> Evaluator<'t> {
     /// An engine with parameters in its graph's order. They are not changed.
     pub fn new(engine: &'t mut Engine, parameters: &'t mut [Vec<f32>]) -> Self {
-        Evaluator { engine, parameters }
+        Evaluator {
+            engine,
+            parameters,
+            mode: Mode::EVAL,
+        }
     }
 
     /// The outputs for some samples.
@@ -134,8 +139,12 @@ impl<'t> Evaluator<'t> {
     ///
     /// [`TrainError::Engine`] when the inputs are not those of the graph.
     pub fn run(&mut self, inputs: &Inputs<'_>) -> Result<Vec<&[f32]>, TrainError> {
-        let Evaluator { engine, parameters } = self;
-        engine.forward(parameters, &inputs.values, inputs.samples, Mode::EVAL)?;
+        let Evaluator {
+            engine,
+            parameters,
+            mode,
+        } = self;
+        engine.forward(parameters, &inputs.values, inputs.samples, *mode)?;
         Ok(outputs(engine))
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ampoule_distill_kernels::engine::Engine;
 use ampoule_distill_kernels::graph::{
     Activation, BatchNorm, Graph, Kind, Map, Op, ParameterId, Value,
 };
@@ -164,8 +165,18 @@ fn trainer(threads: usize) -> (Trainer, Halves) {
 }
 
 fn trainer_with(threads: usize, optimizer: OptimizerKind) -> (Trainer, Halves) {
+    trainer_of(threads, optimizer, 0)
+}
+
+/// The last epochs with int8 codes.
+fn trainer_of(
+    threads: usize,
+    optimizer: OptimizerKind,
+    quantized_epochs: usize,
+) -> (Trainer, Halves) {
     let (graph, temperature) = graph();
     let options = TrainOptions {
+        quantized_epochs,
         epochs: 6,
         rate: 2e-2,
         optimizer,
@@ -238,19 +249,25 @@ fn learns_and_the_free_parameter_moves() {
 fn a_run_stopped_anywhere_ends_in_the_same_weights() {
     use OptimizerKind::{AdamW, CoatAdamW, SgdSai};
     // Within an epoch, at its last step, right behind it, on two threads, and with every optimiser.
-    for (stop, threads, kind) in [
-        (3, 1, AdamW),
-        (14, 1, AdamW),
-        (15, 1, CoatAdamW),
-        (31, 2, AdamW),
-        (33, 1, SgdSai),
-        (42, 1, AdamW),
+    // 2 epochs are 14 steps: stopped before, at and behind the first one with int8 codes, and at the end.
+    for (stop, threads, kind, codes) in [
+        (3, 1, AdamW, 0),
+        (14, 1, AdamW, 0),
+        (15, 1, CoatAdamW, 0),
+        (31, 2, AdamW, 0),
+        (33, 1, SgdSai, 0),
+        (42, 1, AdamW, 0),
+        (5, 1, AdamW, 2),
+        (28, 2, AdamW, 2),
+        (31, 1, CoatAdamW, 2),
+        (42, 1, AdamW, 2),
+        (3, 1, SgdSai, 6),
     ] {
-        let (mut whole, mut task) = trainer_with(1, kind);
+        let (mut whole, mut task) = trainer_of(1, kind, codes);
         whole.train(&mut task, None, &mut Silent).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let settings = json!({"seed": 0});
-        let (mut first, mut task) = trainer_with(threads, kind);
+        let (mut first, mut task) = trainer_of(threads, kind, codes);
         let mut run = Run::open(folder.path(), settings.clone()).unwrap();
         let mut watch = Watch {
             stop: Some(stop),
@@ -259,7 +276,7 @@ fn a_run_stopped_anywhere_ends_in_the_same_weights() {
         let end = first.train(&mut task, Some(&mut run), &mut watch).unwrap();
         assert_eq!(end, End::Stopped(stop));
         drop(run);
-        let (mut second, mut task) = trainer_with(1, kind);
+        let (mut second, mut task) = trainer_of(1, kind, codes);
         let mut run = Run::open(folder.path(), settings).unwrap();
         let mut watch = Watch::default();
         let end = second.train(&mut task, Some(&mut run), &mut watch).unwrap();
@@ -276,6 +293,77 @@ fn a_run_stopped_anywhere_ends_in_the_same_weights() {
             Record::Epoch(_) => None,
         });
         assert!(steps.eq(1..=42));
+    }
+}
+
+#[test]
+fn the_last_epochs_see_int8_codes() {
+    let (plain, _) = trainer(1);
+    let (mut coded, mut task) = trainer_of(1, OptimizerKind::AdamW, 2);
+    let mut watch = Watch::default();
+    coded.train(&mut task, None, &mut watch).unwrap();
+    assert!(watch.accuracy[5] > 0.9, "{:?}", watch.accuracy);
+    // Parameters are those of the network, without ranges.
+    assert_eq!(coded.weights().len(), plain.weights().len());
+    task.start(0, 0).unwrap();
+    let batch = task.batch().unwrap().unwrap();
+    let inputs = task.inputs(&batch);
+    let mut weights = coded.weights().to_vec();
+    let codes = coded.evaluator().run(&inputs).unwrap()[0].to_vec();
+    // The logits are codes of one step, of which at most 256 are in use; and close to those in float.
+    let mut steps: Vec<f32> = codes.clone();
+    steps.sort_by(f32::total_cmp);
+    let least = steps.windows(2).map(|w| w[1] - w[0]).filter(|&d| d > 1e-6);
+    let step = least.fold(f32::INFINITY, f32::min);
+    let whole = |d: f32| ((d / step) - (d / step).round()).abs() < 1e-2;
+    assert!(codes.iter().all(|c| whole(c - codes[0])), "{codes:?}");
+    let mut engine = Engine::new(graph().0, 1).unwrap();
+    let mut network = Evaluator::new(&mut engine, &mut weights);
+    let float = network.run(&inputs).unwrap()[0].to_vec();
+    assert_ne!(codes, float);
+    let near = codes.iter().zip(&float).all(|(c, f)| (c - f).abs() < 0.3);
+    assert!(near, "{codes:?} {float:?}");
+}
+
+#[test]
+fn rates_fall_from_layer_to_layer() {
+    let (graph, _) = graph();
+    let options = TrainOptions {
+        layer_decay: Some(0.5),
+        factors: vec![("head".to_owned(), 0.1)],
+        ..TrainOptions::default()
+    };
+    let factors = options.factors(graph.parameters());
+    let of = |name: &str| {
+        let names = graph.parameters().iter().position(|p| p.name == name);
+        factors[names.unwrap()]
+    };
+    let names = ["stem.weight", "block.bn.bias", "head.bias", "temperature"];
+    assert_eq!(names.map(of), [0.125, 0.25, 0.05, 1.0]);
+}
+
+/// A layer with rate 0 does not move, the head does.
+#[test]
+fn layer_decay_reaches_the_optimizer() {
+    let (graph, _) = graph();
+    let first = parameters(&graph);
+    let head = graph
+        .parameters()
+        .iter()
+        .position(|p| p.name == "temperature");
+    let options = TrainOptions {
+        epochs: 6,
+        layer_decay: Some(0.0),
+        ema: None,
+        weight_decay: 0.0,
+        ..TrainOptions::default()
+    };
+    let mut trained = Trainer::new(graph.clone(), first.clone(), options).unwrap();
+    let (_, mut task) = trainer(1);
+    trained.train(&mut task, None, &mut Silent).unwrap();
+    for (i, (new, old)) in trained.weights().iter().zip(&first).enumerate() {
+        let moves = graph.parameters()[i].kind == Kind::Statistic || Some(i) == head;
+        assert_eq!(new != old, moves, "{}", graph.parameters()[i].name);
     }
 }
 

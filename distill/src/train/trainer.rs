@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use ampoule_distill_kernels::engine::{Engine, Mode};
-use ampoule_distill_kernels::graph::{Graph, Kind};
-use ampoule_distill_kernels::optim::{Ema, Optimizer, WarmupCosine, clip_global_norm};
+use ampoule_distill_kernels::graph::{Graph, Kind, Parameter};
+use ampoule_distill_kernels::optim::{Ema, Optimizer, WarmupCosine, clip_global_norm, layer_decay};
 use serde::{Deserialize, Serialize};
 
 use super::metrics::{Metrics, Record};
@@ -36,6 +36,10 @@ pub struct TrainOptions {
     pub ema: Option<f32>,
     /// Factors of the learning rate for parameters whose names begin so; the first that fits counts.
     pub factors: Vec<(String, f32)>,
+    /// Factor by which the learning rate falls from each layer to the one before it; all learn alike without.
+    pub layer_decay: Option<f32>,
+    /// So many epochs at the end see values and weights as the runtime's int8 codes stand for them.
+    pub quantized_epochs: usize,
     /// Seed of drop path.
     pub seed: u64,
     /// Threads that compute; the result does not depend on them.
@@ -60,6 +64,8 @@ impl Default for TrainOptions {
             clip: Some(5.0),
             ema: Some(0.999),
             factors: Vec::new(),
+            layer_decay: None,
+            quantized_epochs: 0,
             seed: 0,
             threads: 1,
             checkpoint_every: Duration::from_secs(30),
@@ -69,10 +75,21 @@ impl Default for TrainOptions {
 }
 
 impl TrainOptions {
-    /// Factor of a parameter's learning rate.
-    fn factor(&self, name: &str) -> f32 {
-        let found = self.factors.iter().find(|(p, _)| name.starts_with(p));
-        found.map_or(1.0, |(_, factor)| *factor)
+    /// Factors of the parameters' learning rates.
+    pub(super) fn factors(&self, parameters: &[Parameter]) -> Vec<f32> {
+        let of_name = |p: &Parameter| {
+            let mut known = self.factors.iter();
+            let found = known.find(|(prefix, _)| p.name.starts_with(prefix));
+            found.map_or(1.0, |(_, factor)| *factor)
+        };
+        let of_layers = layer_decay(parameters, self.layer_decay.unwrap_or(1.0));
+        let factors = parameters.iter().zip(of_layers);
+        factors.map(|(p, of_layer)| of_name(p) * of_layer).collect()
+    }
+
+    /// The first epoch that sees int8 codes.
+    fn quantized_from(&self) -> usize {
+        self.epochs.saturating_sub(self.quantized_epochs)
     }
 }
 
@@ -95,9 +112,17 @@ pub struct Trainer {
     output_gradients: Vec<Vec<f32>>,
     optimizer: Box<dyn Optimizer>,
     ema: Option<Ema>,
+    /// Parameters of the network itself; ranges of codes follow.
+    own: usize,
+    /// The graph of the last epochs, until they begin.
+    quantized: Option<Graph>,
+    mode: Mode,
     /// Where training goes on.
     at: Snapshot,
 }
+
+/// Share of a batch's smallest and largest values in new ranges of codes.
+const RANGE_MOMENTUM: f32 = 0.05;
 
 /// Lines of metrics that a run writes for its steps, at most.
 const LINES: u64 = 2000;
@@ -109,8 +134,8 @@ impl Trainer {
     ///
     /// When the parameters are not the graph's.
     pub fn new(
-        graph: Graph,
-        parameters: Vec<Vec<f32>>,
+        mut graph: Graph,
+        mut parameters: Vec<Vec<f32>>,
         options: TrainOptions,
     ) -> Result<Self, TrainError> {
         let own = graph.parameters();
@@ -132,15 +157,29 @@ impl Trainer {
                 got: values.len().to_string(),
             });
         }
-        let zeros = own.iter().zip(&parameters).map(|(p, v)| match p.kind {
+        let (count, factors) = (own.len(), options.factors(own));
+        let mut quantized = None;
+        if options.quantized_epochs > 0 {
+            let with_codes = graph.quantization_aware(RANGE_MOMENTUM)?;
+            // The ranges are there from the start, so that states have one size throughout.
+            for range in &with_codes.parameters()[count..] {
+                graph.parameter(range.name.clone(), &range.shape, range.kind);
+                parameters.push(vec![0.0; range.len()]);
+            }
+            quantized = Some(with_codes);
+        }
+        let all = graph.parameters();
+        let zeros = all.iter().zip(&parameters).map(|(p, v)| match p.kind {
             Kind::Statistic => Vec::new(),
             _ => vec![0.0; v.len()],
         });
-        let factors: Vec<f32> = own.iter().map(|p| options.factor(&p.name)).collect();
         Ok(Trainer {
             gradients: zeros.collect(),
             output_gradients: vec![Vec::new(); graph.outputs().len()],
-            optimizer: options.optimizer.build(own, options.weight_decay, &factors),
+            optimizer: options.optimizer.build(all, options.weight_decay, &factors),
+            own: count,
+            quantized,
+            mode: Mode::EVAL,
             ema: options.ema.map(|decay| Ema::new(decay, &parameters)),
             engine: Engine::new(graph, options.threads)?,
             at: Snapshot::default(),
@@ -179,6 +218,9 @@ impl Trainer {
         let mut saved = Instant::now();
         observer.start(self.at.steps, total);
         while self.at.epoch < self.options.epochs {
+            if self.at.epoch >= self.options.quantized_from() {
+                self.quantize()?;
+            }
             let (started, mut samples) = (Instant::now(), 0);
             let mut sums = Sums::default();
             task.start(self.at.epoch, self.at.position)?;
@@ -226,29 +268,40 @@ impl Trainer {
             self.save(run.as_deref_mut(), observer)?;
             saved = Instant::now();
         }
+        // A run that was done before has not been through its epochs.
+        self.quantize()?;
         Ok(End::Done)
     }
 
     /// The weights to be exported: the average where there is one. In the graph's order, with statistics.
     pub fn weights(&self) -> &[Vec<f32>] {
-        match &self.ema {
+        let all = match &self.ema {
             Some(ema) => &ema.average,
             None => &self.parameters,
+        };
+        &all[..self.own]
+    }
+
+    /// From here on values and weights are what int8 codes stand for.
+    fn quantize(&mut self) -> Result<(), TrainError> {
+        if let Some(graph) = self.quantized.take() {
+            self.engine = Engine::new(graph, self.options.threads)?;
+            self.mode = Mode::EVAL.quantized();
         }
+        Ok(())
     }
 
-    /// The graph.
-    pub fn graph(&self) -> &Graph {
-        self.engine.graph()
-    }
-
-    /// The network with the weights to be exported.
+    /// The network with the weights to be exported, after epochs with int8 codes as these stand for it.
     pub fn evaluator(&mut self) -> Evaluator<'_> {
         let parameters = match &mut self.ema {
             Some(ema) => &mut ema.average,
             None => &mut self.parameters,
         };
-        Evaluator::new(&mut self.engine, parameters)
+        Evaluator {
+            engine: &mut self.engine,
+            parameters,
+            mode: self.mode,
+        }
     }
 
     fn step<T: Task>(
@@ -260,7 +313,10 @@ impl Trainer {
     ) -> Result<StepReport, TrainError> {
         let started = Instant::now();
         let inputs = task.inputs(batch);
-        let mode = Mode::train(drop_path_seed(self.options.seed, self.at.steps));
+        let mode = Mode {
+            quantized_weights: self.mode.quantized_weights,
+            ..Mode::train(drop_path_seed(self.options.seed, self.at.steps))
+        };
         let parameters = &mut self.parameters;
         self.engine
             .forward(parameters, &inputs.values, inputs.samples, mode)?;
@@ -305,6 +361,8 @@ impl Trainer {
             .step(&mut self.parameters, &self.gradients, rate);
         if let Some(ema) = &mut self.ema {
             ema.update(&self.parameters, self.at.steps);
+            // Ranges are averages of batches already.
+            ema.average[self.own..].clone_from_slice(&self.parameters[self.own..]);
         }
         self.at.steps += 1;
         Ok(StepReport {

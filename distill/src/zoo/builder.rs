@@ -21,6 +21,17 @@ pub(crate) struct Builder {
     pub parts: Vec<Part>,
 }
 
+impl From<Network> for Builder {
+    /// Goes on where a network ends.
+    fn from(network: Network) -> Self {
+        Builder {
+            graph: network.graph,
+            roles: network.roles,
+            parts: network.parts,
+        }
+    }
+}
+
 impl Builder {
     /// The network, with a value as its output.
     pub fn finish(mut self, output: Value) -> Network {

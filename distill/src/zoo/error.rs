@@ -33,6 +33,9 @@ pub enum ZooError {
         /// Channels per head.
         head_size: usize,
     },
+    /// A network that gives nothing, where a tower needs a map or a vector.
+    #[error("the network has no output")]
+    NoOutput,
     /// Layers that do not go together.
     #[error(transparent)]
     Graph(#[from] GraphError),

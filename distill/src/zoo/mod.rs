@@ -30,5 +30,5 @@ pub use config::{Config, MODELS, MciConfig, MoatConfig, Model, TinyVitConfig, fi
 pub use error::ZooError;
 pub use network::{Network, Part, Role};
 pub use text::TextConfig;
-pub use towers::{TEMPERATURE, Towers, TowersConfig, clip_mini};
+pub use towers::{HEAD_NAME, TEMPERATURE, Towers, TowersConfig, clip_mini};
 pub use weights::Weights;

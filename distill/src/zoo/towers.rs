@@ -1,9 +1,10 @@
 //! Two towers, one for pictures and one for texts, whose embeddings lie in one space (CLIP, Radford et al.,
 //! 2021).
 
-use ampoule_distill_kernels::graph::{Graph, Kind, Op};
+use ampoule_distill_kernels::graph::{Activation, Graph, Kind, Op};
 use serde::Serialize;
 
+use super::builder::Builder;
 use super::config::{Config, TinyVitConfig};
 use super::error::ZooError;
 use super::network::Network;
@@ -76,7 +77,36 @@ impl TowersConfig {
     }
 }
 
+/// Hidden channels of the head that a trunk gets.
+const HEAD: usize = 512;
+/// Name of that head.
+pub const HEAD_NAME: &str = "embed";
+
 impl Towers {
+    /// A picture tower from the first layers of another network, trained already or not: its map, or its
+    /// vector, goes through a hidden layer, a mean over the pixels and a linear layer. The head's
+    /// parameters, whose names begin with [`HEAD_NAME`], come behind the trunk's.
+    ///
+    /// # Errors
+    ///
+    /// [`ZooError`] when sizes do not go together.
+    pub fn on_trunk(trunk: Network, text: &TextConfig) -> Result<Self, ZooError> {
+        let mut net = Builder::from(trunk);
+        let outputs = net.graph.take_outputs();
+        let x = *outputs.first().ok_or(ZooError::NoOutput)?;
+        let x = net.part(HEAD_NAME, "hidden, mean, linear".into(), |net| {
+            let x = net.linear(x, "embed.hidden", HEAD)?;
+            let x = net.activation(x, "embed.act", Activation::Gelu)?;
+            let x = net.mean(x, "embed.mean")?;
+            let x = net.linear(x, "embed.linear", text.embedding)?;
+            net.graph.push("normalize", Op::Normalize, &[x])
+        })?;
+        Ok(Towers {
+            image: net.finish(x),
+            text: text.build()?,
+        })
+    }
+
     /// Both in one graph: inputs pictures and ids, outputs their embeddings. Its parameters are those of the
     /// picture tower, of the text tower, and [`TEMPERATURE`].
     pub fn graph(&self) -> Graph {
@@ -107,5 +137,19 @@ mod tests {
         assert_eq!(graph.parameter_count() as u64, counts[0] + counts[1] + 1);
         assert_eq!([graph.inputs().len(), graph.outputs().len()], [2, 2]);
         assert!(graph.parameters()[0].name.starts_with("image."));
+    }
+
+    #[test]
+    fn a_trunk_gets_a_head() {
+        let text = clip_mini(100).text;
+        let trunk = clip_mini(100).image.build().expect("it fits");
+        let (own, map) = (trunk.parameter_count(), text.embedding);
+        let towers = Towers::on_trunk(trunk, &text).expect("it fits");
+        let head = map * HEAD + HEAD + HEAD * map + map;
+        assert_eq!(towers.image.parameter_count(), own + head as u64);
+        let last = towers.image.parameters().last().expect("some");
+        assert!(last.name.starts_with(HEAD_NAME), "{}", last.name);
+        let outputs = towers.image.graph().outputs();
+        assert_eq!(towers.image.graph().map(outputs[0]).len(), map);
     }
 }

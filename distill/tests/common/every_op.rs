@@ -87,7 +87,9 @@ pub fn every_op() -> Graph {
     let y = net.conv(y, "shrink", 8, Window::POINT, true);
     let x = net.add(&[x, y], "bottleneck");
     let pool = Window::square(3, 2);
+    let largest = net.push("largest", Op::MaxPool(pool), &[x]);
     let x = net.push("pool", Op::AveragePool(pool), &[x]);
+    let x = net.add(&[x, largest], "pools");
     let x = net.conv(x, "down", 12, Window::POINT, true);
     let map = x;
 
@@ -105,6 +107,15 @@ pub fn every_op() -> Graph {
     let x = net.add(&[x, y], "windows");
     let down = net.conv(x, "uneven", 10, uneven, true);
 
+    // Each pixel has its vector; class tokens in front of them all.
+    let size = net.0.map(down);
+    let table = net.parameter("places", "weight", &[size.pixels(), size.channels]);
+    let down = net.push("places", Op::Positions { table }, &[down]);
+    let table = net.parameter("class", "weight", &[2, size.channels]);
+    let y = net.push("class", Op::Tokens { table }, &[down]);
+    let y = net.layer_norm(y, "class.norm");
+    let class = net.push("first", Op::Crop([0, size.pixels() + 1]), &[y]);
+
     // Queries of one input, keys and values interleaved in another, values narrower apart than packed.
     let q = net.linear(tokens, "rows.q", 8);
     let kv = net.linear(tokens, "rows.kv", 20);
@@ -119,6 +130,7 @@ pub fn every_op() -> Graph {
     let row = net.layer_norm(row, "rows.last");
 
     let a = net.push("mean of a map", Op::Mean, &[down]);
+    let a = net.add(&[a, class], "class and mean");
     let tokens = net.layer_norm(row, "again");
     let b = net.push("mean of tokens", Op::Mean, &[tokens]);
     let a = net.linear(a, "a", 5);

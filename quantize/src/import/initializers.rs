@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use tract_onnx::data_resolver::MmapDataResolver;
-use tract_onnx::pb::TensorProto;
 use tract_onnx::pb::tensor_proto::DataType;
+use tract_onnx::pb::{ModelProto, TensorProto};
 use tract_onnx::tensor::load_tensor;
 
 use super::error::{ImportError, Problem};
@@ -30,19 +30,13 @@ pub fn initializers(path: impl AsRef<Path>) -> Result<Vec<Initializer>, ImportEr
 }
 
 fn load(path: &Path) -> Result<Vec<Initializer>, Problem> {
-    let proto = read(&std::fs::read(path)?)?;
     let folder = path.parent().map(named);
-    check::check(&proto, folder.as_deref())?;
-    let folder = folder.as_deref().and_then(Path::to_str);
+    let proto = checked(&std::fs::read(path)?, folder.as_deref())?;
     let tensors = proto.graph.map(|g| g.initializer).unwrap_or_default();
     let floats = tensors.into_iter().filter(is_float);
     floats
         .map(|t| {
-            let (shape, values) = guarded("reading weights", || {
-                load_tensor(&MmapDataResolver, &t, folder)
-                    .and_then(|t| oracle::tensor(&t))
-                    .map_err(invalid("reading weights"))
-            })?;
+            let (shape, values) = values(&t, folder.as_deref())?;
             Ok(Initializer {
                 name: t.name,
                 shape,
@@ -52,7 +46,27 @@ fn load(path: &Path) -> Result<Vec<Initializer>, Problem> {
         .collect()
 }
 
-fn is_float(tensor: &TensorProto) -> bool {
+/// The file's message; `folder` is where its external weights may be.
+pub(crate) fn checked(bytes: &[u8], folder: Option<&Path>) -> Result<ModelProto, Problem> {
+    let proto = read(bytes)?;
+    check::check(&proto, folder)?;
+    Ok(proto)
+}
+
+/// Dimensions and elements of a tensor of floats.
+pub(crate) fn values(
+    tensor: &TensorProto,
+    folder: Option<&Path>,
+) -> Result<(Vec<usize>, Vec<f32>), Problem> {
+    let folder = folder.and_then(Path::to_str);
+    guarded("reading weights", || {
+        load_tensor(&MmapDataResolver, tensor, folder)
+            .and_then(|t| oracle::tensor(&t))
+            .map_err(invalid("reading weights"))
+    })
+}
+
+pub(crate) fn is_float(tensor: &TensorProto) -> bool {
     let kind = DataType::try_from(tensor.data_type);
     matches!(
         kind,

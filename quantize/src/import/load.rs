@@ -149,7 +149,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<ModelProto, Problem> {
 }
 
 /// A folder with a name, even where it is the current one.
-pub(super) fn named(folder: &Path) -> PathBuf {
+pub(crate) fn named(folder: &Path) -> PathBuf {
     match folder.as_os_str().is_empty() {
         true => PathBuf::from("."),
         false => folder.to_path_buf(),

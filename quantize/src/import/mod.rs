@@ -7,9 +7,9 @@
 mod check;
 mod error;
 mod guard;
-mod initializers;
+pub(crate) mod initializers;
 mod inputs;
-mod load;
+pub(crate) mod load;
 mod lower;
 mod marker;
 pub mod oracle;

@@ -1,6 +1,6 @@
 //! A graph made executable: lowered, planned, sealed and held in memory with its arena.
 
-use ampoule_runtime::{Artifact, Isa, Observation, Pool, Session};
+use ampoule_runtime::{Artifact, Isa, Observation, Pool, Session, packed};
 use thiserror::Error;
 
 use crate::graph::Graph;
@@ -8,7 +8,7 @@ use crate::lower::{LowerError, LowerOptions, lower};
 use crate::plan::{Plan, PlanOptions, Tiled, plan_in_place, plan_within, widen_scratch};
 use crate::program::Program;
 use crate::scheme::Scheme;
-use crate::seal::{AlignedBytes, Extras, SealError, seal};
+use crate::seal::{AlignedBytes, Extras, SealError, seal, unpack};
 
 /// Why a graph could not be made executable or run.
 #[derive(Debug, Clone, PartialEq, Error)]
@@ -69,12 +69,16 @@ impl Model {
         Self::from_bytes(compiled.bytes)
     }
 
-    /// A model from the bytes of an artifact, which are verified.
+    /// A model from the bytes of an artifact, which are verified. A packed file is unpacked first.
     ///
     /// # Errors
     ///
     /// [`ModelError::Runtime`] when the bytes are refused.
     pub fn from_bytes(bytes: AlignedBytes) -> Result<Self, ModelError> {
+        let bytes = match packed::is_packed(&bytes) {
+            true => unpack(&bytes)?,
+            false => bytes,
+        };
         let artifact = Artifact::verify(&bytes)?;
         let banks = (0..artifact.banks())
             .map(|b| AlignedBytes::zeroed(artifact.bank_bytes(b)))

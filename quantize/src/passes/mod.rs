@@ -7,6 +7,7 @@ pub mod activation;
 pub mod affine;
 pub mod attention;
 pub mod branches;
+pub mod cluster;
 pub mod cse;
 pub mod dead;
 mod edit;

@@ -40,6 +40,8 @@ pub struct QuantizeOptions {
     pub bias_correction: bool,
     /// Equalise channel ranges of neighbouring layers first.
     pub equalise: bool,
+    /// Codes that the weights of each layer share, with min-max scales whatever `weights` says; 0 for all.
+    pub cluster: usize,
     /// Tokens that merge in each block of a plain vision transformer; 0 for none.
     pub merge: usize,
     /// Largest loss of accuracy in points (or, without labels, of agreement with the float model).
@@ -72,6 +74,7 @@ impl Default for QuantizeOptions {
             weights: WeightMethod::default(),
             bias_correction: true,
             equalise: false,
+            cluster: 0,
             merge: 0,
             max_drop: None,
             min_cosine: None,
@@ -264,6 +267,12 @@ pub fn quantize(
         statistics = observe(&graph, samples, &|done| progress.advance(done))?;
         progress.end();
     }
+    if options.cluster > 0 {
+        passes::cluster::run(&mut graph, options.cluster);
+        progress.begin("calibrate clustered", samples.len());
+        statistics = observe(&graph, samples, &|done| progress.advance(done))?;
+        progress.end();
+    }
     let mut scheme = build(&graph, &statistics, &scheme_options(&graph, options))?;
     let limits = sensitivity::Limits {
         max_drop: options.max_drop,
@@ -394,7 +403,10 @@ fn scheme_options(graph: &Graph, options: &QuantizeOptions) -> SchemeOptions {
     }
     SchemeOptions {
         range: options.range,
-        weights: options.weights,
+        weights: match options.cluster {
+            0 => options.weights,
+            _ => WeightMethod::MinMax,
+        },
         bias_correction: options.bias_correction,
         input_ranges,
     }

@@ -1,6 +1,7 @@
 //! Writes the `.amp` container; `docs/format.md` is the specification.
 
 mod file;
+mod pack;
 
 use ampoule_runtime::artifact::layout::{
     ALIGN, HEADER_LEN, IO_RECORD, MAGIC, MAX_BANKS, MAX_TENSORS, SECTION_ENTRY, TENSOR_RECORD,
@@ -12,6 +13,7 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 pub use file::{AlignedBytes, write_atomically};
+pub use pack::{pack, unpack};
 
 use crate::plan::Plan;
 use crate::program::{Program, ProgramPort, VirtualTensor};

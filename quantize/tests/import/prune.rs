@@ -120,7 +120,7 @@ fn cut_graphs_equal_masked_ones() {
         // What is written is read back as the same.
         let file = graph_to_onnx(&small, "pruned", &[]).unwrap_or_else(|e| panic!("{name}: {e}"));
         if let Some(folder) = std::env::var_os("AMPOULE_WRITE_PRUNED") {
-            std::fs::write(Path::new(&folder).join(&name), &file).unwrap();
+            write(Path::new(&folder), &name, &file, &expected);
         }
         let back = import::onnx_bytes(&file, &Default::default());
         let back = back.unwrap_or_else(|e| panic!("{name}: {e}")).graph;
@@ -129,6 +129,18 @@ fn cut_graphs_equal_masked_ones() {
             assert!(error < 1e-5, "{name}: read back {error:e}");
         }
     });
+}
+
+/// Leaves a cut model and the masked one's outputs for `tests/fixtures/models/check_pruned.py`, which runs the file in ONNX
+/// Runtime.
+fn write(folder: &Path, name: &str, file: &[u8], expected: &[Vec<f32>]) {
+    let bytes: Vec<u8> = expected
+        .iter()
+        .flatten()
+        .flat_map(|v| v.to_le_bytes())
+        .collect();
+    std::fs::write(folder.join(name), file).unwrap();
+    std::fs::write(folder.join(name).with_extension("masked.bin"), bytes).unwrap();
 }
 
 /// What the groups of a small transformer are: heads and channels of heads, hidden units.

@@ -6,7 +6,7 @@
 use super::step::{Attention, Binary, Conv};
 use super::{Artifact, Blob, Step};
 use crate::numerics::MAX_CODE;
-use crate::operators::{Kind, Operators};
+use crate::operators::{Kind, Operators, Variant};
 use crate::ops::attention::{self, AttentionI8, Bias, Geometry};
 use crate::ops::binary::{BinaryF32, BinaryI8, BinaryI16, Broadcast};
 use crate::ops::conv::{
@@ -294,7 +294,11 @@ impl<'m> Bound<'m> {
                 let (x, y) = (get(x)?, get(y)?);
                 let same = x.dtype == y.dtype && x.scale == y.scale && x.zero_point == y.zero_point;
                 let (from, to) = (x.shape.elements(), y.shape.elements());
-                let fits = map.fits(from, to) && map.elements() <= to as u64;
+                let inside = match O::SET.includes(Variant::Scatter) {
+                    true => map.fits(from, to),
+                    false => map.is_identity() && map.elements() <= from as u64,
+                };
+                let fits = inside && map.elements() <= to as u64;
                 (same && fits).then_some(Bound::Copy {
                     map,
                     size: x.dtype.size(),
@@ -466,9 +470,9 @@ impl<'m> Bound<'m> {
 
     /// Checks the values of constants that arithmetic relies on: nothing overflows an i32, no
     /// multiplier is infinite, weight sums are true, weights past the patch are 0.
-    pub fn check_constants(&self) -> Option<()> {
+    pub fn check_constants<O: Operators>(&self) -> Option<()> {
         match self {
-            Bound::ConvI8 { conv, .. } => {
+            Bound::ConvI8 { conv, .. } if O::SET.has(Kind::Conv, DType::I8) => {
                 let (channels, depth) = (conv.output[2], conv.depth());
                 let packed = PackedShape::new(channels, depth);
                 let weight = |n, k| i32::from(conv.weights[packed.index(n, k)]);
@@ -480,7 +484,7 @@ impl<'m> Bound<'m> {
                 (sums && padding && requantisation_is_sound(conv.bias, conv.multipliers))
                     .then_some(())
             }
-            Bound::DepthwiseI8 { op, .. } => {
+            Bound::DepthwiseI8 { op, .. } if O::SET.has(Kind::Depthwise, DType::I8) => {
                 let c = op.input[2];
                 let taps = op.window.taps();
                 let sums = (0..c).all(|ch| {
@@ -491,15 +495,19 @@ impl<'m> Bound<'m> {
                 });
                 (sums && requantisation_is_sound(op.bias, op.multipliers)).then_some(())
             }
-            Bound::ConvI16 { conv, .. } => {
+            Bound::ConvI16 { conv, .. } if O::SET.has(Kind::Conv, DType::I16) => {
                 requantisation_is_sound(conv.bias, conv.multipliers).then_some(())
             }
-            Bound::LayerNorm { op, .. } => {
+            Bound::LayerNorm { op, .. } if O::SET.any(Kind::LayerNorm) => {
                 let finite = |v: &[f32]| v.iter().all(|v| v.is_finite());
                 (finite(op.gain) && finite(op.offset)).then_some(())
             }
-            Bound::AttentionI8(op) => bias_is_sound(op.bias, &op.geometry),
-            Bound::AttentionF32 { geometry, bias, .. } => bias_is_sound(*bias, geometry),
+            Bound::AttentionI8(op) if O::SET.any(Kind::Attention) => {
+                bias_is_sound(op.bias, &op.geometry)
+            }
+            Bound::AttentionF32 { geometry, bias, .. } if O::SET.any(Kind::Attention) => {
+                bias_is_sound(*bias, geometry)
+            }
             _ => Some(()),
         }
     }

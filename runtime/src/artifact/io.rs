@@ -1,7 +1,7 @@
 //! Input and output records.
 
 use super::Artifact;
-use super::layout::{IO_RECORD, u16_at};
+use super::layout::IO_RECORD;
 use crate::error::Error;
 use crate::tensor::{MAX_RANK, Tensor, TensorId};
 
@@ -30,24 +30,43 @@ pub struct Io<'m> {
 }
 
 /// Record layout: u16 tensor, u8 direction (0 in, 1 out), u8 rank, 6 × u8 layout, 6 reserved zeros.
-pub(super) fn decode<'m>(artifact: &Artifact<'m>, index: u16) -> Result<Io<'m>, Error> {
+///
+/// Direction, number and record of the tensor; what firmware needs, without the name.
+pub(super) fn tensor(
+    artifact: &Artifact<'_>,
+    index: u16,
+) -> Result<(Direction, TensorId, Tensor), Error> {
     let bad = Error::BadIo(index);
-    let at = usize::from(index) * IO_RECORD;
-    let record = artifact.ios.get(at..at + IO_RECORD).ok_or(bad)?;
-    let id = u16_at(record, 0).ok_or(bad)?;
+    let record = record(artifact, index).ok_or(bad)?;
+    let &[low, high, direction, rank, ref layout @ ..] = record;
+    let id = u16::from_le_bytes([low, high]);
     let tensor = artifact.tensor(id)?;
-    let direction = match record[2] {
+    let direction = match direction {
         0 => Direction::Input,
         1 => Direction::Output,
         _ => return Err(bad),
     };
-    let rank = tensor.shape.rank();
-    let mut layout = [0u8; MAX_RANK];
-    layout.copy_from_slice(&record[4..4 + MAX_RANK]);
-    let is_permutation = (0..rank).all(|d| layout[..rank].contains(&(d as u8)));
-    if usize::from(record[3]) != rank || !is_permutation || record[10..].iter().any(|&b| b != 0) {
+    let axes = 0..tensor.shape.rank() as u8;
+    let is_permutation = axes
+        .clone()
+        .all(|d| layout.iter().take(axes.len()).any(|&l| l == d));
+    let reserved = &layout[MAX_RANK..];
+    if rank != axes.end || !is_permutation || reserved.iter().any(|&b| b != 0) {
         return Err(bad);
     }
+    Ok((direction, id, tensor))
+}
+
+fn record<'m>(artifact: &Artifact<'m>, index: u16) -> Option<&'m [u8; IO_RECORD]> {
+    let rest = artifact.ios.get(usize::from(index) * IO_RECORD..)?;
+    rest.first_chunk()
+}
+
+/// The record with the name.
+pub(super) fn decode<'m>(artifact: &Artifact<'m>, index: u16) -> Result<Io<'m>, Error> {
+    let (direction, id, tensor) = tensor(artifact, index)?;
+    let record = record(artifact, index).ok_or(Error::BadIo(index))?;
+    let layout = core::array::from_fn(|axis| record[4 + axis]);
     // Names of inputs and outputs follow those of the tensors.
     let line = artifact.tensor_count() + usize::from(index);
     let name = artifact

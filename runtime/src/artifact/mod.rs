@@ -1,9 +1,12 @@
 //! The sealed artifact: a view over `.amp` bytes that checks everything once.
 
 mod bind;
+mod decode;
 mod golden;
 mod io;
 pub mod layout;
+#[cfg(any(target_os = "none", test))]
+mod sha256;
 mod step;
 mod verify;
 
@@ -207,6 +210,13 @@ impl<'m> Artifact<'m> {
     /// The outputs, in the source model's order.
     pub fn outputs(&self) -> impl Iterator<Item = Io<'m>> + use<'m> {
         self.ports(Direction::Output)
+    }
+
+    /// The tensor of the input or output of that number among those of its direction.
+    pub(crate) fn port(&self, direction: Direction, number: usize) -> Option<Tensor> {
+        let ports = (0..self.io_count()).filter_map(|i| io::tensor(self, i as u16).ok());
+        let mut alike = ports.filter(|(d, ..)| *d == direction);
+        alike.nth(number).map(|(_, _, tensor)| tensor)
     }
 
     fn ports(&self, direction: Direction) -> impl Iterator<Item = Io<'m>> + use<'m> {

@@ -5,7 +5,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::operators::{Kind, Operators};
 use crate::ops::Window;
 use crate::ops::attention::{BiasLayout, Geometry};
 use crate::ops::binary::BinaryKind;
@@ -279,54 +278,6 @@ pub struct Binary {
 }
 
 impl Step {
-    /// Decodes the first record of `bytes` and returns what follows; `None` when it is malformed or its operator
-    /// is not linked.
-    ///
-    /// By hand what the derived decoder does, so that firmware is rid of those for other operators.
-    pub(crate) fn decode<O: Operators>(bytes: &[u8]) -> Option<(Step, &[u8])> {
-        let any = |kind| O::SET.any(kind);
-        let (tag, rest) = take::<u32>(bytes)?;
-        Some(match tag {
-            0 if any(Kind::Conv) => take(rest).map(|(c, rest)| (Step::Conv(c), rest))?,
-            1 if any(Kind::Depthwise) => take(rest).map(|(c, rest)| (Step::Depthwise(c), rest))?,
-            2 if any(Kind::Table) => {
-                let ((x, y, table), rest) = take(rest)?;
-                (Step::Table { x, y, table }, rest)
-            }
-            4 if any(Kind::Binary) => take(rest).map(|(b, rest)| (Step::Binary(b), rest))?,
-            5 if any(Kind::Pool) => {
-                let ((x, y, kind, window, include_pad), rest) = take(rest)?;
-                let step = Step::Pool {
-                    x,
-                    y,
-                    kind,
-                    window,
-                    include_pad,
-                };
-                (step, rest)
-            }
-            6 if any(Kind::Reduce) => {
-                let ((x, y, kind, axes), rest) = take(rest)?;
-                (Step::Reduce { x, y, kind, axes }, rest)
-            }
-            7 if any(Kind::Softmax) => {
-                let ((x, y, log, table), rest) = take(rest)?;
-                (Step::Softmax { x, y, log, table }, rest)
-            }
-            9 if any(Kind::Copy) => {
-                let ((x, y, map), rest) = take(rest)?;
-                (Step::Copy { x, y, map }, rest)
-            }
-            13 if any(Kind::Convert) => {
-                let ((x, y), rest) = take(rest)?;
-                (Step::Convert { x, y }, rest)
-            }
-            // Of the others all together.
-            _ if Kind::RARE.iter().any(|&kind| any(kind)) => take(bytes)?,
-            _ => return None,
-        })
-    }
-
     /// Name of the operator.
     pub fn name(&self) -> &'static str {
         match self {
@@ -440,91 +391,5 @@ impl Step {
             Step::Copy { x, map, .. } => map.is_identity().then_some(x),
             _ => None,
         }
-    }
-}
-
-/// Decodes a value and returns what follows.
-fn take<'b, T: Deserialize<'b>>(bytes: &'b [u8]) -> Option<(T, &'b [u8])> {
-    postcard::take_from_bytes(bytes).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::operators::OperatorSet;
-
-    /// All operators but attention: the hand-written decoder without the derived one.
-    struct Small;
-    impl Operators for Small {
-        const SET: OperatorSet = OperatorSet::from_bits([0x22f7, 0, 0]);
-    }
-
-    #[test]
-    fn both_decoders_agree() {
-        let blob = Blob { offset: 64, len: 9 };
-        let conv = Conv {
-            x: 300,
-            y: 2,
-            window: Window::POINT,
-            weights: blob,
-            weight_type: DType::I8,
-            bias: blob,
-            sums: Some(blob),
-            multipliers: None,
-            zero: -77,
-            lo: -1.5,
-            hi: 3.0,
-            table: Some(blob),
-            residual: Some((4, 0.5)),
-            scratch: None,
-        };
-        let binary = Binary {
-            kind: BinaryKind::Add,
-            a: 1,
-            b: 2,
-            y: 3,
-            zero: 5,
-            lo: 0.0,
-            hi: 1.0,
-            scale: 2.0,
-            table: None,
-        };
-        let (x, y) = (7, 800);
-        for step in [
-            Step::Conv(conv),
-            Step::Depthwise(conv),
-            Step::Table { x, y, table: blob },
-            Step::Binary(binary),
-            Step::Pool {
-                x,
-                y,
-                kind: PoolKind::Average,
-                window: Window::POINT,
-                include_pad: true,
-            },
-            Step::Reduce {
-                x,
-                y,
-                kind: ReduceKind::Mean,
-                axes: 6,
-            },
-            Step::Softmax {
-                x,
-                y,
-                log: false,
-                table: Some(blob),
-            },
-            Step::Convert { x, y },
-        ] {
-            let mut memory = [0; 128];
-            let bytes = postcard::to_slice(&step, &mut memory).unwrap();
-            let derived = take::<Step>(bytes).unwrap();
-            assert_eq!(derived, (step, [].as_slice()));
-            assert_eq!(Step::decode::<Small>(bytes), Some(derived));
-        }
-        let fill = Step::Fill { y, bits: 3 };
-        let mut memory = [0; 32];
-        let bytes = postcard::to_slice(&fill, &mut memory).unwrap();
-        assert_eq!(Step::decode::<Small>(bytes), None);
     }
 }

@@ -1,13 +1,11 @@
 //! The one-time check of everything execution relies on.
 
-use sha2::{Digest, Sha256};
-
 use super::bind::Bound;
 use super::layout::{
     ALIGN, HEADER_LEN, IO_RECORD, MAGIC, MAX_IOS, MAX_SECTIONS, MAX_TENSORS, SECTION_ENTRY,
     TENSOR_RECORD, VERSION_MAJOR, VERSION_MINOR, field, section, u16_at, u32_at,
 };
-use super::{Artifact, Direction, Step, table_end};
+use super::{Artifact, Direction, Step, io, table_end};
 use crate::error::Error;
 use crate::operators::Operators;
 use crate::tensor::{CONSTANT_BANK, Tensor, TensorId};
@@ -80,14 +78,30 @@ pub(super) fn find_section(bytes: &[u8], kind: u32) -> Result<Option<&[u8]>, Err
 /// SHA-256 over the file with the digest field left out.
 pub(super) fn digest(bytes: &[u8]) -> Result<(), Error> {
     header(bytes)?;
-    let mut hash = Sha256::new();
-    hash.update(&bytes[..field::DIGEST]);
-    hash.update(&bytes[field::DIGEST + 32..]);
-    if hash.finalize()[..] == bytes[field::DIGEST..field::DIGEST + 32] {
-        Ok(())
-    } else {
-        Err(Error::Checksum)
+    let (head, rest) = bytes
+        .split_at_checked(field::DIGEST)
+        .ok_or(Error::Truncated)?;
+    let (digest, tail) = rest.split_at_checked(32).ok_or(Error::Truncated)?;
+    match has_digest(head, tail, digest) {
+        true => Ok(()),
+        false => Err(Error::Checksum),
     }
+}
+
+#[cfg(not(target_os = "none"))]
+fn has_digest(head: &[u8], tail: &[u8], digest: &[u8]) -> bool {
+    use sha2::{Digest, Sha256};
+    let hash = Sha256::new().chain_update(head).chain_update(tail);
+    hash.finalize()[..] == *digest
+}
+
+/// Firmware has no room for a fast one.
+#[cfg(target_os = "none")]
+fn has_digest(head: &[u8], tail: &[u8], digest: &[u8]) -> bool {
+    let words = super::sha256::sha256(head, tail);
+    let (stored, _) = digest.as_chunks();
+    let mut pairs = words.iter().zip(stored);
+    stored.len() == words.len() && pairs.all(|(w, &s)| *w == u32::from_be_bytes(s))
 }
 
 /// Tensors, life spans, inputs and outputs, and every step.
@@ -138,15 +152,15 @@ fn ports(artifact: &Artifact<'_>) -> Result<(), Error> {
     let end = last_step(artifact);
     let mut outputs = 0;
     for i in 0..artifact.io_count() as u16 {
-        let io = artifact.io(i)?;
-        let alive = match io.direction {
-            Direction::Input => io.tensor.first == 0,
-            Direction::Output => io.tensor.last == end,
+        let (direction, _, tensor) = io::tensor(artifact, i)?;
+        let alive = match direction {
+            Direction::Input => tensor.first == 0,
+            Direction::Output => tensor.last == end,
         };
-        if !alive || io.tensor.bank == CONSTANT_BANK || io.tensor.view {
+        if !alive || tensor.bank == CONSTANT_BANK || tensor.view {
             return Err(Error::BadIo(i));
         }
-        outputs += usize::from(io.direction == Direction::Output);
+        outputs += usize::from(direction == Direction::Output);
     }
     if outputs == 0 {
         Err(Error::BadSection(section::IO))
@@ -175,7 +189,7 @@ fn steps<O: Operators>(artifact: &Artifact<'_>) -> Result<(), Error> {
             return Err(Error::NotLinked(index));
         }
         Bound::new::<O>(artifact, &step)
-            .and_then(|b| b.check_constants())
+            .and_then(|b| b.check_constants::<O>())
             .ok_or(Error::BadStep(index))?;
     }
     // Only alignment padding may follow.

@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::exec::Exec;
 use crate::isa::Capability;
 use crate::memory::{Read, Views};
-use crate::operators::{Kind, Operators};
+use crate::operators::{Kind, Operators, Variant};
 use crate::ops::attention::{AttentionI8, Geometry};
 use crate::ops::conv::{ConvF32, ConvI8, EpilogueI8, Residual};
 use crate::ops::convert::Rescale;
@@ -50,7 +50,7 @@ pub(super) fn run<O: Operators>(
                     epilogue: with_residual(conv.epilogue, *residual, data, i, y.len())?,
                     ..*conv
                 };
-                conv_i8(&conv, cap, exec, x, y, scratch)
+                conv_i8::<O>(&conv, cap, exec, x, y, scratch)
             };
             batches(*batch, typed(x)?, typed_mut(y)?, task)
         }
@@ -105,7 +105,7 @@ pub(super) fn run<O: Operators>(
                 return images(*batch, typed_mut(y)?, |i, y: &mut [i8]| {
                     let op = image(i, y.len())?;
                     map.run(exec, cost(y.len(), taps), y, scratch, |band, x, y| {
-                        depthwise::depthwise_i8(cap, &op.band(&band, y.len())?, x, 0, y)
+                        depthwise::depthwise_i8_for::<O>(cap, &op.band(&band, y.len())?, x, 0, y)
                     })
                 });
             }
@@ -116,7 +116,7 @@ pub(super) fn run<O: Operators>(
                 |i, x: &[i8], y: &mut [i8]| {
                     let op = image(i, y.len())?;
                     exec.rows(y, row, 1, cost(y.len(), taps), &mut [], 0, |first, y, _| {
-                        depthwise::depthwise_i8(cap, &op, x, first, y)
+                        depthwise::depthwise_i8_for::<O>(cap, &op, x, first, y)
                     })
                 },
             )
@@ -199,7 +199,10 @@ pub(super) fn run<O: Operators>(
                     |_, x: &[i8], y: &mut [i8]| {
                         let cost = cost(y.len(), pool.window.taps());
                         exec.rows(y, row, 1, cost, &mut [], 0, |first, y, _| match kind {
-                            PoolKind::Max => pool::max_pool_i8(cap, pool, x, first, y),
+                            PoolKind::Max if O::SET.includes(Variant::MaxPool) => {
+                                pool::max_pool_i8(cap, pool, x, first, y)
+                            }
+                            PoolKind::Max => Err(fault()),
                             PoolKind::Average => pool::average_pool_i8(cap, average, x, first, y),
                         })
                     },
@@ -266,7 +269,14 @@ pub(super) fn run<O: Operators>(
         Bound::Copy { map, size } if O::SET.any(Kind::Copy) => match x {
             // Only an identity may be in place: nothing is left to move.
             Read::InPlace => Ok(()),
-            Read::Bytes(x) => copy::copy(map, *size, x, y),
+            Read::Bytes(x) if O::SET.includes(Variant::Scatter) => copy::copy(map, *size, x, y),
+            Read::Bytes(x) => {
+                let bytes = map.elements() as usize * size;
+                let (x, y) = (x.get(..bytes), y.get_mut(..bytes));
+                let (x, y) = x.zip(y).ok_or(fault())?;
+                y.copy_from_slice(x);
+                Ok(())
+            }
             Read::None => Err(fault()),
         },
         Bound::Fill { bits, size } if O::SET.any(Kind::Fill) => {
@@ -400,7 +410,7 @@ pub(super) fn run<O: Operators>(
     }
 }
 
-fn conv_i8(
+fn conv_i8<O: Operators>(
     conv: &ConvI8<'_>,
     cap: Capability,
     exec: Exec<'_>,
@@ -416,7 +426,7 @@ fn conv_i8(
         cost,
         scratch,
         0,
-        |first, y, scratch| conv::conv_i8(cap, conv, x, first, y, scratch),
+        |first, y, scratch| conv::conv_i8_for::<O>(cap, conv, x, first, y, scratch),
     )
 }
 

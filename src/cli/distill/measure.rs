@@ -9,6 +9,7 @@ use ampoule::distill::augment::Augmentation;
 use ampoule::distill::data::Dataset;
 use ampoule::distill::teacher::{Panel, Teacher};
 use ampoule::distill::train::classify::{Classification, Confusion};
+use ampoule_quantize::calibrate::RangeMethod;
 use ampoule_quantize::data::decode;
 use ampoule_quantize::metrics::{Rate, argmax};
 use ampoule_quantize::model::Model;
@@ -115,19 +116,26 @@ impl Measured {
         }))
     }
 
-    /// The student's rows in float and int8, and the answers in int8. Writes the artifact.
+    /// The student's rows in float and int8, and the answers in int8. Writes the artifact. `rounded`: the
+    /// student has learnt with int8 codes.
     pub fn student(
         &self,
         file: &Path,
         artifact: &Path,
         student: &Student,
+        rounded: bool,
     ) -> Result<(Row, Row, Vec<Option<usize>>), Failure> {
         let source = SourceModel::open(file, &ImportArgs::default(), None, false)?;
-        let options = QuantizeOptions {
+        let mut options = QuantizeOptions {
             preprocess: Some(student.preprocess),
             labels: self.classes.clone(),
             ..QuantizeOptions::default()
         };
+        if rounded {
+            // The codes that it has learnt with: whole ranges, and biases that make up for rounding.
+            options.range = RangeMethod::MinMax;
+            options.bias_correction = false;
+        }
         let bars = Bars::new();
         let samples = Calibration::read(&self.calibration, &student.preprocess)?;
         let int8 = quantize(source.graph.clone(), &samples, &options, &bars)?;

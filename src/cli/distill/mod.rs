@@ -11,8 +11,10 @@ use std::time::Duration;
 
 use ampoule::distill::train::classify::{Classification, Confusion};
 use ampoule::distill::train::{
-    Effort, End, Measures, OptimizerKind, Record, Run, TrainOptions, Trainer, read_metrics,
+    Effort, End, Evaluator, Measures, OptimizerKind, Record, Run, TrainError, TrainOptions,
+    Trainer, read_metrics,
 };
+use ampoule_distill_kernels::engine::Engine;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use serde_json::json;
@@ -128,6 +130,13 @@ pub struct Recipe {
     /// Rate at which whole branches are dropped in the last block [default: the network's own]
     #[arg(long, value_name = "RATE", value_parser = share)]
     pub drop_path: Option<f64>,
+    /// Factor by which the learning rate falls from each layer to the one before it, as 0.8, for a student
+    /// that has learnt already
+    #[arg(long, value_name = "FACTOR", value_parser = share)]
+    pub layer_decay: Option<f64>,
+    /// Train the last N epochs with values and weights rounded as int8 rounds them (quantisation-aware)
+    #[arg(long, value_name = "N", conflicts_with = "pairs", value_parser = clap::value_parser!(u32).range(1..))]
+    pub qat: Option<u32>,
     /// What all random choices are made of
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub seed: u64,
@@ -217,6 +226,11 @@ impl Distill {
         let threads = self.threads();
         let (mut task, known) = lesson.into_task(self, &student)?;
         let epochs = self.epochs(&known);
+        if let Some(rounded) = self.recipe.qat.filter(|&n| n as usize > epochs) {
+            return Err(Failure::Usage(format!(
+                "--qat {rounded} is more than the {epochs} epochs; give at most as many"
+            )));
+        }
         let options = self.options(epochs, threads);
         let folder = self.run_folder();
         let settings = json!({
@@ -236,23 +250,27 @@ impl Distill {
             return Err(Failure::Stopped { steps, run: folder });
         }
         save(&self.output, &student.to_onnx(trainer.weights())?)?;
-        self.measure(&mut trainer, &task, &student, &known, folder)
+        self.measure(&trainer, &task, &student, &known, folder)
     }
 
     fn measure(
         &self,
-        trainer: &mut Trainer,
+        trainer: &Trainer,
         task: &Classification,
         student: &Student,
         known: &lesson::Known,
         folder: PathBuf,
     ) -> Result<Outcome, Failure> {
-        let confusion = task.confusion(&mut trainer.evaluator())?;
+        let mut weights = trainer.weights().to_vec();
+        let engine = Engine::new(student.graph.clone(), self.threads());
+        let mut engine = engine.map_err(TrainError::from)?;
+        let confusion = task.confusion(&mut Evaluator::new(&mut engine, &mut weights))?;
         let measured = measure::Measured::new(task, &confusion, known, self.threads());
         let report = folder.join("report.html");
         let artifact = self.output.with_extension("amp");
         let mut rows: Vec<Row> = measured.teacher(known)?.into_iter().collect();
-        let (float, quantized, int8) = measured.student(&self.output, &artifact, student)?;
+        let (float, quantized, int8) =
+            measured.student(&self.output, &artifact, student, self.recipe.qat.is_some())?;
         rows.extend([float, quantized]);
         let metrics = read_metrics(&folder).map_err(|source| Failure::Read {
             path: folder.join("metrics.jsonl"),
@@ -279,7 +297,11 @@ impl Distill {
             int8,
             metrics,
             confusion,
-            quantize: student.quantize_command(&self.output, self.image.is_assumed()),
+            quantize: student.quantize_command(
+                &self.output,
+                self.image.is_assumed(),
+                self.recipe.qat.is_some(),
+            ),
         };
         save(&outcome.report, report::distill::page(&outcome).as_bytes())?;
         Ok(outcome)
@@ -298,6 +320,8 @@ impl Distill {
             optimizer,
             weight_decay: recipe.weight_decay,
             ema: Some(recipe.ema as f32).filter(|&ema| ema > 0.0),
+            layer_decay: recipe.layer_decay.map(|factor| factor as f32),
+            quantized_epochs: recipe.qat.map_or(0, |n| n as usize),
             seed: recipe.seed,
             threads,
             checkpoint_every: Duration::from_secs_f64(recipe.checkpoint_every),
@@ -335,6 +359,10 @@ impl Distill {
             }
             _ => String::new(),
         };
+        let rounded = match self.recipe.qat {
+            Some(n) => format!(", the last {n} with int8 codes"),
+            None => String::new(),
+        };
         facts(&[
             (
                 "student",
@@ -355,7 +383,7 @@ impl Distill {
                     task.measured().1.len()
                 ),
             ),
-            ("epochs", format!("{epochs}{cycles}")),
+            ("epochs", format!("{epochs}{cycles}{rounded}")),
             ("run", self.run_folder().display().to_string()),
         ])
     }

@@ -6,15 +6,17 @@ use std::sync::Arc;
 use ampoule::distill::augment::{Augmentation, Crop, RandAugment};
 use ampoule::distill::data::{Dataset, Pictures};
 use ampoule::distill::export::{self, Settings};
+use ampoule::distill::import;
 use ampoule::distill::teacher::{Teacher, TeacherError, TeacherOptions, TextTeacher};
 use ampoule::distill::text::WordPiece;
 use ampoule::distill::train::pairs::{
     Captions, ImageTeaching, Pairs, PairsOptions, PairsWeights, Retrieval, Space, TextTeaching,
+    Texts,
 };
 use ampoule::distill::train::{
     Effort, End, Record, Run, TrainError, TrainOptions, Trainer, read_metrics,
 };
-use ampoule::distill::zoo::{self, Towers, Weights};
+use ampoule::distill::zoo::{self, HEAD_NAME, TextConfig, Towers, Weights};
 use ampoule_quantize::data::decode;
 use ampoule_quantize::model::Model;
 use ampoule_quantize::pipeline::{Progress, QuantizeOptions, quantize, seal_float};
@@ -74,6 +76,21 @@ pub struct PairsArgs {
     /// Factor of the text tower's learning rate, but for its last layer [default: 0.1 with --text-init, or 1]
     #[arg(long, value_name = "FACTOR", requires = "pairs")]
     text_rate: Option<f32>,
+    /// Factor of the learning rate of a picture tower from a file, but for its head [default: 0.3]
+    #[arg(long, value_name = "FACTOR", requires = "pairs")]
+    image_rate: Option<f32>,
+    /// Texts without pictures, one a line, that the text tower learns from its teacher before, with the
+    /// captions
+    #[arg(long, value_name = "FILE.txt", requires = "text_teacher")]
+    texts: Option<PathBuf>,
+    /// Epochs over captions and --texts in which the text tower alone learns from its teacher
+    /// [default: 4 with --texts, or 0]
+    #[arg(long, value_name = "N", requires = "text_teacher")]
+    text_epochs: Option<u16>,
+    /// How losses are weighed: between the towers, of the picture tower with the text teacher, of the text
+    /// tower with its teacher, and to both teachers' similarities
+    #[arg(long, value_name = "A,B,C,D", requires = "pairs", value_parser = weights)]
+    loss_weights: Option<PairsWeights>,
 }
 
 /// What a run ended in.
@@ -132,12 +149,6 @@ pub fn execute(args: &Distill, list: &Path) -> Result<(), Failure> {
 }
 
 fn run(args: &Distill, list: &Path, live: &mut Live) -> Result<Outcome, Failure> {
-    if args.student != "clip-mini" {
-        return Err(Failure::Usage(format!(
-            "there is no pair of towers `{}`; there is clip-mini",
-            args.student
-        )));
-    }
     let vocabulary = args.pairs.vocabulary.as_ref().ok_or_else(|| {
         Failure::Usage("--pairs needs --vocabulary, a vocab.txt as BERT has it".to_owned())
     })?;
@@ -146,17 +157,17 @@ fn run(args: &Distill, list: &Path, live: &mut Live) -> Result<Outcome, Failure>
         source,
     })?;
     let tokenizer = WordPiece::read(vocabulary)?;
-    let config = zoo::clip_mini(tokenizer.len());
-    let towers = config.build()?;
-    let first = first_weights(args, &towers)?;
-    let preprocess = preprocess(args, config.image.size())?;
+    let design = Design::open(args, &tokenizer)?;
+    let (towers, text) = (&design.towers, design.text);
+    let mut first = design.first.clone();
+    let preprocess = preprocess(args, design.size)?;
     let (data, measured) = data(args, list)?;
     let threads = args.threads();
     let augmentation = augmentation(args, &preprocess)?;
     let options = PairsOptions {
         batch: args.recipe.batch,
-        tokens: config.text.tokens,
-        weights: PairsWeights::default(),
+        tokens: text.tokens,
+        weights: args.pairs.loss_weights.unwrap_or_default(),
         seed: args.recipe.seed,
         preprocess,
         threads,
@@ -168,14 +179,26 @@ fn run(args: &Distill, list: &Path, live: &mut Live) -> Result<Outcome, Failure>
     };
     let mut task = Pairs::new(pictures, measured.clone(), &tokenizer, options.clone())?;
     let teachers = Teachers::open(args, &tokenizer)?;
-    task = teachers.teach(task, &data, config.text.embedding, threads)?;
-    let training = training(args, threads);
+    let folder = args.run.clone().unwrap_or_else(|| args.output.join("run"));
+    let (with_teachers, space) = teachers.teach(task, &data, text.embedding, threads, &folder)?;
+    task = with_teachers;
+    let training = training(args, threads, &design);
+    if let (Some(teacher), Some(space)) = (&teachers.text, &space) {
+        let lesson = TextLesson {
+            args,
+            teacher,
+            space,
+            design: &design,
+            tokenizer: &tokenizer,
+        };
+        lesson.run(&task, &folder, &mut first, live)?;
+    }
     let settings = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "training": training,
-        "towers": config,
+        "towers": design.config,
         "first_weights": hash(&first),
-        "pairs": {"list": data.digest(), "texts": hash_texts(task.captions()), "measured": measured.digest()},
+        "pairs": {"list": data.digest(), "texts": hash_texts(&task.captions().texts), "measured": measured.digest()},
         "teachers": teachers.ids(),
         "weights": options.weights,
         "augmentation": augmentation,
@@ -183,7 +206,6 @@ fn run(args: &Distill, list: &Path, live: &mut Live) -> Result<Outcome, Failure>
         "batch": args.recipe.batch,
         "seed": args.recipe.seed,
     });
-    let folder = args.run.clone().unwrap_or_else(|| args.output.join("run"));
     let mut run = Run::open(&folder, settings)?;
     let epochs = training.epochs;
     let mut trainer = Trainer::new(towers.graph(), first, training)?;
@@ -223,16 +245,19 @@ fn run(args: &Distill, list: &Path, live: &mut Live) -> Result<Outcome, Failure>
         source,
     })?;
     let student = Student {
-        towers: &towers,
+        towers,
         weights: trainer.weights(),
         folder: &args.output,
         tokenizer: &tokenizer,
-        tokens: config.text.tokens,
+        tokens: text.tokens,
         preprocess,
         data: &data,
         measured: &measured,
     };
-    let mut rows: Vec<Row> = teachers.row(&measured, threads)?.into_iter().collect();
+    let mut rows: Vec<Row> = teachers
+        .row(&measured, threads, &folder)?
+        .into_iter()
+        .collect();
     rows.extend(student.rows(found)?);
     let copied = std::fs::copy(vocabulary, args.output.join("vocab.txt"));
     copied.map_err(|source| Failure::Write {
@@ -294,16 +319,220 @@ fn data(args: &Distill, list: &Path) -> Result<(Arc<Dataset>, Arc<Dataset>), Fai
     Ok((Arc::new(train), Arc::new(test)))
 }
 
-fn first_weights(args: &Distill, towers: &Towers) -> Result<Vec<Vec<f32>>, Failure> {
-    let read = |network, path: &Option<PathBuf>, seed| match path {
-        Some(path) => Weights::read(network, path),
-        None => Ok(Weights::initial(network, seed)),
+/// The towers, and where they start.
+struct Design {
+    towers: Towers,
+    text: TextConfig,
+    /// Side of the pictures.
+    size: usize,
+    /// All that decides the towers' layers.
+    config: serde_json::Value,
+    /// With the temperature.
+    first: Vec<Vec<f32>>,
+    /// Whether the picture tower is another network's.
+    is_trunk: bool,
+}
+
+impl Design {
+    /// `clip-mini`, or its text tower beside a picture tower from a file.
+    fn open(args: &Distill, tokenizer: &WordPiece) -> Result<Self, Failure> {
+        let mut config = zoo::clip_mini(tokenizer.len());
+        let file = Path::new(&args.student);
+        let is_trunk = file
+            .extension()
+            .is_some_and(|e| e.eq_ignore_ascii_case("onnx"));
+        if !is_trunk && args.student != "clip-mini" {
+            return Err(Failure::Usage(format!(
+                "there is no pair of towers `{}`; there is clip-mini, and FILE.onnx for another picture tower",
+                args.student
+            )));
+        }
+        let read = |network: &zoo::Network, path: &Option<PathBuf>, seed| match path {
+            Some(path) => Weights::read(network, path),
+            None => Ok(Weights::initial(network, seed)),
+        };
+        let seed = args.recipe.seed;
+        let (towers, size, mut first) = if is_trunk {
+            let (towers, size, first) = on_trunk(args, file, &config.text)?;
+            (towers, size, first)
+        } else {
+            if let Some(rate) = args.recipe.drop_path {
+                config.image = config.image.with_drop_path(rate as f32);
+            }
+            let towers = config.build()?;
+            let first = read(&towers.image, &args.init, seed)?.into_values();
+            (towers, config.image.size(), first)
+        };
+        first.extend(read(&towers.text, &args.pairs.text_init, seed + 1)?.into_values());
+        first.push(vec![(1.0 / FIRST_TEMPERATURE).ln()]);
+        Ok(Design {
+            config: match is_trunk {
+                true => json!({"image": "a file", "text": config.text}),
+                false => json!(config),
+            },
+            text: config.text,
+            towers,
+            size,
+            first,
+            is_trunk,
+        })
+    }
+}
+
+/// Towers with a picture tower from a file, the side of its pictures, and its first weights.
+fn on_trunk(
+    args: &Distill,
+    file: &Path,
+    text: &TextConfig,
+) -> Result<(Towers, usize, Vec<Vec<f32>>), Failure> {
+    if args.init.is_some() || args.recipe.drop_path.is_some() {
+        return Err(Failure::Usage(
+            "--init and --drop-path are for networks of the zoo; an ONNX file has its weights"
+                .to_owned(),
+        ));
+    }
+    let student = import::onnx(file)?;
+    for text in &student.notes {
+        note(&format!("note: {text}"));
+    }
+    let graph = student.network.graph();
+    let inputs = graph.inputs().iter().map(|&v| graph.map(v));
+    let inputs: Vec<_> = inputs.map(|m| [m.height, m.width, m.channels]).collect();
+    let size = match inputs[..] {
+        [[height, width, 3]] if height == width => height,
+        _ => {
+            return Err(Failure::Unfit {
+                path: file.to_owned(),
+                what: format!(
+                    "takes {inputs:?} (height, width, channels); expected one square picture in colour"
+                ),
+                hint: "a network that takes pictures, as a picture tower",
+            });
+        }
     };
-    let seed = args.recipe.seed;
-    let mut first = read(&towers.image, &args.init, seed)?.into_values();
-    first.extend(read(&towers.text, &args.pairs.text_init, seed + 1)?.into_values());
-    first.push(vec![(1.0 / FIRST_TEMPERATURE).ln()]);
-    Ok(first)
+    let towers = Towers::on_trunk(student.network, text)?;
+    let mut first = Weights::initial(&towers.image, args.recipe.seed).into_values();
+    for (first, known) in first.iter_mut().zip(student.weights.into_values()) {
+        *first = known;
+    }
+    Ok((towers, size, first))
+}
+
+/// The text tower's lesson before any picture.
+struct TextLesson<'a> {
+    args: &'a Distill,
+    teacher: &'a TextTeacher,
+    space: &'a Space,
+    design: &'a Design,
+    tokenizer: &'a WordPiece,
+}
+
+impl TextLesson<'_> {
+    /// Trains the text tower's part of `first`.
+    fn run(
+        &self,
+        pairs: &Pairs,
+        folder: &Path,
+        first: &mut [Vec<f32>],
+        live: &mut Live,
+    ) -> Result<(), Failure> {
+        let args = self.args;
+        let default = if args.pairs.texts.is_some() { 4 } else { 0 };
+        let epochs = args.pairs.text_epochs.map_or(default, usize::from);
+        if epochs == 0 {
+            return Ok(());
+        }
+        let threads = args.threads();
+        let more = match &args.pairs.texts {
+            Some(path) => lines(path)?,
+            None => Vec::new(),
+        };
+        let captions = pairs.captions();
+        let taught = pairs.text_teaching().map(|t| t.embeddings.clone());
+        let mut embeddings = taught.unwrap_or_default();
+        let answers = embed_texts(self.teacher, &more, threads, folder)?;
+        let project = |answers: &[f32]| -> Vec<f32> {
+            let rows = answers.chunks(self.teacher.width());
+            rows.flat_map(|e| self.space.project(e)).collect()
+        };
+        embeddings.extend(project(&answers));
+        let texts: Vec<String> = captions.texts.iter().cloned().chain(more).collect();
+        let names = pairs.measured_names();
+        let measured = project(&embed_texts(self.teacher, &names, threads, folder)?);
+        let (batch, tokens) = (args.recipe.batch, self.design.text.tokens);
+        let seed = args.recipe.seed;
+        let mut task = Texts::new(&texts, embeddings, self.tokenizer, [batch, tokens], seed)
+            .measured_on(&names, measured, self.tokenizer);
+        let options = TrainOptions {
+            clip: Some(CLIP),
+            ..args.options(epochs, threads)
+        };
+        let start = self.design.towers.image.parameters().len();
+        let count = self.design.towers.text.parameters().len();
+        let own = &mut first[start..start + count];
+        let settings = json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "training": options,
+            "tower": self.design.text,
+            "first_weights": hash(own),
+            "texts": hash_texts(&texts),
+            "teacher": self.teacher.sha256(),
+            "batch": batch,
+            "seed": seed,
+        });
+        let folder = folder.join("texts");
+        let mut run = Run::open(&folder, settings)?;
+        let graph = self.design.towers.text.graph().clone();
+        let mut trainer = Trainer::new(graph, own.to_vec(), options)?;
+        live.introduce(&facts(&[
+            ("text tower", format!("{} parameters", count_of(self))),
+            ("learns from", plural(texts.len(), "text")),
+            ("run", folder.display().to_string()),
+        ]));
+        let end = trainer.train(&mut task, Some(&mut run), live)?;
+        live.finish();
+        if let End::Stopped(steps) = end {
+            return Err(Failure::Stopped { steps, run: folder });
+        }
+        for (own, learnt) in own.iter_mut().zip(trainer.weights()) {
+            own.clone_from(learnt);
+        }
+        Ok(())
+    }
+}
+
+fn count_of(lesson: &TextLesson<'_>) -> String {
+    count(lesson.design.towers.text.parameter_count())
+}
+
+/// The lines of a file that are not empty.
+fn lines(path: &Path) -> Result<Vec<String>, Failure> {
+    let text = std::fs::read_to_string(path).map_err(|source| Failure::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    Ok(lines.map(str::to_owned).collect())
+}
+
+/// `1,1,4,1`.
+fn weights(text: &str) -> Result<PairsWeights, String> {
+    let parsed: Option<Vec<f64>> = text.split(',').map(|w| w.trim().parse().ok()).collect();
+    match parsed.as_deref() {
+        Some(&[contrast, picture, text, relational])
+            if [contrast, picture, text, relational]
+                .iter()
+                .all(|w| (0.0..=1e3).contains(w)) =>
+        {
+            Ok(PairsWeights {
+                contrast,
+                picture,
+                text,
+                relational,
+            })
+        }
+        _ => Err("expected four numbers from 0, for example 1,1,4,1".to_owned()),
+    }
 }
 
 /// Stretched to the input, from −1 to 1, unless the user says otherwise.
@@ -339,15 +568,28 @@ fn augmentation(args: &Distill, preprocess: &Preprocess) -> Result<Augmentation,
     })
 }
 
-fn training(args: &Distill, threads: usize) -> TrainOptions {
-    let slow = args.pairs.text_init.as_ref().map(|_| 0.1);
+fn training(args: &Distill, threads: usize, design: &Design) -> TrainOptions {
+    let knows = args.pairs.text_init.is_some() || args.pairs.texts.is_some();
+    let slow = knows.then_some(0.1);
     let factor = args.pairs.text_rate.or(slow).unwrap_or(1.0);
+    // A head that has learnt its teacher's space already moves with its tower.
+    let head = if args.pairs.texts.is_some() {
+        factor
+    } else {
+        factor.max(0.5)
+    };
+    let trunk = args
+        .pairs
+        .image_rate
+        .unwrap_or(if design.is_trunk { 0.3 } else { 1.0 });
     let epochs = args.recipe.epochs.map_or(30, |e| e as usize);
     TrainOptions {
         clip: Some(CLIP),
         factors: vec![
-            ("text.head".to_owned(), factor.max(0.5)),
+            ("text.head".to_owned(), head),
             ("text.".to_owned(), factor),
+            (format!("image.{HEAD_NAME}."), 1.0),
+            ("image.".to_owned(), trunk),
         ],
         ..args.options(epochs, threads)
     }
@@ -361,9 +603,9 @@ fn hash(values: &[Vec<f32>]) -> String {
     hex(&hash.finalize())
 }
 
-fn hash_texts(captions: &Captions) -> String {
+fn hash_texts(texts: &[String]) -> String {
     let mut hash = Sha256::new();
-    for text in &captions.texts {
+    for text in texts {
         hash.update(text.as_bytes());
         hash.update(b"\n");
     }
@@ -412,11 +654,12 @@ impl Teachers {
         data: &Dataset,
         width: usize,
         threads: usize,
-    ) -> Result<Pairs, Failure> {
+        folder: &Path,
+    ) -> Result<(Pairs, Option<Space>), Failure> {
         let Some(text) = &self.text else {
-            return Ok(task);
+            return Ok((task, None));
         };
-        let texts = embed_texts(text, &task.captions().texts, threads)?;
+        let texts = embed_texts(text, &task.captions().texts, threads, folder)?;
         let space = Space::of(&texts, text.width(), width);
         if space.width() < width {
             return Err(TrainError::Mismatch {
@@ -437,7 +680,7 @@ impl Teachers {
                 texts,
             });
         }
-        Ok(task)
+        Ok((task, Some(space)))
     }
 
     fn ids(&self) -> Vec<String> {
@@ -458,13 +701,18 @@ impl Teachers {
     }
 
     /// The teachers' row, where there are both.
-    fn row(&self, measured: &Dataset, threads: usize) -> Result<Option<Row>, Failure> {
+    fn row(
+        &self,
+        measured: &Dataset,
+        threads: usize,
+        folder: &Path,
+    ) -> Result<Option<Row>, Failure> {
         let (Some(image), Some(text)) = (&self.image, &self.text) else {
             return Ok(None);
         };
         let captions = Captions::of(measured)?;
         let names = captions.names.iter().map(|&t| captions.texts[t].clone());
-        let mut texts = embed_texts(text, &names.collect::<Vec<_>>(), threads)?;
+        let mut texts = embed_texts(text, &names.collect::<Vec<_>>(), threads, folder)?;
         let mut images = embed_pictures(image, measured)?;
         for row in [&mut texts, &mut images] {
             row.chunks_mut(text.width()).for_each(unit);
@@ -508,15 +756,33 @@ fn image_teacher(path: &Path, args: &Distill) -> Result<Teacher, Failure> {
     Ok(teacher.with_preprocess(preprocess)?)
 }
 
+/// The teacher's embeddings of texts. They take minutes, so a run keeps them in its folder: one that is taken
+/// up again, or started from another's folder, does not ask twice.
 fn embed_texts(
     teacher: &TextTeacher,
     texts: &[String],
     threads: usize,
+    folder: &Path,
 ) -> Result<Vec<f32>, Failure> {
+    let key = hash_texts(&[&[teacher.sha256().to_owned()], texts].concat());
+    let path = folder.join(format!("texts-{}.f32", &key[..16]));
+    let stored = std::fs::read(&path).unwrap_or_default();
+    if !texts.is_empty() && stored.len() == 4 * texts.len() * teacher.width() {
+        let values = stored.chunks_exact(4);
+        return Ok(values
+            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+            .collect());
+    }
     let bars = Bars::new();
     bars.begin("text teacher", texts.len());
     let embeddings = teacher.embed_all(texts, threads, |done| bars.advance(done))?;
     bars.end();
+    std::fs::create_dir_all(folder).map_err(|source| Failure::Write {
+        path: folder.to_owned(),
+        source,
+    })?;
+    let bytes: Vec<u8> = embeddings.iter().flat_map(|v| v.to_le_bytes()).collect();
+    save(&path, &bytes)?;
     Ok(embeddings)
 }
 

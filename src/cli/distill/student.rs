@@ -136,15 +136,19 @@ impl Student {
         Ok(export::onnx(&self.graph, weights, &settings)?)
     }
 
-    /// The command that quantises the file.
-    pub fn quantize_command(&self, file: &Path, assumed: bool) -> String {
+    /// The command that quantises the file. `rounded`: the student has learnt with int8 codes.
+    pub fn quantize_command(&self, file: &Path, assumed: bool, rounded: bool) -> String {
+        let codes = match rounded {
+            true => " --range min-max --no-bias-correction",
+            false => "",
+        };
         let preset = match assumed {
             true => "--preset imagenet --resize exact",
             false => "…",
         };
         let (artifact, file) = (file.with_extension("amp"), file.display());
         format!(
-            "ampoule quantize {file} --calibration PICTURES {preset} -o {}",
+            "ampoule quantize {file} --calibration PICTURES {preset}{codes} -o {}",
             artifact.display()
         )
     }

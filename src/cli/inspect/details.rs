@@ -17,6 +17,9 @@ pub struct Details {
     pub format_version: String,
     pub digest: String,
     pub file_bytes: usize,
+    /// Bytes of a packed file; `file_bytes` are then those in memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub packed_bytes: Option<usize>,
     pub weight_bytes: usize,
     pub macs: u64,
     pub inputs: Vec<Port>,
@@ -81,6 +84,7 @@ impl Details {
             format_version: format!("{}.{}", version(field::MAJOR), version(field::MINOR)),
             digest: hex(artifact.digest()),
             file_bytes: model.bytes().len(),
+            packed_bytes: None,
             weight_bytes: artifact.weight_bytes(),
             macs: steps.iter().map(|s| s.macs).sum(),
             inputs: artifact.inputs().map(|io| Port::of(&io)).collect(),

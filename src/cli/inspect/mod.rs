@@ -52,7 +52,10 @@ impl Inspect {
             };
         }
         self.import.refuse_for_artifact()?;
-        let details = Details::of(&read_artifact(&self.model)?)?;
+        let mut details = Details::of(&read_artifact(&self.model)?)?;
+        let stored =
+            std::fs::metadata(&self.model).map_or(details.file_bytes, |m| m.len() as usize);
+        details.packed_bytes = Some(stored).filter(|&n| n != details.file_bytes);
         if self.json {
             print_json(&details)
         } else {
@@ -110,6 +113,10 @@ fn render(d: &Details) -> String {
             format!("{} steps, {} MACs", d.steps.len(), count(d.macs)),
         ),
     ];
+    rows.extend(d.packed_bytes.map(|n| {
+        let share = 100.0 * n as f64 / d.file_bytes.max(1) as f64;
+        ("packed", format!("{} stored, {share:.1} % of it", bytes(n)))
+    }));
     rows.extend(d.inputs.iter().map(|p| ("input", port(p))));
     rows.extend(d.outputs.iter().map(|p| ("output", port(p))));
     rows.extend(d.preprocess.iter().map(|p| ("pictures", describe(p))));

@@ -28,6 +28,8 @@ pub struct Summary {
     pub macs: u64,
     pub float_bytes: u64,
     pub artifact_bytes: usize,
+    /// Of the file, with --compress.
+    pub packed_bytes: Option<usize>,
     pub arena_bytes: usize,
     pub arena_lower_bound: usize,
     /// What bands of rows do for the arena, where it has a budget.
@@ -131,6 +133,13 @@ pub fn render(s: &Summary) -> String {
             ),
         ),
     ];
+    if let Some(packed) = s.packed_bytes {
+        let share = 100.0 * packed as f64 / s.artifact_bytes.max(1) as f64;
+        rows.push((
+            "packed",
+            format!("{} stored, {share:.1} % of it", bytes(packed)),
+        ));
+    }
     if let Some(first) = s.merged.first() {
         let left: Vec<String> = s.merged.iter().map(|l| l.tokens.1.to_string()).collect();
         rows.push((

@@ -231,7 +231,7 @@ impl Engine {
                 }
                 return;
             }
-            Kernel::Positions(table) => {
+            Kernel::Positions(table) | Kernel::Tokens(table) => {
                 for part in scratch {
                     pool::scaled(1.0, &part.weight, true, &mut gradients[table.0]);
                 }
@@ -461,6 +461,16 @@ impl<'a> Part<'a> {
                     pool::average_gradient(window, map(0).dims(), d, to);
                 });
             }
+            Kernel::MaxPool(window) => {
+                let y = context.raw(unit.output, chunk);
+                let mut columns = std::mem::take(&mut scratch.columns);
+                let left = room(&mut columns, y.len());
+                left.copy_from_slice(y);
+                self.emit(0, chunk, slope, &mut gradients[0], scratch, |to| {
+                    pool::largest_gradient(window, map(0).dims(), x, left, d, to);
+                });
+                scratch.columns = columns;
+            }
             Kernel::Mean => {
                 self.emit(0, chunk, slope, &mut gradients[0], scratch, |to| {
                     pool::mean_gradient(d, to)
@@ -483,6 +493,13 @@ impl<'a> Part<'a> {
                 let first = self.first * context.plan.storages[unit.output].map.len();
                 let at = context.range(unit.output, chunk).start - first;
                 scratch.weight[at..][..d.len()].copy_from_slice(d);
+            }
+            Kernel::Tokens(_) => {
+                let (tokens, pixels) = d.split_at(scratch.weight.len());
+                pool::scaled(1.0, tokens, true, &mut scratch.weight);
+                self.emit(0, chunk, slope, &mut gradients[0], scratch, |to| {
+                    to.copy_from_slice(pixels)
+                });
             }
             Kernel::Positions(_) => {
                 pool::scaled(1.0, d, true, &mut scratch.weight);
@@ -606,7 +623,7 @@ impl Scratch {
                 bias: Some(bias),
             } => (geometry.heads * bias.index.len(), 0),
             Kernel::Embedding(_) => (samples * context.plan.storages[unit.output].map.len(), 0),
-            Kernel::Positions(table) => (len(*table), 0),
+            Kernel::Positions(table) | Kernel::Tokens(table) => (len(*table), 0),
             _ => (0, 0),
         };
         for (sums, len) in [(&mut self.weight, weight), (&mut self.bias, bias)] {

@@ -178,11 +178,17 @@ impl Context<'_> {
             }
             Kernel::Gate => pool::gate(inputs[0], inputs[1], out),
             Kernel::AveragePool(window) => pool::average(window, map(0).dims(), inputs[0], out),
+            Kernel::MaxPool(window) => pool::largest(window, map(0).dims(), inputs[0], out),
             Kernel::Mean => pool::mean(inputs[0], out),
             Kernel::MaskedMean => {
                 token::masked_mean(inputs[0], inputs[1], inputs.get(2).copied(), out)
             }
             Kernel::Embedding(table) => token::rows(&self.parameters[table.0], inputs[0], out),
+            Kernel::Tokens(table) => {
+                let (tokens, pixels) = out.split_at_mut(self.parameters[table.0].len());
+                tokens.copy_from_slice(&self.parameters[table.0]);
+                pixels.copy_from_slice(inputs[0]);
+            }
             Kernel::Positions(table) => {
                 out.copy_from_slice(inputs[0]);
                 pool::scaled(1.0, &self.parameters[table.0], true, out);

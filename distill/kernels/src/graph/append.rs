@@ -49,12 +49,15 @@ impl Op {
                 visit(bias);
             }
             Op::Attention(a) => a.bias.iter_mut().for_each(|b| visit(&mut b.table)),
-            Op::Embedding { table } | Op::Positions { table } => visit(table),
+            Op::Embedding { table } | Op::Positions { table } | Op::Tokens { table } => {
+                visit(table)
+            }
             Op::FakeQuantize { range, .. } => visit(range),
             Op::Activation(_)
             | Op::Add { .. }
             | Op::Gate
             | Op::AveragePool(_)
+            | Op::MaxPool(_)
             | Op::Mean
             | Op::MaskedMean
             | Op::Normalize

@@ -111,10 +111,12 @@ pub enum Op {
         /// Probability of dropping.
         drop_path: f32,
     },
-    /// The first input times the second, which has one pixel.
+    /// The first input times the second, which has one pixel or as many.
     Gate,
     /// Average over the pixels of each window that are on the map.
     AveragePool(Window),
+    /// Largest value of the pixels of each window that are on the map.
+    MaxPool(Window),
     /// Average over all pixels.
     Mean,
     /// Average over the pixels of the first input where the second, which has one channel, is not 0; each
@@ -129,6 +131,11 @@ pub enum Op {
     /// Adds a row of a table to each pixel, the same for all samples.
     Positions {
         /// `[pixels, C]`
+        table: ParameterId,
+    },
+    /// Rows of a table in front of the pixels, which become one row: class and register tokens.
+    Tokens {
+        /// `[rows, C]`
         table: ParameterId,
     },
     /// The channels of each pixel as a vector of length 1.

@@ -80,10 +80,10 @@ impl Graph {
                 }
             }
             Op::Gate => match self.map(inputs[1]) {
-                gate if gate == Map::new(1, 1, c) => Ok(x),
+                gate if gate == Map::new(1, 1, c) || gate == x => Ok(x),
                 gate => Err(format!("gate of {:?} for {:?}", gate.dims(), x.dims())),
             },
-            Op::AveragePool(window) => {
+            Op::AveragePool(window) | Op::MaxPool(window) => {
                 let [height, width] = output(window, x)?;
                 Ok(Map::new(height, width, c))
             }
@@ -116,6 +116,11 @@ impl Graph {
             Op::Positions { table } => {
                 self.has(*table, x.len())?;
                 Ok(x)
+            }
+            Op::Tokens { table } => {
+                let rows = self.parameters.get(table.0).map_or(0, |p| p.len() / c);
+                self.has(*table, rows.max(1) * c)?;
+                Ok(Map::new(1, rows + x.pixels(), c))
             }
             Op::Normalize => Ok(x),
             Op::FakeQuantize { range, .. } => {

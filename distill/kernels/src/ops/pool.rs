@@ -1,4 +1,4 @@
-//! Averages over pixels, and factors per channel.
+//! Averages and largest values over pixels, and factors per channel.
 
 use super::Window;
 use crate::isa::kernel;
@@ -19,6 +19,41 @@ pub fn average_gradient(window: &Window, [height, width, c]: [usize; 3], d: &[f3
     each_pixel(window, [height, width], |result, pixel, share| {
         for (x, d) in x[pixel * c..][..c].iter_mut().zip(&d[result * c..][..c]) {
             *x += share * d;
+        }
+    });
+}
+
+/// Largest value of the pixels of each window that are on the map. Not a number stays so.
+pub fn largest(window: &Window, [height, width, c]: [usize; 3], x: &[f32], y: &mut [f32]) {
+    y.fill(f32::NEG_INFINITY);
+    each_pixel(window, [height, width], |result, pixel, _| {
+        for (y, &x) in y[result * c..][..c].iter_mut().zip(&x[pixel * c..][..c]) {
+            if x > *y || x.is_nan() {
+                *y = x;
+            }
+        }
+    });
+}
+
+/// Gradient of [`largest`] with respect to `x`, from `y`, its result, and `d`, that with respect to `y`: all
+/// of it goes to the first pixel of a window that has the largest value, as in PyTorch. Clears `y` where it has
+/// gone.
+pub fn largest_gradient(
+    window: &Window,
+    [height, width, c]: [usize; 3],
+    x: &[f32],
+    y: &mut [f32],
+    d: &[f32],
+    of_x: &mut [f32],
+) {
+    of_x.fill(0.0);
+    each_pixel(window, [height, width], |result, pixel, _| {
+        for i in 0..c {
+            let (result, pixel) = (result * c + i, pixel * c + i);
+            if x[pixel] == y[result] {
+                of_x[pixel] += d[result];
+                y[result] = f32::NAN;
+            }
         }
     });
 }

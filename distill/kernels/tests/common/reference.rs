@@ -122,7 +122,13 @@ fn layer(
             .map(|i| x.iter().map(|x| x[i]).sum())
             .collect(),
         Op::Gate => pixels(batch, to, |b, y, x_, o| {
-            x0[((b * m.height + y) * m.width + x_) * c + o] * x[1][b * c + o]
+            let at = ((b * m.height + y) * m.width + x_) * c + o;
+            x0[at]
+                * x[1][if x[1].len() == x0.len() {
+                    at
+                } else {
+                    b * c + o
+                }]
         }),
         Op::AveragePool(window) => pixels(batch, to, |b, y, x, o| {
             let taps: Vec<_> = taps(window, m, y, x).collect();
@@ -131,6 +137,11 @@ fn layer(
                 .map(|(_, at)| x0[(b * m.pixels() + at) * c + o])
                 .sum();
             sum / taps.len() as f64
+        }),
+        Op::MaxPool(window) => pixels(batch, to, |b, y, x, o| {
+            taps(window, m, y, x)
+                .map(|(_, at)| x0[(b * m.pixels() + at) * c + o])
+                .fold(f64::NEG_INFINITY, f64::max)
         }),
         Op::Mean => pixels(batch, to, |b, _, _, o| {
             (0..m.pixels())
@@ -151,6 +162,10 @@ fn layer(
             .collect(),
         Op::Positions { table } => (0..x0.len())
             .map(|i| x0[i] + of(table)[i % m.len()])
+            .collect(),
+        Op::Tokens { table } => x0
+            .chunks_exact(m.len())
+            .flat_map(|x| [of(table), x].concat())
             .collect(),
         Op::Normalize => x0
             .chunks_exact(c)

@@ -8,8 +8,10 @@ mod space;
 mod task;
 #[cfg(test)]
 mod tests;
+mod texts;
 
 pub use captions::{Captions, check_captions};
 pub use recall::{Recall, Retrieval};
 pub use space::Space;
 pub use task::{ImageTeaching, Pairs, PairsOptions, PairsWeights, TextTeaching};
+pub use texts::Texts;

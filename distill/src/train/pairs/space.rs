@@ -11,8 +11,10 @@ pub struct Space {
     axes: Vec<Vec<f64>>,
 }
 
-/// Rounds of subspace iteration.
-const ROUNDS: usize = 60;
+/// Rounds of subspace iteration, each with the fourth power of the covariance.
+const ROUNDS: usize = 15;
+/// Embeddings whose channels fit into a cache.
+const PART: usize = 256;
 
 impl Space {
     /// Of `embeddings[n, from]`, with `to` dimensions, at most `from`. Lengths do not count.
@@ -23,19 +25,13 @@ impl Space {
         for row in &rows {
             mean.iter_mut().zip(row).for_each(|(m, x)| *m += x / count);
         }
-        let mut covariance = vec![vec![0.0; from]; from];
-        for row in &rows {
-            let centred: Vec<f64> = row.iter().zip(&mean).map(|(x, m)| x - m).collect();
-            for (x, line) in centred.iter().zip(&mut covariance) {
-                line.iter_mut().zip(&centred).for_each(|(c, y)| *c += x * y);
-            }
-        }
         let axis = |i: usize| (0..from).map(|j| f64::from(u8::from(i == j))).collect();
         let mut axes: Vec<Vec<f64>> = (0..to.min(from)).map(axis).collect();
         if to < from {
+            let power = square(&square(&covariance(rows, &mean)));
             for _ in 0..ROUNDS {
                 for axis in &mut axes {
-                    *axis = covariance.iter().map(|line| dot(line, axis)).collect();
+                    *axis = power.iter().map(|line| dot(line, axis)).collect();
                 }
                 orthonormalize(&mut axes);
             }
@@ -58,6 +54,42 @@ impl Space {
         let projected: Vec<f64> = self.axes.iter().map(|a| dot(a, &centred)).collect();
         let length = dot(&projected, &projected).sqrt().max(1e-12);
         projected.iter().map(|x| (x / length) as f32).collect()
+    }
+}
+
+/// Of rows, up to a factor.
+fn covariance(mut rows: Vec<Vec<f64>>, mean: &[f64]) -> Vec<Vec<f64>> {
+    for row in &mut rows {
+        row.iter_mut().zip(mean).for_each(|(x, m)| *x -= m);
+    }
+    let mut all = vec![vec![0.0; mean.len()]; mean.len()];
+    for part in rows.chunks(PART) {
+        // Channels as rows, so that each entry is one product.
+        let channel = |c: usize| part.iter().map(|row| row[c]).collect();
+        let channels: Vec<Vec<f64>> = (0..mean.len()).map(channel).collect();
+        add_products(&channels, &mut all);
+    }
+    all
+}
+
+/// The square of a symmetric matrix, whose rows are its columns, up to a factor that keeps it from growing.
+fn square(matrix: &[Vec<f64>]) -> Vec<Vec<f64>> {
+    let trace: f64 = matrix.iter().enumerate().map(|(i, line)| line[i]).sum();
+    let share = 1.0 / trace.max(f64::MIN_POSITIVE);
+    let scale = |line: &Vec<f64>| line.iter().map(|x| x * share).collect();
+    let scaled: Vec<Vec<f64>> = matrix.iter().map(scale).collect();
+    let mut all = vec![vec![0.0; matrix.len()]; matrix.len()];
+    add_products(&scaled, &mut all);
+    all
+}
+
+/// Adds the inner products of all pairs of rows.
+fn add_products(rows: &[Vec<f64>], all: &mut [Vec<f64>]) {
+    for i in 0..rows.len() {
+        for j in 0..=i {
+            all[i][j] += dot(&rows[i], &rows[j]);
+            all[j][i] = all[i][j];
+        }
     }
 }
 
@@ -89,6 +121,15 @@ fn unit(vector: &[f32]) -> Vec<f64> {
     vector.iter().map(|v| v / length).collect()
 }
 
+/// In eight sums, which vectorise.
 fn dot(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
+    let mut sums = [0.0; 8];
+    for (a, b) in a.iter().zip(b) {
+        for (sum, (a, b)) in sums.iter_mut().zip(a.iter().zip(b)) {
+            *sum += a * b;
+        }
+    }
+    let rest = a_rest.iter().zip(b_rest).map(|(a, b)| a * b);
+    sums.into_iter().chain(rest).sum()
 }

@@ -169,6 +169,18 @@ impl Pairs {
         &self.captions
     }
 
+    /// What the text teacher says to them.
+    pub fn text_teaching(&self) -> Option<&TextTeaching> {
+        self.text.as_ref()
+    }
+
+    /// The texts that are asked with when the towers are measured.
+    pub fn measured_names(&self) -> Vec<String> {
+        let captions = &self.evaluation.1;
+        let names = captions.names.iter().map(|&t| captions.texts[t].clone());
+        names.collect()
+    }
+
     /// Why pictures were left out, in the epochs so far.
     pub fn unreadable(&self) -> &[String] {
         &self.unreadable

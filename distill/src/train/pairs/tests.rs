@@ -46,6 +46,35 @@ fn a_space_keeps_what_differs() {
     }
 }
 
+/// Coordinates of known sizes, turned: the largest come out.
+#[test]
+fn a_space_keeps_the_largest_components() {
+    const WIDTH: usize = 16;
+    let sign = |a: usize, b: usize| {
+        if (a & b).count_ones() % 2 == 0 {
+            1.0
+        } else {
+            -1.0
+        }
+    };
+    let size = |k: usize| 0.8f32.powi(k as i32);
+    let value = |n, k| size(k) * sign(n, k);
+    let point = |n: usize| {
+        let channel = move |c| (1..WIDTH).map(|k| value(n, k) * sign(k, c)).sum::<f32>();
+        (0..WIDTH).map(channel)
+    };
+    let points: Vec<f32> = (0..WIDTH).flat_map(point).collect();
+    let space = Space::of(&points, WIDTH, 5);
+    let rows: Vec<&[f32]> = points.chunks(WIDTH).collect();
+    for (a, b) in [(0, 1), (3, 12), (7, 9), (15, 15)] {
+        let [x, y] = [a, b].map(|n| space.project(rows[n]));
+        let got: f32 = x.iter().zip(&y).map(|(x, y)| x * y).sum();
+        let product: f32 = (1..6).map(|k| value(a, k) * value(b, k)).sum();
+        let expected = product / (1..6).map(|k| size(k) * size(k)).sum::<f32>();
+        assert!((got - expected).abs() < 1e-5, "{got} {expected}");
+    }
+}
+
 #[test]
 fn pairs_that_lack_a_half_are_named() {
     let folder = tempfile::tempdir().unwrap();
@@ -92,4 +121,40 @@ fn pictures_of_equal_captions_are_a_group() {
         (captions.group, captions.names),
         (vec![0, 1, 0], vec![0, 1])
     );
+}
+
+/// A table of token vectors learns what a teacher says to each word.
+#[test]
+fn texts_are_learnt_from_their_teacher() {
+    use crate::train::{End, TrainOptions, Trainer};
+    use ampoule_distill_kernels::graph::{Graph, Kind, Map, Op};
+    let folder = tempfile::tempdir().unwrap();
+    let vocabulary = folder.path().join("vocab.txt");
+    std::fs::write(&vocabulary, "[PAD]\n[UNK]\ncat\ndog\n").unwrap();
+    let tokenizer = crate::text::WordPiece::read(&vocabulary).unwrap();
+    let texts = ["cat", "dog"].map(str::to_owned);
+    let taught = vec![0.6, 0.8, 0.8, -0.6];
+    let mut task = Texts::new(&texts, taught.clone(), &tokenizer, [2, 1], 0)
+        .measured_on(&texts, taught, &tokenizer);
+    let mut graph = Graph::new();
+    let ids = graph.input(Map::new(1, 1, 1));
+    let table = graph.parameter("table", &[4, 2], Kind::Undecayed);
+    let rows = graph.push("rows", Op::Embedding { table }, &[ids]).unwrap();
+    let unit = graph.push("unit", Op::Normalize, &[rows]).unwrap();
+    graph.output(unit);
+    let first = vec![vec![1.0, 0.0, 0.0, 1.0, 1.0, 0.1, 0.1, 1.0]];
+    let options = TrainOptions {
+        epochs: 300,
+        rate: 0.05,
+        ema: None,
+        ..TrainOptions::default()
+    };
+    let mut trainer = Trainer::new(graph, first, options).unwrap();
+    let end = trainer
+        .train(&mut task, None, &mut crate::train::Silent)
+        .unwrap();
+    assert_eq!(end, End::Done);
+    use crate::train::Task;
+    let measures = task.evaluate(&mut trainer.evaluator()).unwrap();
+    assert!(measures.get("cosine").unwrap() > 0.999, "{measures:?}");
 }

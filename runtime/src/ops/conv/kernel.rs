@@ -10,6 +10,7 @@ use crate::arch::simd128;
 use crate::arch::x86::conv as x86;
 use crate::error::Error;
 use crate::isa::Capability;
+use crate::operators::{AllOperators, Operators, Variant};
 use crate::ops::Window;
 use crate::ops::length::at_least;
 
@@ -29,7 +30,23 @@ pub fn conv_i8(
     y: &mut [i8],
     scratch: &mut [u8],
 ) -> Result<(), Error> {
+    conv_i8_for::<AllOperators>(cap, conv, x, first, y, scratch)
+}
+
+/// [`conv_i8`] of a program that is linked with some operators only.
+pub(crate) fn conv_i8_for<O: Operators>(
+    cap: Capability,
+    conv: &ConvI8<'_>,
+    x: &[i8],
+    first: usize,
+    y: &mut [i8],
+    scratch: &mut [u8],
+) -> Result<(), Error> {
     let call = CallI8::new(conv, x, first, y, scratch)?;
+    if !O::SET.includes(Variant::Ungathered) {
+        let needed = scratch_bytes_of_one(conv);
+        at_least(needed, call.scratch.len())?;
+    }
     match cap {
         #[cfg(target_arch = "x86_64")]
         Capability::Avx2(token) => x86::avx2::conv_i8(token, call),
@@ -48,7 +65,7 @@ pub fn conv_i8(
         #[cfg(wasm_simd128)]
         Capability::Simd128(token) => simd128::conv::conv_i8(token, call),
         #[cfg(arm_dsp)]
-        Capability::Dsp(token) => cortex_m::dsp::conv::conv_i8(token, call),
+        Capability::Dsp(token) => cortex_m::dsp::conv::conv_i8::<O>(token, call),
         #[cfg(arm_mve)]
         Capability::Mve(token) => cortex_m::mve::conv::conv_i8(token, call),
         _ => portable::conv_i8(call),
@@ -90,6 +107,15 @@ pub fn conv_f32(
         _ => portable::conv_f32(call),
     }
     Ok(())
+}
+
+/// Least scratch for a patch.
+fn scratch_bytes_of_one(conv: &ConvI8<'_>) -> usize {
+    if conv.window.is_point() {
+        0
+    } else {
+        conv.depth()
+    }
 }
 
 /// Scratch bytes with which [`conv_i8`] gathers `rows` patches at a time. A float convolution wants

@@ -16,6 +16,7 @@ mod reference_f32;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use kernel::conv_i8_for;
 pub use kernel::{conv_f32, conv_i8, scratch_bytes};
 pub use packing::{PackedShape, QUAD, WEIGHT_SLACK, WIDTH, pack_i8};
 pub use reference::conv_i8 as conv_i8_reference;

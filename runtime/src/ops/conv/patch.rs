@@ -7,6 +7,8 @@ use crate::ops::Window;
 
 /// Values that one step of a short copy moves.
 const CHUNK: usize = 16;
+/// The same where there are no vectors.
+const CALL: usize = 32;
 /// Copies of at least this many values are left to `memcpy`.
 const LONG: usize = 256;
 
@@ -128,12 +130,25 @@ impl<T: Copy> Patches<'_, T> {
             let ix = (x * w.stride[1] as usize + kx * w.dilation[1] as usize)
                 .wrapping_sub(w.pad[1] as usize);
             if ix < width && !line.is_empty() {
-                values.copy_from_slice(&line[ix * channels..][..channels]);
+                copy_short(&line[ix * channels..][..channels], values);
             } else {
                 values.fill(self.pad);
             }
         }
     }
+}
+
+/// Copies what is probably short; both are equally long.
+#[inline(always)]
+fn copy_short<T: Copy>(from: &[T], to: &mut [T]) {
+    if cfg!(not(arm_dsp)) || from.len() >= CALL {
+        return to.copy_from_slice(from);
+    }
+    // A word at a time, where a call would take longer.
+    let (words, rest) = from.as_chunks::<4>();
+    let (to_words, to_rest) = to.as_chunks_mut::<4>();
+    to_words.iter_mut().zip(words).for_each(|(to, w)| *to = *w);
+    to_rest.iter_mut().zip(rest).for_each(|(to, v)| *to = *v);
 }
 
 /// Copies `count` runs, which start every `from_step` and `to_step` values; of those in `to`, `room`
@@ -156,6 +171,14 @@ fn copy_runs<T: Copy>(
                 &from[i * from_step..][..run],
                 &mut to[i * to_step..][..run],
             );
+        }
+        return;
+    }
+    if cfg!(arm_dsp) {
+        // Chunks would be calls of iterators where the program is compiled for size.
+        for i in 0..count {
+            let from = &from[i * from_step..][..run];
+            copy_short(from, &mut to[i * to_step..][..run]);
         }
         return;
     }

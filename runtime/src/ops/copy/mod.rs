@@ -32,11 +32,15 @@ impl Strided {
 
     /// Whether it moves adjacent elements from the start of `x` to the start of `y`.
     pub fn is_identity(&self) -> bool {
-        let m = merged(self);
-        let inner = MAX_RANK - 1;
-        let flat = m.dims[..inner].iter().all(|&d| d == 1);
-        let steps = m.dims[inner] == 1 || (m.x_strides[inner] == 1 && m.y_strides[inner] == 1);
-        flat && steps && m.x_start == 0 && m.y_start == 0
+        let mut inside = 1i64;
+        let dims = self.dims.iter().zip(&self.x_strides).zip(&self.y_strides);
+        self.x_start == 0
+            && self.y_start == 0
+            && dims.rev().all(|((&n, &xs), &ys)| {
+                let dense = n == 1 || (i64::from(xs) == inside && i64::from(ys) == inside);
+                inside = inside.saturating_mul(n.into());
+                dense
+            })
     }
 
     /// Number of elements moved.

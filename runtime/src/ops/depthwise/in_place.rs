@@ -144,7 +144,11 @@ impl InPlace {
         let (mut hi, mut at) = (first, first);
         while at < end {
             let keep = at.saturating_sub(self.above).max(lo);
-            held.copy_within((keep - lo) * row..(hi - lo) * row, 0);
+            // Row by row, since `copy_within` takes a kilobyte and a half of flash.
+            for kept in 0..if keep > lo { hi - keep } else { 0 } {
+                let (to, from) = held.split_at_mut((keep - lo + kept) * row);
+                to[kept * row..][..row].copy_from_slice(&from[..row]);
+            }
             lo = keep;
             let rows = most.min(end - at);
             let need = (at + rows + self.below).min(limit);

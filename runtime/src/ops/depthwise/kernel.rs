@@ -3,6 +3,7 @@
 use super::{DepthwiseI8, portable};
 use crate::error::Error;
 use crate::isa::Capability;
+use crate::operators::{AllOperators, Operators, Variant};
 use crate::ops::length::{at_least, expect};
 use crate::ops::unary::table_i8_in_place;
 use crate::ops::vectorize::run;
@@ -20,12 +21,26 @@ pub fn depthwise_i8(
     first_row: usize,
     y: &mut [i8],
 ) -> Result<(), Error> {
+    depthwise_i8_for::<AllOperators>(cap, dw, x, first_row, y)
+}
+
+/// [`depthwise_i8`] of a program that is linked with some operators only.
+pub(crate) fn depthwise_i8_for<O: Operators>(
+    cap: Capability,
+    dw: &DepthwiseI8<'_>,
+    x: &[i8],
+    first_row: usize,
+    y: &mut [i8],
+) -> Result<(), Error> {
     check(dw, x, first_row, y)?;
     if y.is_empty() {
         return Ok(());
     }
     // Where there is a table, it is applied to what either leaves.
     if !vectors(cap, dw, x, first_row, y) {
+        if cfg!(all(arm_dsp, not(arm_mve))) && !O::SET.includes(Variant::OddDepthwise) {
+            return Err(Error::Internal(0));
+        }
         run(
             cap,
             portable::Rows {

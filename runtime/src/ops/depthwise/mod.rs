@@ -16,6 +16,7 @@ mod tests;
 pub use float::{DepthwiseF32, depthwise_f32};
 pub use in_place::in_place_bytes;
 pub use kernel::depthwise_i8;
+pub(crate) use kernel::depthwise_i8_for;
 #[cfg(arm_dsp)]
 pub(crate) use portable::tap;
 pub use reference::depthwise_i8 as depthwise_i8_reference;

@@ -8,6 +8,9 @@ use core::arch::asm;
 
 use super::epilogue::{Finish, clamp};
 use crate::arch::cortex_m::Dsp;
+#[cfg(target_abi = "eabihf")]
+use crate::numerics::MAGIC;
+use crate::operators::{Operators, Variant};
 use crate::ops::conv::kernel::CallI8;
 use crate::ops::conv::{ConvI8, QUAD, WIDTH, conv_i8_reference};
 
@@ -21,7 +24,7 @@ const GATHERED: usize = 32;
 
 /// Int8 convolution. Windows other than points need scratch for one row, better two; without it the slow
 /// reference runs.
-pub(crate) fn conv_i8(token: Dsp, call: CallI8<'_, '_>) {
+pub(crate) fn conv_i8<O: Operators>(token: Dsp, call: CallI8<'_, '_>) {
     let patches = call.patches();
     let CallI8 {
         conv,
@@ -49,6 +52,10 @@ pub(crate) fn conv_i8(token: Dsp, call: CallI8<'_, '_>) {
     let rows: &mut [i8] = bytemuck::cast_slice_mut(scratch);
     let held = (rows.len() / depth).min(GATHERED);
     if held == 0 {
+        if !O::SET.includes(Variant::Ungathered) {
+            // The caller has checked that there is scratch.
+            return;
+        }
         return conv_i8_reference(conv, x, first, y);
     }
     for (i, y) in y.chunks_mut(held * channels).enumerate() {
@@ -72,7 +79,7 @@ impl Pixels<'_, '_> {
     /// One or two pixels, of which the first has number `at`, from their patches.
     fn run(&mut self, rows: &[i8], at: usize, y: &mut [i8]) {
         let (channels, depth) = (self.conv.output[2], self.conv.depth());
-        if y.len() == 2 * channels && depth.div_ceil(QUAD) <= PAIR_QUADS {
+        if y.len() == 2 * channels && channels % 2 == 0 && depth.div_ceil(QUAD) <= PAIR_QUADS {
             let (y0, y1) = y.split_at_mut(channels);
             let (row0, row1) = rows.split_at(depth);
             self.pair([row0, &row1[..depth]], at * channels, y0, y1);
@@ -92,41 +99,22 @@ impl Pixels<'_, '_> {
         }
     }
 
-    /// Two pixels, whose patches fit the buffer; the first value has number `index`.
+    /// Two pixels of an even number of channels, whose patches fit the buffer; the first value has number `index`.
     fn pair(&mut self, rows: [&[i8]; 2], index: usize, y0: &mut [i8], y1: &mut [i8]) {
         self.widen(rows);
         let conv = self.conv;
         let channels = y0.len();
         let quads = rows[0].len().div_ceil(QUAD);
-        let (bias, multipliers) = (
-            conv.bias.as_chunks::<2>().0,
-            conv.multipliers.as_chunks::<2>().0,
-        );
-        let mut channel = bias
-            .iter()
-            .zip(multipliers)
-            .zip(y0.chunks_mut(2).zip(y1.chunks_mut(2)));
         let mut weights = conv.weights;
+        let pixels = y0.chunks_mut(WIDTH).zip(y1.chunks_mut(WIDTH));
+        let channel_values = conv.bias.chunks(WIDTH).zip(conv.multipliers.chunks(WIDTH));
         let mut index = index;
-        for n in (0..channels).step_by(WIDTH) {
-            let width = (channels - n).min(WIDTH).next_multiple_of(QUAD);
+        for ((y0, y1), (bias, multipliers)) in pixels.zip(channel_values) {
+            let width = y0.len().next_multiple_of(QUAD);
             let block = Block::new(weights, width, quads, WORDS / 4);
-            for (tile, ((b, m), (y0, y1))) in channel.by_ref().take(width / 2).enumerate() {
-                let sums = block.pair(
-                    self.token,
-                    &self.widened,
-                    2 * tile,
-                    [b[0], b[1], b[0], b[1]],
-                );
-                let codes =
-                    self.finish
-                        .codes(sums, [m[0], m[1], m[0], m[1]], [index, index + channels]);
-                match (y0, y1) {
-                    ([a, b], [c, d]) => [*a, *b, *c, *d] = codes,
-                    (y0, y1) => (y0[0], y1[0]) = (codes[0], codes[2]),
-                }
-                index += 2;
-            }
+            let at = [index, index + channels];
+            block.pairs(&self.finish, &self.widened, bias, multipliers, at, y0, y1);
+            index += WIDTH;
             weights = &weights[quads * width * QUAD..];
         }
     }
@@ -168,7 +156,7 @@ impl Pixels<'_, '_> {
                 .zip(multipliers)
                 .zip((n..).step_by(4))
             {
-                let codes = self.finish.codes(sums, *m, [index + c, index + c + 2]);
+                let codes = self.finish.row(sums, m, index + c);
                 match y.first_chunk_mut() {
                     Some(y) => *y = codes,
                     None => y.copy_from_slice(&codes[..y.len()]),
@@ -180,21 +168,22 @@ impl Pixels<'_, '_> {
     /// Fills the buffer from rows of one length, and with zeros to an even number of quads: for each quad
     /// `[even, odd]` of every row.
     fn widen<const P: usize>(&mut self, rows: [&[i8]; P]) {
-        for (p, row) in rows.into_iter().enumerate() {
+        for (p, row) in rows.iter().enumerate() {
             let (quads, rest) = row.as_chunks::<QUAD>();
-            let mut to = self.widened.chunks_exact_mut(2 * P);
-            let mut put = |quad: &[i8; QUAD]| {
-                let word = u32::from_ne_bytes(quad.map(|c| c as u8));
-                if let Some(to) = to.next() {
-                    to[2 * p] = self.token.even(word);
-                    to[2 * p + 1] = self.token.odd(word);
-                }
-            };
-            quads.iter().for_each(&mut put);
             let mut last = [0; QUAD];
-            last[..rest.len()].copy_from_slice(rest);
-            put(&last);
-            put(&[0; QUAD]);
+            for (to, &code) in last.iter_mut().zip(rest) {
+                *to = code;
+            }
+            let mut to = &mut self.widened[2 * p..];
+            for quad in quads.iter().chain([&last, &[0; QUAD]]) {
+                let &[a, b, c, d] = quad;
+                let word = u32::from_ne_bytes([a as u8, b as u8, c as u8, d as u8]);
+                let Some((first, _)) = to.split_first_chunk_mut() else {
+                    break;
+                };
+                *first = [self.token.even(word), self.token.odd(word)];
+                to = to.get_mut(2 * P..).unwrap_or_default();
+            }
         }
     }
 }
@@ -224,7 +213,195 @@ impl<'w> Block<'w> {
         }
     }
 
+    /// Codes of two pixels by all channels of the block, of which there is an even number, two at a time. One piece
+    /// of assembly, since between two the compiler would spill what does not fit the registers.
+    #[cfg(target_abi = "eabihf")]
+    #[inline(always)]
+    fn pairs(
+        &self,
+        finish: &Finish<'_>,
+        x: &[u32; WORDS],
+        bias: &[i32],
+        multipliers: &[f32],
+        at: [usize; 2],
+        y0: &mut [i8],
+        y1: &mut [i8],
+    ) {
+        let channels = y0.len();
+        assert!(channels >= 2 && channels % 2 == 0 && channels <= self.width);
+        assert!(y1.len() == channels && bias.len() >= channels && multipliers.len() >= channels);
+        let residual = finish.residual.as_ref();
+        let [r0, r1] = at.map(|at| match residual {
+            Some(r) => r.data[at..][..channels].as_ptr(),
+            None => core::ptr::null(),
+        });
+        let mut call = Pairs {
+            x: x.as_ptr(),
+            weights: self.weights.as_ptr(),
+            bias: bias.as_ptr(),
+            count_and_step: self.count_and_step,
+            multipliers: multipliers.as_ptr(),
+            y: [y0.as_mut_ptr(), y1.as_mut_ptr()],
+            left: channels / 2,
+            base: finish.base,
+            residual: [r0, r1],
+            residual_multiplier: residual.map_or(0.0, |r| r.multiplier),
+            residual_zero: residual.map_or(0, |r| r.zero),
+        };
+        // SAFETY: SMLAD, SXTB16, UXTAH, QSUB and SSAT are of the DSP extension and of Armv7, which the token of
+        // `finish` proves, the others of the floating-point unit that the target has. `new` has checked that as
+        // many quads as are read, four words each, are in the buffer, that the weights hold as many for `width`
+        // channels, and that they are aligned. The assertions above bound the `2 * left` channels of bias,
+        // multipliers, outputs and residual. Registers 6 and 7 are restored.
+        unsafe {
+            asm!(
+                "push {{r0, r6, r7}}",
+                "2:",
+                "ldm r0, {{r4, r5, r6, r12}}",
+                "ldrd r0, r1, [r6]",
+                "mov r2, r0",
+                "mov r3, r1",
+                // The products: sums `[pixel][channel]` in r0 to r3.
+                "3:",
+                ".rept 2",
+                "ldm r4!, {{r8, r9, r10, r11}}",
+                "ldrd r6, r7, [r5]",
+                "uxtah r5, r5, r12",
+                "sxtb16 lr, r6",
+                "smlad r0, r8, lr, r0",
+                "smlad r2, r10, lr, r2",
+                "sxtb16 r6, r6, ror #8",
+                "smlad r0, r9, r6, r0",
+                "smlad r2, r11, r6, r2",
+                "sxtb16 lr, r7",
+                "smlad r1, r8, lr, r1",
+                "smlad r3, r10, lr, r3",
+                "sxtb16 r7, r7, ror #8",
+                "smlad r1, r9, r7, r1",
+                "smlad r3, r11, r7, r3",
+                ".endr",
+                "subs r12, r12, #0x10000",
+                "bpl 3b",
+                // Requantised, as `Finish::code`.
+                "ldr lr, [sp]",
+                "ldrd r5, r6, [lr, #4]",
+                "ldr r4, [lr, #16]",
+                "ldrd r8, r9, [lr, #20]",
+                "ldr r10, [lr, #28]",
+                "ldr r7, [lr, #36]",
+                "vldmia r4!, {{s4-s5}}",
+                "vldr s6, [lr, #32]",
+                "vmov s0, s1, r0, r1",
+                "vmov s2, s3, r2, r3",
+                "vcvt.f32.s32 s0, s0",
+                "vcvt.f32.s32 s1, s1",
+                "vcvt.f32.s32 s2, s2",
+                "vcvt.f32.s32 s3, s3",
+                "vmul.f32 s0, s0, s4",
+                "vmul.f32 s1, s1, s5",
+                "vmul.f32 s2, s2, s4",
+                "vmul.f32 s3, s3, s5",
+                "cmp r7, #0",
+                "beq 4f",
+                "ldrd r0, r1, [lr, #36]",
+                "ldr r7, [lr, #48]",
+                "vldr s7, [lr, #44]",
+                "ldrsb r2, [r0], #1",
+                "ldrsb r3, [r0], #1",
+                "ldrsb r11, [r1], #1",
+                "ldrsb r12, [r1], #1",
+                "strd r0, r1, [lr, #36]",
+                "sub r2, r2, r7",
+                "sub r3, r3, r7",
+                "sub r11, r11, r7",
+                "sub r12, r12, r7",
+                "vmov s8, s9, r2, r3",
+                "vmov s10, s11, r11, r12",
+                "vcvt.f32.s32 s8, s8",
+                "vcvt.f32.s32 s9, s9",
+                "vcvt.f32.s32 s10, s10",
+                "vcvt.f32.s32 s11, s11",
+                "vmul.f32 s8, s8, s7",
+                "vmul.f32 s9, s9, s7",
+                "vmul.f32 s10, s10, s7",
+                "vmul.f32 s11, s11, s7",
+                "vadd.f32 s0, s0, s8",
+                "vadd.f32 s1, s1, s9",
+                "vadd.f32 s2, s2, s10",
+                "vadd.f32 s3, s3, s11",
+                "4:",
+                "vadd.f32 s0, s0, s6",
+                "vadd.f32 s1, s1, s6",
+                "vadd.f32 s2, s2, s6",
+                "vadd.f32 s3, s3, s6",
+                "vmov r0, r1, s0, s1",
+                "vmov r2, r3, s2, s3",
+                "movw r12, #0",
+                "movt r12, #{magic}",
+                "qsub r0, r0, r12",
+                "qsub r1, r1, r12",
+                "qsub r2, r2, r12",
+                "qsub r3, r3, r12",
+                "ssat r0, #8, r0",
+                "ssat r1, #8, r1",
+                "ssat r2, #8, r2",
+                "ssat r3, #8, r3",
+                "strb r0, [r8], #1",
+                "strb r1, [r8], #1",
+                "strb r2, [r9], #1",
+                "strb r3, [r9], #1",
+                // Two channels on.
+                "add r5, r5, #8",
+                "add r6, r6, #8",
+                "strd r5, r6, [lr, #4]",
+                "str r4, [lr, #16]",
+                "strd r8, r9, [lr, #20]",
+                "subs r10, r10, #1",
+                "str r10, [lr, #28]",
+                "mov r0, lr",
+                "bne 2b",
+                "pop {{r0, r6, r7}}",
+                magic = const MAGIC.to_bits() >> 16,
+                inout("r0") &raw mut call => _,
+                out("r1") _, out("r2") _, out("r3") _, out("r4") _, out("r5") _,
+                out("r8") _, out("r9") _, out("r10") _, out("r11") _, out("r12") _, out("lr") _,
+                out("s0") _, out("s1") _, out("s2") _, out("s3") _, out("s4") _, out("s5") _,
+                out("s6") _, out("s7") _, out("s8") _, out("s9") _, out("s10") _, out("s11") _,
+            );
+        }
+    }
+
+    /// The same where floats are in software.
+    #[cfg(not(target_abi = "eabihf"))]
+    fn pairs(
+        &self,
+        finish: &Finish<'_>,
+        x: &[u32; WORDS],
+        bias: &[i32],
+        multipliers: &[f32],
+        at: [usize; 2],
+        y0: &mut [i8],
+        y1: &mut [i8],
+    ) {
+        let channels = bias
+            .as_chunks::<2>()
+            .0
+            .iter()
+            .zip(multipliers.as_chunks::<2>().0);
+        let pixels = y0
+            .as_chunks_mut::<2>()
+            .0
+            .iter_mut()
+            .zip(y1.as_chunks_mut::<2>().0);
+        for (i, ((&[b0, b1], m), (y0, y1))) in channels.zip(pixels).enumerate() {
+            let sums = self.pair(finish.token, x, 2 * i, [b0, b1, b0, b1]);
+            let [a, b, c, d] = finish.square(sums, m, at.map(|at| at + 2 * i));
+            (*y0, *y1) = ([a, b], [c, d]);
+        }
+    }
+
     /// Adds the products of two pixels with channels `channel` and the next: sums `[pixel][channel]`.
+    #[cfg(not(target_abi = "eabihf"))]
     #[inline(always)]
     fn pair(&self, _: Dsp, x: &[u32; WORDS], channel: usize, mut sums: [i32; 4]) -> [i32; 4] {
         debug_assert!(channel + 2 <= self.width);
@@ -312,3 +489,31 @@ impl<'w> Block<'w> {
         sums
     }
 }
+
+/// What the loop over pairs of channels reads, and moves on; the assembly names the fields by their places.
+#[cfg(target_abi = "eabihf")]
+#[repr(C)]
+struct Pairs {
+    x: *const u32,
+    weights: *const i8,
+    bias: *const i32,
+    count_and_step: u32,
+    multipliers: *const f32,
+    y: [*mut i8; 2],
+    left: usize,
+    base: f32,
+    /// Null where there is none.
+    residual: [*const i8; 2],
+    residual_multiplier: f32,
+    residual_zero: i32,
+}
+
+#[cfg(target_abi = "eabihf")]
+const _: () = {
+    use core::mem::offset_of;
+    assert!(offset_of!(Pairs, weights) == 4 && offset_of!(Pairs, bias) == 8);
+    assert!(offset_of!(Pairs, multipliers) == 16 && offset_of!(Pairs, y) == 20);
+    assert!(offset_of!(Pairs, left) == 28 && offset_of!(Pairs, base) == 32);
+    assert!(offset_of!(Pairs, residual) == 36 && offset_of!(Pairs, residual_multiplier) == 44);
+    assert!(offset_of!(Pairs, residual_zero) == 48 && MAGIC.to_bits() & 0xffff == 0);
+};

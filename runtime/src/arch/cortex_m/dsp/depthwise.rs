@@ -1,6 +1,7 @@
 //! Int8 depthwise convolution: four channels at a time, their weights widened once for the whole call.
 
 use core::arch::asm;
+use core::ops::Range;
 
 use super::epilogue::{Finish, clamp};
 use crate::arch::cortex_m::Dsp;
@@ -90,8 +91,9 @@ impl Group<'_, '_> {
                 }
                 _ => columns = 0..0,
             }
+            let rows = w.taps_inside(0, oy, height);
             for ox in (0..columns.start).chain(columns.end..out_w) {
-                self.finish(self.border(oy, ox), index, ox, y);
+                self.finish(self.border(oy, ox, rows.clone()), index, ox, y);
             }
             for ox in columns {
                 self.finish(self.inside(at, width * channels), index, ox, y);
@@ -104,9 +106,7 @@ impl Group<'_, '_> {
     #[inline(always)]
     fn finish(&self, sums: [i32; GROUP], index: usize, ox: usize, y: &mut [i8]) {
         let at = ox * self.dw.input[2] + self.c;
-        let codes = self
-            .finish
-            .codes(sums, self.multipliers, [index + at, index + at + 2]);
+        let codes = self.finish.row(sums, &self.multipliers, index + at);
         if let Some(y) = y.get_mut(at..).and_then(|y| y.first_chunk_mut()) {
             *y = codes;
         }
@@ -164,14 +164,14 @@ impl Group<'_, '_> {
 
     /// Any window: what lies outside the map reads as the zero point, so the distances of the others from it
     /// are what counts.
-    fn border(&self, oy: usize, ox: usize) -> [i32; GROUP] {
-        let ([height, width, channels], t) = (self.dw.input, self.token);
+    fn border(&self, oy: usize, ox: usize, rows: Range<usize>) -> [i32; GROUP] {
+        let ([_, width, channels], t) = (self.dw.input, self.token);
         let w = &self.dw.window;
         let zero = self.dw.input_zero as u16 as u32;
         let zero = zero << 16 | zero;
         let mut sums = self.padded;
         let kw = usize::from(w.kernel[1]);
-        let (rows, columns) = (w.taps_inside(0, oy, height), w.taps_inside(1, ox, width));
+        let columns = w.taps_inside(1, ox, width);
         let step = usize::from(w.dilation[1]) * channels;
         for ky in rows {
             let (Some(iy), Some(ix)) = (tap(w, 0, oy, ky), tap(w, 1, ox, columns.start)) else {
@@ -195,7 +195,8 @@ impl Group<'_, '_> {
 /// The first four bytes.
 #[inline(always)]
 fn word(bytes: &[i8]) -> u32 {
-    bytes
-        .first_chunk::<GROUP>()
-        .map_or(0, |b| u32::from_ne_bytes(b.map(|c| c as u8)))
+    match bytes.first_chunk() {
+        Some(&[a, b, c, d]) => u32::from_ne_bytes([a as u8, b as u8, c as u8, d as u8]),
+        None => 0,
+    }
 }

@@ -1,0 +1,51 @@
+//! The least that runs a model: boot, verification, input, run, output. Its size in flash is the runtime's.
+
+#![no_std]
+#![no_main]
+
+use ampoule_runtime::{Arena, Artifact, Error, OperatorSet, Operators, Session, arena_bytes};
+
+static MODEL: &[u8] = ampoule_runtime::include_ampoule!(concat!(env!("OUT_DIR"), "/model.amp"));
+static mut ARENA: Arena<{ arena_bytes(MODEL) }> = Arena::new();
+
+struct Linked;
+
+impl Operators for Linked {
+    const SET: OperatorSet = include!(concat!(env!("OUT_DIR"), "/operators.rs"));
+}
+
+#[cortex_m_rt::entry]
+fn main() -> ! {
+    let _ = infer();
+    loop {}
+}
+
+fn infer() -> Result<(), Error> {
+    // SAFETY: `main` runs once, and nothing else names the arena.
+    let arena = unsafe { &mut *core::ptr::addr_of_mut!(ARENA) };
+    let artifact = Artifact::verify_for::<Linked>(MODEL)?;
+    let mut session = Session::<Linked>::linked(artifact, [arena.bytes()])?;
+    for byte in session.input_bytes(0)? {
+        *byte = sample();
+    }
+    session.run()?;
+    session.output_bytes(0)?.iter().for_each(|&byte| show(byte));
+    Ok(())
+}
+
+/// What a sensor would give.
+fn sample() -> u8 {
+    // SAFETY: a byte of the artifact, which the compiler can't know.
+    unsafe { core::ptr::read_volatile(MODEL.as_ptr()) }
+}
+
+/// What a display would take.
+fn show(byte: u8) {
+    // SAFETY: a variable of this function, written as a device register would be.
+    unsafe { core::ptr::write_volatile(&mut { byte }, byte) };
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
