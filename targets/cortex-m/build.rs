@@ -43,7 +43,7 @@ fn main() {
     // The second arena bank lies in the board's other memory.
     let map = format!(
         "MEMORY {{\n{}{}{}}}\n\
-         SECTIONS {{ .bank1 (NOLOAD) : ALIGN(64) {{ *(.bank1) }} > BANK1 }} INSERT AFTER .uninit;\n",
+         SECTIONS {{ .bank1 (NOLOAD) : ALIGN(64) {{ *(.bank1) }} > BANK1 }} INSERT AFTER .bss;\n",
         bank("FLASH", flash),
         bank("RAM", ram),
         bank("BANK1", other)
