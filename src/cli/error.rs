@@ -21,6 +21,7 @@ use ampoule_quantize::merge::MergeError;
 use ampoule_quantize::model::ModelError;
 use ampoule_quantize::observe::ObserveError;
 use ampoule_quantize::pipeline::QuantizeError;
+use ampoule_quantize::plan::BankError;
 use ampoule_quantize::prune::PruneError;
 use ampoule_runtime::Error as Runtime;
 use ampoule_runtime::preprocess::PreprocessError;
@@ -213,6 +214,8 @@ impl Failure {
                 Some("check that pictures and teachers are the same, or teach a new store")
             }
             Failure::Fallback(_) => Some("leave --deny-fallback out to accept them"),
+            Failure::Model(ModelError::Banks(error))
+            | Failure::Quantize(QuantizeError::Model(ModelError::Banks(error))) => bank_hint(error),
             Failure::Quantize(QuantizeError::Scheme(_)) => {
                 Some("check the weights, the calibration data and the preprocessing")
             }
@@ -249,6 +252,21 @@ fn artifact_hint(error: Runtime) -> Option<&'static str> {
             Some("quantize the model again with this version of ampoule")
         }
         Runtime::IsaUnavailable(_) => Some("`ampoule selftest` lists what this processor has"),
+        _ => None,
+    }
+}
+
+fn bank_hint(error: &BankError) -> Option<&'static str> {
+    match error {
+        BankError::TooSmall { .. } => Some(
+            "--arena-budget with the bytes of RAM that there are runs layers in bands of rows; or a smaller input, or another bank",
+        ),
+        BankError::NoRoom { .. } => Some(
+            "--arena-budget with less than the RAM that there is makes tensors smaller; or one bank in place of two neighbours",
+        ),
+        BankError::Artifact { .. } => {
+            Some("name a larger bank in \"weights\", prune the model, or --strip its names")
+        }
         _ => None,
     }
 }

@@ -19,18 +19,40 @@ fn main() {
     fs::write(out.join("operators.rs"), text).expect("OUT_DIR is writable");
 
     let board = env::var("BOARD").unwrap_or_else(|_| "mps2-an386".into());
-    let (flash, ram) = match board.as_str() {
-        "mps2-an385" | "mps2-an386" | "mps2-an500" => ((0x0000_0000, "4M"), (0x2000_0000, "4M")),
-        "mps2-an505" => ((0x1000_0000, "4M"), (0x3800_0000, "4M")),
-        "mps3-an547" => ((0x0000_0000, "512K"), (0x2000_0000, "512K")),
+    let (flash, ram, other) = match board.as_str() {
+        "mps2-an385" | "mps2-an386" => (
+            (0x0000_0000, "4M"),
+            (0x2000_0000, "4M"),
+            (0x2100_0000, "16M"),
+        ),
+        "mps2-an500" => (
+            (0x0000_0000, "4M"),
+            (0x2000_0000, "2M"),
+            (0x2020_0000, "2M"),
+        ),
+        "mps2-an505" => (
+            (0x1000_0000, "4M"),
+            (0x3800_0000, "2M"),
+            (0x3820_0000, "2M"),
+        ),
+        "mps3-an547" => (
+            (0x0000_0000, "512K"),
+            (0x2000_0000, "256K"),
+            (0x2004_0000, "256K"),
+        ),
         other => panic!("unknown BOARD {other}"),
     };
-    let bank =
-        |name, (origin, length)| format!("  {name} : ORIGIN = {origin:#010x}, LENGTH = {length}\n");
+    let bank = |name, (origin, length): (u32, &str)| {
+        format!("  {name} : ORIGIN = {origin:#010x}, LENGTH = {length}\n")
+    };
+    // The second arena bank lies in the board's other memory, or in the second half of the one that QEMU
+    // has open at reset.
     let map = format!(
-        "MEMORY {{\n{}{}}}\n",
+        "MEMORY {{\n{}{}{}}}\n\
+         SECTIONS {{ .bank1 (NOLOAD) : ALIGN(64) {{ *(.bank1) }} > BANK1 }} INSERT AFTER .bss;\n",
         bank("FLASH", flash),
-        bank("RAM", ram)
+        bank("RAM", ram),
+        bank("BANK1", other)
     );
     fs::write(out.join("memory.x"), map).expect("OUT_DIR is writable");
     println!("cargo:rustc-link-search={}", out.display());

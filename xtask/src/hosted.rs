@@ -29,7 +29,7 @@ const fn aarch64(name: &'static str, emulator: &'static [&'static str]) -> Hoste
 }
 
 /// The targets.
-pub const HOSTED: [Hosted; 4] = [
+pub const HOSTED: [Hosted; 5] = [
     aarch64(
         "aarch64 a53",
         &[
@@ -60,6 +60,18 @@ pub const HOSTED: [Hosted; 4] = [
             "/usr/aarch64-linux-gnu",
         ],
     ),
+    Hosted {
+        name: "armv7 a7",
+        triple: "armv7-unknown-linux-gnueabihf",
+        linker: Some("arm-linux-gnueabihf-gcc"),
+        emulator: &[
+            "qemu-arm",
+            "-cpu",
+            "cortex-a7",
+            "-L",
+            "/usr/arm-linux-gnueabihf",
+        ],
+    },
     Hosted {
         name: "wasm32",
         triple: "wasm32-wasip1",

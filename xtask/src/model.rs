@@ -27,10 +27,19 @@ struct Source {
     file: &'static str,
     /// In the larger data, not in the repository.
     large: bool,
+    /// A file of `targets/boards`.
+    board: Option<&'static str>,
 }
 
-const SOURCES: [Source; 8] = [
+const SOURCES: [Source; 12] = [
     fixture("vww_96", "models/mlperf-tiny/vww_mobilenet025_float.onnx"),
+    Source {
+        board: Some("two-banks.json"),
+        ..fixture(
+            "vww_96-banks",
+            "models/mlperf-tiny/vww_mobilenet025_float.onnx",
+        )
+    },
     fixture("resnet8", "models/mlperf-tiny/ic_resnet8_float.onnx"),
     fixture("ad01", "models/mlperf-tiny/ad_autoencoder_float.onnx"),
     fixture("tinyvit-mini", "minis/tinyvit-mini.onnx"),
@@ -38,6 +47,12 @@ const SOURCES: [Source; 8] = [
     large("kws", "mlperf-tiny/kws_dscnn_int8.tflite"),
     large("vww_96-tflite", "mlperf-tiny/vww_mobilenet025_int8.tflite"),
     large("resnet8-tflite", "mlperf-tiny/ic_resnet8_int8.tflite"),
+    large("ad01-tflite", "mlperf-tiny/ad_autoencoder_int8.tflite"),
+    large("sww", "mlperf-tiny/sww_streaming_int8.tflite"),
+    large(
+        "efficientnet-lite0",
+        "imagenet-classifier/efficientnet_lite0_int8_qdq_b1.onnx",
+    ),
 ];
 
 const fn fixture(name: &'static str, file: &'static str) -> Source {
@@ -45,6 +60,7 @@ const fn fixture(name: &'static str, file: &'static str) -> Source {
         name,
         file,
         large: false,
+        board: None,
     }
 }
 
@@ -53,6 +69,7 @@ const fn large(name: &'static str, file: &'static str) -> Source {
         name,
         file,
         large: true,
+        board: None,
     }
 }
 
@@ -110,7 +127,12 @@ fn seal(ampoule: &Path, source: &Source, file: &Path) -> Result<Model> {
         .arg(file)
         .arg("--output")
         .arg(&artifact);
-    if file.extension().is_some_and(|e| e == "onnx") {
+    if let Some(board) = source.board {
+        let board = root().join("targets/boards").join(board);
+        quantize.arg("--target-file").arg(board);
+    }
+    // What is not in the repository is quantised already.
+    if file.extension().is_some_and(|e| e == "onnx") && !source.large {
         quantize
             .arg("--calibration")
             .arg(calibration(file, &folder)?);

@@ -10,7 +10,10 @@ use crate::shell::{cross, has, has_target, output};
 use crate::table::{Outcome, Row, print};
 
 /// Targets that are built and not run.
-const BUILT: [(&str, &str); 1] = [("RISC-V", "riscv32imac-unknown-none-elf")];
+const BUILT: [(&str, &str); 2] = [
+    ("RISC-V", "riscv32imac-unknown-none-elf"),
+    ("Armv7-A", "thumbv7a-none-eabi"),
+];
 
 #[derive(Debug, Args)]
 pub struct Targets {

@@ -5,7 +5,9 @@ use thiserror::Error;
 
 use crate::graph::Graph;
 use crate::lower::{LowerError, LowerOptions, lower};
-use crate::plan::{Plan, PlanOptions, Tiled, plan_in_place, plan_within, widen_scratch};
+use crate::plan::{
+    BankError, Plan, PlanOptions, Tiled, place, plan_in_place, plan_within, widen_scratch,
+};
 use crate::program::Program;
 use crate::scheme::Scheme;
 use crate::seal::{AlignedBytes, Extras, SealError, seal, unpack};
@@ -25,6 +27,9 @@ pub enum ModelError {
         /// Bytes of the smallest plan.
         least: usize,
     },
+    /// The banks of the target do not hold the model.
+    #[error(transparent)]
+    Banks(#[from] BankError),
     /// Writing failed.
     #[error(transparent)]
     Seal(#[from] SealError),
@@ -212,8 +217,14 @@ pub fn compile(
             (plan, Some(tiled))
         }
     };
-    let plan = widen_scratch(&mut program, plan, planning);
+    let plan = match &planning.target {
+        None => widen_scratch(&mut program, plan, planning),
+        Some(target) => place(&program, plan, target, planning)?,
+    };
     let bytes = seal(&program, &plan, extras)?;
+    if let Some(target) = &planning.target {
+        target.check_artifact(&plan, bytes.len())?;
+    }
     Ok(Compiled {
         program,
         plan,

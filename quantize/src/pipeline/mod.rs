@@ -465,5 +465,9 @@ fn seal_all(
     };
     sealed.bytes = seal(&sealed.program, &sealed.plan, &extras).map_err(ModelError::from)?;
     debug_assert!(Artifact::verify(&sealed.bytes).is_ok());
+    if let Some(target) = &options.planning.target {
+        let checked = target.check_artifact(&sealed.plan, sealed.bytes.len());
+        checked.map_err(ModelError::from)?;
+    }
     Ok(sealed)
 }

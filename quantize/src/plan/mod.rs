@@ -4,17 +4,21 @@
 //! The result is deterministic. Several greedy orders are tried and the smallest arena wins; the
 //! bound that no plan can beat (the most bytes alive at one step) is reported beside it.
 
+mod banks;
 mod in_place;
 mod lifetimes;
 mod offsets;
+mod target;
 mod threads;
 mod tile;
 
 use ampoule_runtime::TensorId;
 
 use crate::program::Program;
+pub use banks::place;
 pub use in_place::plan_in_place;
 pub use lifetimes::{Lifetime, lifetimes};
+pub use target::{Bank, BankError, BankKind, Target};
 pub use threads::widen_scratch;
 pub use tile::{Banding, Tiled, Tiling, plan_within};
 
@@ -27,6 +31,8 @@ pub struct PlanOptions {
     pub keep_all: bool,
     /// Most bytes of arena: with it the first layers run in bands of rows where that is needed.
     pub arena_budget: Option<usize>,
+    /// Banks of memory to place tensors in; one arena without.
+    pub target: Option<Target>,
     /// Attempts of the local search for a smaller arena; 0 takes the best of a few simple orders.
     pub effort: usize,
 }
@@ -37,6 +43,7 @@ impl Default for PlanOptions {
             in_place: true,
             keep_all: false,
             arena_budget: None,
+            target: None,
             effort: 2000,
         }
     }

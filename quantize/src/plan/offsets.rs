@@ -64,36 +64,45 @@ fn first_fit(buffers: &[Buffer], order: &[usize]) -> (Vec<usize>, usize) {
     let lives: Vec<(usize, usize)> = buffers.iter().map(Buffer::life).collect();
     let mut placed: Vec<usize> = Vec::with_capacity(buffers.len());
     let mut total = 0;
-    let mut taken: Vec<(usize, usize)> = Vec::new();
     for &i in order {
-        let b = &buffers[i];
-        taken.clear();
-        for &j in placed.iter().filter(|&&j| meet(lives[i], lives[j])) {
-            for p in &b.parts {
-                let others = buffers[j].parts.iter();
-                for q in others.filter(|q| meet((p.first, p.last), (q.first, q.last))) {
-                    // Offsets of the buffer at which the two parts would share a byte.
-                    let (start, end) = (offsets[j] + q.offset, offsets[j] + q.offset + q.size);
-                    let from = (start + 1).saturating_sub(p.offset + p.size);
-                    if let Some(to) = end.checked_sub(p.offset).filter(|&to| to > 0) {
-                        taken.push((from, to));
-                    }
-                }
-            }
-        }
-        taken.sort_unstable();
-        let mut at = 0;
-        for &(from, to) in &taken {
-            if at < from {
-                break;
-            }
-            at = at.max(to.next_multiple_of(ALIGN));
-        }
-        offsets[i] = at;
-        total = total.max(at + b.size);
+        offsets[i] = lowest_free(buffers, &lives, &placed, &offsets, i);
+        total = total.max(offsets[i] + buffers[i].size);
         placed.push(i);
     }
     (offsets, total)
+}
+
+/// The lowest offset of buffer `i` beside those that are placed.
+pub(super) fn lowest_free(
+    buffers: &[Buffer],
+    lives: &[(usize, usize)],
+    placed: &[usize],
+    offsets: &[usize],
+    i: usize,
+) -> usize {
+    let mut taken: Vec<(usize, usize)> = Vec::new();
+    for &j in placed.iter().filter(|&&j| meet(lives[i], lives[j])) {
+        for p in &buffers[i].parts {
+            let others = buffers[j].parts.iter();
+            for q in others.filter(|q| meet((p.first, p.last), (q.first, q.last))) {
+                // Offsets of the buffer at which the two parts would share a byte.
+                let (start, end) = (offsets[j] + q.offset, offsets[j] + q.offset + q.size);
+                let from = (start + 1).saturating_sub(p.offset + p.size);
+                if let Some(to) = end.checked_sub(p.offset).filter(|&to| to > 0) {
+                    taken.push((from, to));
+                }
+            }
+        }
+    }
+    taken.sort_unstable();
+    let mut at = 0;
+    for (from, to) in taken {
+        if at < from {
+            break;
+        }
+        at = at.max(to.next_multiple_of(ALIGN));
+    }
+    at
 }
 
 fn meet(a: (usize, usize), b: (usize, usize)) -> bool {

@@ -2,6 +2,7 @@
 
 use ampoule_quantize::model::Model;
 use ampoule_quantize::pipeline::Meta;
+use ampoule_quantize::plan::Target;
 use ampoule_runtime::artifact::layout::{ALIGN, field, u16_at};
 use ampoule_runtime::artifact::{Blob, Io, Step};
 use ampoule_runtime::preprocess::Preprocess;
@@ -47,6 +48,10 @@ pub struct Port {
 pub struct Memory {
     /// Bytes of every bank.
     pub banks: Vec<usize>,
+    /// Bytes that a run reads from and writes to every bank.
+    pub traffic: Vec<usize>,
+    /// The board that the banks are of.
+    pub target: Option<Target>,
     /// Most bytes alive at one step.
     pub lower_bound: usize,
     /// That step.
@@ -69,13 +74,18 @@ pub struct StepDetails {
     /// Bytes of operands, constants and result.
     pub bytes: usize,
     pub live_bytes: usize,
+    /// Arena bank of the result.
+    pub bank: u8,
 }
 
 impl Details {
     /// Reads a verified artifact.
     pub fn of(model: &Model) -> Result<Self, Failure> {
         let artifact = model.artifact()?;
-        let memory = Memory::of(&artifact)?;
+        let meta: Option<Meta> = artifact.meta().and_then(|m| serde_json::from_str(m).ok());
+        let target = meta.as_ref().and_then(|m| m.facts.get("target")).cloned();
+        let target = target.and_then(|t| serde_json::from_value(t).ok());
+        let memory = Memory::of(&artifact, target)?;
         let steps = artifact.steps().enumerate();
         let steps = steps.map(|(i, step)| StepDetails::of(&artifact, i, &step, memory.live[i]));
         let steps = steps.collect::<Result<Vec<_>, _>>()?;
@@ -94,7 +104,7 @@ impl Details {
             golden_vectors: artifact.golden().count(),
             memory,
             steps,
-            meta: artifact.meta().and_then(|m| serde_json::from_str(m).ok()),
+            meta,
         })
     }
 }
@@ -113,7 +123,7 @@ impl Port {
 }
 
 impl Memory {
-    fn of(artifact: &Artifact<'_>) -> Result<Self, Failure> {
+    fn of(artifact: &Artifact<'_>, target: Option<Target>) -> Result<Self, Failure> {
         let count = artifact.tensor_count() as u16;
         let tensors = (0..count)
             .map(|id| artifact.tensor(id))
@@ -127,11 +137,25 @@ impl Memory {
             .enumerate()
             .max_by_key(|&(i, n)| (n, usize::MAX - i));
         let (peak_step, lower_bound) = peak.unwrap_or_default();
-        let banks = (0..artifact.banks())
+        let banks: Vec<usize> = (0..artifact.banks())
             .map(|b| artifact.bank_bytes(b))
             .collect();
+        let mut traffic = vec![0; banks.len()];
+        for step in artifact.steps() {
+            // Working memory is written and read.
+            let scratch = step.scratch();
+            let read = step.inputs().into_iter().flatten().chain(scratch);
+            for id in read.chain(scratch).chain([step.output()]) {
+                let t = &tensors[usize::from(id)];
+                if let Some(bytes) = traffic.get_mut(usize::from(t.bank)) {
+                    *bytes += t.bytes();
+                }
+            }
+        }
         Ok(Memory {
             banks,
+            traffic,
+            target,
             lower_bound,
             peak_step,
             live,
@@ -207,6 +231,7 @@ impl StepDetails {
             macs: macs(step, &reads, &y),
             bytes: distinct_bytes(step, &reads) + blobs + y.bytes(),
             live_bytes,
+            bank: y.bank,
         })
     }
 }

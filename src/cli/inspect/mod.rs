@@ -4,7 +4,7 @@ pub mod details;
 
 use std::path::{Path, PathBuf};
 
-use ampoule_quantize::plan::Tiled;
+use ampoule_quantize::plan::{Target, Tiled};
 use clap::Args;
 use serde::Serialize;
 
@@ -16,7 +16,7 @@ use super::output::{
 };
 use super::preprocessing::describe;
 use super::quantize::summary::{ALREADY, bands, island_line, not_int8, segments};
-use details::{Details, Port};
+use details::{Details, Memory, Port};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -65,12 +65,17 @@ impl Inspect {
 }
 
 fn render(d: &Details) -> String {
-    let mut table = Table::new(&[
+    let mut header = vec![
         ">#", "operator", "name", "input", "output", "type", ">weights", ">MACs", ">live",
-    ]);
+    ];
+    let target = d.memory.target.as_ref();
+    if target.is_some() {
+        header.push("bank");
+    }
+    let mut table = Table::new(&header);
     for s in &d.steps {
         let inputs: Vec<String> = s.inputs.iter().map(|i| shape(i)).collect();
-        table.row([
+        let mut row = vec![
             s.index.to_string(),
             s.op.to_owned(),
             shortened(&s.name, 32),
@@ -88,7 +93,9 @@ fn render(d: &Details) -> String {
                 count(s.macs)
             },
             bytes(s.live_bytes),
-        ]);
+        ];
+        row.extend(target.map(|t| bank_name(t, s.bank)));
+        table.row(row);
     }
     let m = &d.memory;
     let banks: Vec<String> = m
@@ -157,7 +164,47 @@ fn render(d: &Details) -> String {
     }
     let islands: String = islands.iter().map(|i| island_line(i) + "\n").collect();
     let curve = tiled.map(curve).unwrap_or_default();
-    format!("{}\n{}{islands}{curve}", table.render(), facts(&rows))
+    let placement = target.map(|t| placement(m, t)).unwrap_or_default();
+    format!(
+        "{}\n{}{islands}{placement}{curve}",
+        table.render(),
+        facts(&rows)
+    )
+}
+
+fn bank_name(target: &Target, number: u8) -> String {
+    let bank = target.ram().nth(number.into());
+    bank.map_or_else(|| "-".to_owned(), |b| b.name.clone())
+}
+
+/// What lies in each bank of the board.
+fn placement(memory: &Memory, target: &Target) -> String {
+    let mut table = Table::new(&[
+        ">bank",
+        "memory",
+        ">bytes",
+        ">of",
+        ">cost of a byte",
+        ">read and written in a run",
+    ]);
+    for (i, bank) in target.ram().enumerate() {
+        let of = |list: &[usize]| list.get(i).copied().unwrap_or(0);
+        table.row([
+            i.to_string(),
+            bank.name.clone(),
+            of(&memory.banks).to_string(),
+            bank.bytes.to_string(),
+            bank.cost.to_string(),
+            bytes(of(&memory.traffic)),
+        ]);
+    }
+    let weights = target.weights().map(|b| b.name.as_str());
+    let weights = weights.map_or_else(String::new, |name| format!(", the artifact in {name}"));
+    format!(
+        "\n{}\n{}{weights}\n",
+        table.render().trim_end(),
+        target.name
+    )
 }
 
 /// What smaller arenas cost in work.

@@ -15,7 +15,7 @@ use ampoule_quantize::metrics::{Difference, classes};
 use ampoule_quantize::model::{Compiled, Model};
 use ampoule_quantize::observe::Samples;
 use ampoule_quantize::pipeline::{self, QuantizeOptions, Quantized};
-use ampoule_quantize::plan::PlanOptions;
+use ampoule_quantize::plan::{PlanOptions, Target};
 use ampoule_quantize::program::Island;
 use ampoule_quantize::seal::pack;
 use ampoule_runtime::preprocess::Preprocess;
@@ -42,6 +42,7 @@ Examples:
   ampoule quantize encoder.onnx --calibration photos/ --min-cosine 0.99 -o encoder.amp
   ampoule quantize sensor.onnx --calibration samples.npy -o sensor.amp --report report.html
   ampoule quantize model.onnx --float -o float.amp
+  ampoule quantize model.onnx --calibration photos/ --target-file board.json -o model.amp
   ampoule quantize int8.tflite -o model.amp                      (already quantised: no data needed)";
 
 /// Least agreement of the optimised graph with the ONNX file, in decibels: float rounding alone leaves
@@ -96,6 +97,9 @@ pub struct Quantize {
     /// Most bytes of arena (as 65536, 64k or 1.5M): the first layers run in bands of rows until it fits
     #[arg(long, value_name = "BYTES", value_parser = byte_count)]
     pub arena_budget: Option<usize>,
+    /// A board's memory banks, JSON: tensors are placed in them by the cost of a byte
+    #[arg(long, value_name = "BOARD.json")]
+    pub target_file: Option<PathBuf>,
     /// Fail when a layer would not run in int8
     #[arg(long, conflicts_with = "float")]
     pub deny_fallback: bool,
@@ -187,7 +191,7 @@ impl Quantize {
             }
             _ => None,
         };
-        let options = self.options(&source, preprocess, labels);
+        let options = self.options(&source, preprocess, labels)?;
         let (compiled, quantized) = match samples {
             Some(samples) if !self.float && !source.is_quantised() => {
                 let q = pipeline::quantize(source.graph.clone(), &samples, &options, &bars)?;
@@ -350,14 +354,14 @@ impl Quantize {
         source: &SourceModel,
         preprocess: Option<Preprocess>,
         labels: Vec<String>,
-    ) -> QuantizeOptions {
+    ) -> Result<QuantizeOptions, Failure> {
         let file = self
             .model
             .file_name()
             .unwrap_or_default()
             .to_string_lossy()
             .into_owned();
-        let facts = BTreeMap::from([
+        let mut facts = BTreeMap::from([
             ("source".to_owned(), file.into()),
             match source.imported.format {
                 Format::Tflite { version } => ("tflite".to_owned(), version.into()),
@@ -368,7 +372,11 @@ impl Quantize {
                 source.imported.producer.clone().into(),
             ),
         ]);
-        QuantizeOptions {
+        let target = self.target()?;
+        if let Some(target) = &target {
+            facts.insert("target".to_owned(), serde_json::json!(target));
+        }
+        Ok(QuantizeOptions {
             range: self.range,
             weights: self.weight_range,
             bias_correction: !self.no_bias_correction,
@@ -390,10 +398,28 @@ impl Quantize {
             },
             planning: PlanOptions {
                 arena_budget: self.arena_budget,
+                target,
                 ..PlanOptions::default()
             },
             facts,
-        }
+        })
+    }
+
+    /// The memory banks of the board.
+    fn target(&self) -> Result<Option<Target>, Failure> {
+        let Some(path) = &self.target_file else {
+            return Ok(None);
+        };
+        let text = std::fs::read_to_string(path).map_err(|source| Failure::Read {
+            path: path.clone(),
+            source,
+        })?;
+        let target = Target::from_json(&text).map_err(|e| Failure::Unfit {
+            path: path.clone(),
+            what: format!("is {e}"),
+            hint: "docs/memory.md shows one",
+        })?;
+        Ok(Some(target))
     }
 
     fn deny_fallback(&self, compiled: &Compiled) -> Result<(), Failure> {

@@ -4,7 +4,11 @@
 #![no_std]
 #![no_main]
 
+use core::mem::MaybeUninit;
+use core::ptr::addr_of_mut;
+
 use ampoule_runtime::artifact::golden_input;
+use ampoule_runtime::artifact::layout::bank_bytes;
 use ampoule_runtime::{Arena, Error, Session, arena_bytes};
 use cortex_m_runner::marks::counted;
 use cortex_m_runner::paint::stack_of;
@@ -14,19 +18,32 @@ use sha2::{Digest, Sha256};
 /// Seeds of the inputs whose outputs are hashed, as in `ampoule selftest`.
 const SEEDS: [u32; 4] = [1, 2, 3, 4];
 
+/// Bytes of the second arena bank; 0 where the artifact has one.
+const SECOND: usize = match bank_bytes(MODEL, 1) {
+    Some(bytes) => bytes,
+    None => 0,
+};
+
 static mut ARENA: Arena<{ arena_bytes(MODEL) }> = Arena::new();
+/// In memory that nobody clears at boot.
+#[unsafe(link_section = ".bank1")]
+static mut BANK1: MaybeUninit<Arena<SECOND>> = MaybeUninit::uninit();
 
 #[cortex_m_rt::entry]
 fn main() -> ! {
     let (artifact, stack) = stack_of(|| counted(artifact));
     print::hex("digest", artifact.digest());
     print::number("stack_verify", stack);
-    // SAFETY: `main` runs once, and nothing else names the arena.
-    let arena = unsafe { &mut *core::ptr::addr_of_mut!(ARENA) };
-    let promised = arena.bytes().len();
+    // SAFETY: `main` runs once, and nothing else names the banks; all zeros are an arena.
+    let mut banks = unsafe {
+        addr_of_mut!(BANK1).write_bytes(0, 1);
+        let second = (*addr_of_mut!(BANK1)).assume_init_mut();
+        [(*addr_of_mut!(ARENA)).bytes(), second.bytes()]
+    };
+    let promised = banks.iter().map(|b| b.len()).sum();
     let used = [0xA5, 0x5A].map(|paint| {
-        arena.bytes().fill(paint);
-        let session = Session::linked(artifact, [arena.bytes()]);
+        banks.iter_mut().for_each(|b| b.fill(paint));
+        let session = Session::linked(artifact, banks.each_mut().map(|b| &mut **b));
         let Ok(mut session) = session else {
             fail("no session")
         };
@@ -36,16 +53,20 @@ fn main() -> ! {
         {
             fail("the first run failed");
         }
-        arena
-            .bytes()
-            .iter()
-            .rposition(|&b| b != paint)
-            .map_or(0, |last| last + 1)
+        let last = |b: &[u8]| b.iter().rposition(|&b| b != paint).map_or(0, |i| i + 1);
+        banks.each_ref().map(|b| last(b))
     });
+    let used: [usize; 2] = [0, 1].map(|bank| used[0][bank].max(used[1][bank]));
+    if SECOND > 0 {
+        for (bytes, used) in banks.iter().zip(used) {
+            print::number("bank", bytes.len());
+            print::number("bank_used", used);
+        }
+    }
     print::number("arena", promised);
-    print::number("arena_used", used[0].max(used[1]));
+    print::number("arena_used", used.iter().sum());
 
-    let Ok(mut session) = Session::linked(artifact, [arena.bytes()]) else {
+    let Ok(mut session) = Session::linked(artifact, banks) else {
         fail("no session")
     };
     print::line("isa", session.isa().name());
