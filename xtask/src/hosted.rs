@@ -120,12 +120,14 @@ impl Hosted {
 
     fn run(&self, program: &str, model: &Model) -> Result<Measured> {
         let (emulator, options) = self.emulator.split_first().context("an emulator")?;
+        // Node's WASI finds files below the folder that it runs in, not by absolute paths.
+        let (folder, artifact) = (root().canonicalize()?, model.artifact.canonicalize()?);
         let mut command = Command::new(emulator);
         command
-            .current_dir(root())
+            .current_dir(&folder)
             .args(options)
             .arg(program)
-            .arg(&model.artifact);
+            .arg(artifact.strip_prefix(&folder).unwrap_or(&artifact));
         let text = output(&mut command)?;
         // A line `isa N vectors hash` for each instruction set; the program fails when they differ.
         let lines: Vec<Vec<&str>> = text
