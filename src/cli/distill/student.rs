@@ -64,16 +64,7 @@ impl Student {
 
     /// A network that another program wrote, or this one, pruned or not, with its weights.
     fn from_file(args: &Distill, file: &Path, classes: usize) -> Result<Self, Failure> {
-        if args.init.is_some() || args.recipe.drop_path.is_some() {
-            return Err(Failure::Usage(
-                "--init and --drop-path are for networks of the zoo; an ONNX file has its weights"
-                    .to_owned(),
-            ));
-        }
-        let student = import::onnx(file)?;
-        for text in &student.notes {
-            note(&format!("note: {text}"));
-        }
+        let student = read(args, file)?;
         let graph = student.network.graph();
         let maps = |values: &[ampoule_distill_kernels::graph::Value]| {
             let maps = values.iter().map(|&v| graph.map(v));
@@ -158,6 +149,21 @@ impl Student {
             artifact.display()
         )
     }
+}
+
+/// A network from a file, with its weights; what it lost on the way is said.
+pub fn read(args: &Distill, file: &Path) -> Result<import::Student, Failure> {
+    if args.init.is_some() || args.recipe.drop_path.is_some() {
+        return Err(Failure::Usage(
+            "--init and --drop-path are for networks of the zoo; an ONNX file has its weights"
+                .to_owned(),
+        ));
+    }
+    let student = import::onnx(file)?;
+    for text in &student.notes {
+        note(&format!("note: {text}"));
+    }
+    Ok(student)
 }
 
 /// Stretched to the input, with ImageNet's mean and deviation, unless the user says otherwise.

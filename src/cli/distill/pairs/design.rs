@@ -2,14 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use ampoule::distill::import;
 use ampoule::distill::text::WordPiece;
 use ampoule::distill::zoo::{self, TextConfig, Towers, Weights};
 use serde_json::json;
 
 use super::Distill;
+use crate::cli::distill::student;
 use crate::cli::error::Failure;
-use crate::cli::output::note;
 
 /// The first temperature (CLIP).
 const FIRST_TEMPERATURE: f32 = 0.07;
@@ -80,16 +79,7 @@ fn on_trunk(
     file: &Path,
     text: &TextConfig,
 ) -> Result<(Towers, usize, Vec<Vec<f32>>), Failure> {
-    if args.init.is_some() || args.recipe.drop_path.is_some() {
-        return Err(Failure::Usage(
-            "--init and --drop-path are for networks of the zoo; an ONNX file has its weights"
-                .to_owned(),
-        ));
-    }
-    let student = import::onnx(file)?;
-    for text in &student.notes {
-        note(&format!("note: {text}"));
-    }
+    let student = student::read(args, file)?;
     let graph = student.network.graph();
     let inputs = graph.inputs().iter().map(|&v| graph.map(v));
     let inputs: Vec<_> = inputs.map(|m| [m.height, m.width, m.channels]).collect();
