@@ -8,6 +8,7 @@ pub const SIZE: [u32; 2] = [160, 120];
 pub struct Frame(pub &'static [u8]);
 
 /// The frames, one after another; `frames/make_frames.py` made them.
+#[derive(Clone)]
 pub struct Replay(usize);
 
 static FRAMES: [&[u8]; 2] = [

@@ -3,6 +3,7 @@
 //!
 //!     cargo run --release                                         on an emulated Cortex-M4
 //!     cargo run --release --target x86_64-unknown-linux-gnu       the same program on the desktop
+//!     cargo run --release --target x86_64-unknown-linux-gnu --features window     and then a window
 //!
 //! Camera and display are a replay and a frame buffer that is written to `frame-N.png`; a product puts drivers
 //! in their place.
@@ -15,6 +16,8 @@ mod camera;
 mod display;
 mod host;
 mod png;
+#[cfg(feature = "window")]
+mod window;
 
 use app::Detector;
 use camera::Replay;
@@ -43,6 +46,8 @@ fn run() -> Result<(), &'static str> {
             "no person\n"
         });
     }
+    #[cfg(feature = "window")]
+    window::watch(&mut detector, display)?;
     Ok(())
 }
 
