@@ -30,13 +30,8 @@ pub(crate) fn conv_i8(token: Mve, call: CallI8<'_, '_>) {
         ..
     } = call;
     let (channels, depth) = (conv.output[2], conv.depth());
-    let mut sums = [[0; HELD]; 2];
     if conv.window.is_point() {
-        let rows = x[first * depth..].chunks(2 * depth);
-        for (i, (y, rows)) in y.chunks_mut(2 * channels).zip(rows).enumerate() {
-            pixels(token, conv, rows, first + 2 * i, y, &mut sums);
-        }
-        return;
+        return pixels(token, conv, &x[first * depth..], first, y);
     }
     let rows: &mut [i8] = bytemuck::cast_slice_mut(scratch);
     let held = (rows.len() / depth).min(GATHERED);
@@ -46,39 +41,49 @@ pub(crate) fn conv_i8(token: Mve, call: CallI8<'_, '_>) {
     for (i, y) in y.chunks_mut(held * channels).enumerate() {
         let (at, count) = (first + held * i, y.len() / channels);
         patches.gather_rows(at, count, rows, depth);
-        let pairs = rows.chunks(2 * depth).zip(y.chunks_mut(2 * channels));
-        for (j, (rows, y)) in pairs.enumerate() {
-            pixels(token, conv, rows, at + 2 * j, y, &mut sums);
-        }
+        pixels(token, conv, rows, at, y);
     }
 }
 
-/// One or two pixels, of which the first has number `at`, from their patches.
-fn pixels(token: Mve, conv: &ConvI8<'_>, rows: &[i8], at: usize, y: &mut [i8], sums: &mut Sums) {
+/// Consecutive pixels, of which the first has number `at`, from their patches.
+fn pixels(token: Mve, conv: &ConvI8<'_>, rows: &[i8], at: usize, y: &mut [i8]) {
     let (channels, depth) = (conv.output[2], conv.depth());
-    let count = y.len() / channels;
-    // One pixel is computed twice.
-    let patches = [&rows[..depth], &rows[(count - 1) * depth..][..depth]];
     let quads = depth.div_ceil(QUAD);
+    let mut sums = [[0; HELD]; 2];
     let mut weights = conv.weights;
     for n in (0..channels).step_by(HELD) {
         let used = (channels - n).min(HELD);
-        for c in (0..used).step_by(WIDTH) {
-            let width = (used - c).min(WIDTH).next_multiple_of(QUAD);
-            block(token, patches, weights, width, &conv.bias[n + c..], c, sums);
-            weights = &weights[quads * width * QUAD..];
+        let whole = used - used % WIDTH;
+        let (blocks, rest) = weights.split_at(quads * whole * QUAD);
+        let pairs = y.chunks_mut(2 * channels).zip(rows.chunks(2 * depth));
+        for (i, (y, rows)) in pairs.enumerate() {
+            let count = y.len() / channels;
+            // One pixel is computed twice.
+            let patches = [&rows[..depth], &rows[(count - 1) * depth..][..depth]];
+            let bias = &conv.bias[n..];
+            if whole > 0 {
+                let shape = [whole / WIDTH, WIDTH];
+                block(token, patches, blocks, shape, bias, 0, &mut sums);
+            }
+            if whole < used {
+                let shape = [1, (used - whole).next_multiple_of(QUAD)];
+                block(
+                    token,
+                    patches,
+                    rest,
+                    shape,
+                    &bias[whole..],
+                    whole,
+                    &mut sums,
+                );
+            }
+            for (p, (y, sums)) in y.chunks_exact_mut(channels).zip(&sums).enumerate() {
+                let (index, y) = ((at + 2 * i + p) * channels + n, &mut y[n..n + used]);
+                let multipliers = &conv.multipliers[n..];
+                finish(token, &conv.epilogue, sums, multipliers, index, y);
+            }
         }
-        for (p, (y, sums)) in y.chunks_exact_mut(channels).zip(&*sums).enumerate() {
-            let index = (at + p) * channels + n;
-            finish(
-                token,
-                &conv.epilogue,
-                sums,
-                &conv.multipliers[n..],
-                index,
-                &mut y[n..n + used],
-            );
-        }
+        weights = rest;
     }
     if let Some(table) = conv.epilogue.table {
         y.iter_mut()
@@ -86,33 +91,40 @@ fn pixels(token: Mve, conv: &ConvI8<'_>, rows: &[i8], at: usize, y: &mut [i8], s
     }
 }
 
-/// Writes biases plus products of two patches with the `width` channels of a block from place `c` of the sums on.
+/// Writes biases plus products of two patches with the channels of some blocks of one width, from place `c` of
+/// the sums on.
 #[inline(always)]
 fn block(
     _: Mve,
     x: [&[i8]; 2],
     weights: &[i8],
-    width: usize,
+    [blocks, width]: [usize; 2],
     bias: &[i32],
     c: usize,
     sums: &mut Sums,
 ) {
-    let depth = x[0].len();
+    let (depth, channels) = (x[0].len(), blocks * width);
     let step = width * QUAD;
-    assert!(depth > 0 && width > 0 && width % 2 == 0 && c + width <= HELD && width <= bias.len());
-    assert!(x[1].len() == depth && weights.len() >= depth.div_ceil(QUAD) * step);
-    // From behind the last sixteen values of a channel pair to the first of the next pair.
+    assert!(depth > 0 && channels > 0 && width % 2 == 0);
+    assert!(c + channels <= HELD && channels <= bias.len());
+    assert!(x[1].len() == depth && weights.len() >= depth.div_ceil(QUAD) * QUAD * channels);
+    // From behind the last sixteen values of a channel pair to the first of the next pair, and from behind the
+    // first values of a block to the next block.
     let next = (2 * QUAD).wrapping_sub(depth.div_ceil(16) * 4 * step);
+    let jump = (depth.div_ceil(QUAD) - 1) * step;
     // SAFETY: the token proves Helium. The inner loop is predicated: `depth` bytes of each patch are read, and of
     // the weights the words whose first byte belongs to them; assertions have found both to be there. Biases are
-    // read and sums of both pixels, 256 bytes apart, written for `width` channels, which are there too.
+    // read and sums of both pixels, 256 bytes apart, written for `channels` channels, which are there too.
     // Registers 6 and 7 and the stack are restored.
     unsafe {
         asm!(
-            "push {{r1, r3, r6, r7}}",
+            "push {{r0, r2, r6, r7, lr}}",
+            "push {{r1, r3}}",
             "mov r6, lr",
             "mov r7, r8",
             // Bytes from the first quad to each of four, and to the second channel's.
+            "movs r0, #0",
+            "movs r2, #4",
             "vidup.u32 q7, r0, #1",
             "vmul.i32 q7, q7, r9",
             "vadd.i32 q6, q7, r2",
@@ -140,8 +152,16 @@ fn block(
             "add r5, r5, r10",
             "subs r6, r6, #1",
             "bne 4b",
-            "pop {{r1, r3, r6, r7}}",
-            inout("r0") 0 => _, inout("r2") QUAD => _, out("r4") _,
+            // The next block.
+            "ldrd r0, r2, [sp, #8]",
+            "ldr r6, [sp, #24]",
+            "add r5, r5, r0",
+            "subs r2, r2, #1",
+            "str r2, [sp, #12]",
+            "bne 4b",
+            "add sp, sp, #16",
+            "pop {{r6, r7, lr}}",
+            inout("r0") jump => _, inout("r2") blocks => _, out("r4") _,
             inout("r8") bias.as_ptr() => _,
             inout("r1") x[0].as_ptr() => _, inout("r3") x[1].as_ptr() => _,
             inout("r5") weights.as_ptr() => _, inout("r9") step => _, in("r10") next,

@@ -31,42 +31,32 @@ pub(crate) fn depthwise_i8(
         return false;
     }
     let w = &dw.window;
-    let (step, pad, kernel) = (
-        w.stride[1].into(),
-        w.pad[1].into(),
-        usize::from(w.kernel[1]),
-    );
+    let [step, pad, kernel] = [w.stride[1], w.pad[1], w.kernel[1]].map(usize::from);
     // Columns whose window lies between the left and the right border.
     let reach = (kernel - 1) * usize::from(w.dilation[1]) + 1;
-    let inner = usize::div_ceil(pad, step)..((width + pad + step).saturating_sub(reach) / step);
+    let end = (width + pad + step).saturating_sub(reach) / step;
+    let inner = usize::div_ceil(pad, step)..end.min(out_w);
     let held = channels.min(HELD);
     let mut sums = [0; HELD];
     for (row, y) in y.chunks_exact_mut(out_w * channels).enumerate() {
         let oy = first_row + row;
         let rows = w.taps_inside(0, oy, height);
+        let patch_at = |ox, columns| Patch::new(dw, x, [oy, ox], [rows.clone(), columns]);
+        // Where the last of the inner columns is inside the map, those before it are.
+        if let Some(last) = inner.clone().last() {
+            patch_at(last, 0..kernel);
+        }
+        let mut patch = patch_at(0, w.taps_inside(1, 0, width));
         for (ox, y) in y.chunks_exact_mut(channels).enumerate() {
-            let columns = match inner.contains(&ox) {
-                true => 0..kernel,
-                false => w.taps_inside(1, ox, width),
-            };
-            let patch = Patch::new(dw, x, [oy, ox], [rows.clone(), columns]);
-            // The last piece, and the last group in it, may repeat channels of the one before.
+            match inner.contains(&ox) {
+                true if ox > inner.start => patch.at[0] += step * channels,
+                true => patch = patch_at(ox, 0..kernel),
+                false => patch = patch_at(ox, w.taps_inside(1, ox, width)),
+            }
+            // The last piece may repeat channels of the one before.
             for n in (0..channels).step_by(HELD) {
                 let n = n.min(channels - held);
-                let mut c = 0;
-                while c < held {
-                    if held >= PAIR {
-                        c = c.min(held - PAIR);
-                        let to = sums[c..].first_chunk_mut::<PAIR>();
-                        to.into_iter().for_each(|to| patch.sum(token, n + c, to));
-                        c += PAIR;
-                    } else {
-                        c = c.min(held - GROUP);
-                        let to = sums[c..].first_chunk_mut::<GROUP>();
-                        to.into_iter().for_each(|to| patch.sum(token, n + c, to));
-                        c += GROUP;
-                    }
-                }
+                patch.sums(token, n, &mut sums[..held]);
                 let index = (oy * out_w + ox) * channels + n;
                 let y = &mut y[n..n + held];
                 finish(token, &dw.epilogue, &sums, &dw.multipliers[n..], index, y);
@@ -76,13 +66,14 @@ pub(crate) fn depthwise_i8(
     true
 }
 
-/// The window of one output pixel.
+/// The window of one output pixel. All channels of its last tap are in the map and in the weights: `new` asserts it, and who
+/// moves it has asserted it of where it goes.
 struct Patch<'a, 'b> {
     dw: &'a DepthwiseI8<'b>,
     x: &'a [i8],
     /// Rows and columns of taps inside the map.
     taps: [usize; 2],
-    /// First value and first weight.
+    /// First value and first weight; the value moves with the column.
     at: [usize; 2],
     /// From tap to tap of a row, in the map.
     column: usize,
@@ -123,32 +114,42 @@ impl<'a, 'b> Patch<'a, 'b> {
         patch
     }
 
-    /// Sums of `G` channels from `c` on: [`GROUP`] or [`PAIR`].
+    /// Sums of the channels from `n` on, at least [`GROUP`]. The last group may repeat channels of the one before.
     #[inline(always)]
-    fn sum<const G: usize>(&self, token: Mve, c: usize, sums: &mut [i32; G]) {
-        let dw = self.dw;
-        let (bias, weight_sums) = (&dw.bias[c..c + G], &dw.weight_sums[c..c + G]);
-        assert!(c + G <= dw.input[2]);
+    fn sums(&self, token: Mve, n: usize, sums: &mut [i32]) {
+        let (dw, held) = (self.dw, sums.len());
+        let (bias, weight_sums) = (&dw.bias[n..n + held], &dw.weight_sums[n..n + held]);
+        assert!(held >= GROUP && n + held <= dw.input[2]);
         if self.taps.contains(&0) {
             for (to, (b, s)) in sums.iter_mut().zip(bias.iter().zip(weight_sums)) {
                 *to = b.wrapping_add(i32::from(dw.input_zero).wrapping_mul(*s));
             }
             return;
         }
-        let walk = Walk {
-            bias: bias.as_ptr(),
-            weight_sums: weight_sums.as_ptr(),
-            x: self.x.as_ptr().wrapping_add(self.at[0] + c),
-            w: dw.weights.as_ptr().wrapping_add(self.at[1] + c),
-            patch: self,
-        };
-        // SAFETY: biases, weight sums and sums are `G` words each; `new` has found all channels of the last tap
-        // to be in the map and in the weights, and these are channels of it.
-        unsafe {
-            match G {
-                PAIR => walk.sixteen(token, sums.as_mut_ptr()),
-                _ => walk.eight(token, sums.as_mut_ptr()),
+        let group = if held < PAIR { GROUP } else { PAIR };
+        let nine = self.taps == [3; 2] && dw.window.kernel == [3; 2];
+        let mut c = 0;
+        while c < held {
+            c = c.min(held - group);
+            let walk = Walk {
+                bias: bias.as_ptr().wrapping_add(c),
+                weight_sums: weight_sums.as_ptr().wrapping_add(c),
+                x: self.x.as_ptr().wrapping_add(self.at[0] + n + c),
+                w: dw.weights.as_ptr().wrapping_add(self.at[1] + n + c),
+                patch: self,
+            };
+            let to = sums.as_mut_ptr().wrapping_add(c);
+            // SAFETY: biases, weight sums and sums are `held` words each, of which `group` follow `c`; all channels of
+            // the last tap are in the map and in the weights, and these are channels of it. All nine taps of a kernel of
+            // nine are there where the patch has as many.
+            unsafe {
+                match group {
+                    PAIR if nine => walk.sixteen_of_nine(token, to),
+                    PAIR => walk.sixteen(token, to),
+                    _ => walk.eight(token, to),
+                }
             }
+            c += group;
         }
     }
 }
@@ -214,6 +215,83 @@ impl Walk<'_, '_, '_> {
                 out("d0") _, out("d1") _, out("d2") _, out("d3") _, out("d4") _, out("d5") _,
                 out("d6") _, out("d7") _, out("d8") _, out("d9") _, out("d10") _, out("d11") _,
                 options(nostack),
+            );
+        }
+    }
+
+    /// Sixteen channels of a whole patch of three by three taps. What the zero point adds is in the bias.
+    ///
+    /// Weights are no less than -127, so that two products fit into 16 bits: those of two taps are added before they
+    /// are widened. A register holds every fourth channel, as loads and stores of four deal them out.
+    ///
+    /// # Safety
+    ///
+    /// As [`Walk::eight`], and the patch has three by three taps.
+    #[inline(always)]
+    unsafe fn sixteen_of_nine(&self, _: Mve, sums: *mut i32) {
+        /// Products of a tap, then on by `$first`, and of the next, then on by `$second`.
+        macro_rules! taps {
+            ($first:literal, $second:literal) => {
+                concat!(
+                    "vldrb.u8 q4, [r0]\nvldrb.u8 q5, [r1]\n",
+                    "add r0, r0, {",
+                    $first,
+                    "}\nadd r1, r1, {channels}\n",
+                    "vmullb.s8 q6, q4, q5\nvmullt.s8 q7, q4, q5\n",
+                    "vldrb.u8 q4, [r0]\nvldrb.u8 q5, [r1]\n",
+                    "add r0, r0, {",
+                    $second,
+                    "}\nvmullb.s8 q5, q4, q5\nvadd.i16 q6, q6, q5\n",
+                    "vldrb.u8 q5, [r1]\n",
+                    "add r1, r1, {channels}\n",
+                    "vmullt.s8 q5, q4, q5\nvadd.i16 q7, q7, q5\n",
+                )
+            };
+        }
+        /// Adds the products to the sums.
+        macro_rules! add {
+            () => {
+                concat!(
+                    "vmovlb.s16 q4, q6\nvmovlt.s16 q6, q6\nvmovlb.s16 q5, q7\nvmovlt.s16 q7, q7\n",
+                    "vadd.i32 q0, q0, q4\nvadd.i32 q2, q2, q6\nvadd.i32 q1, q1, q5\nvadd.i32 q3, q3, q7\n",
+                )
+            };
+        }
+        let (dw, patch) = (self.patch.dw, self.patch);
+        // SAFETY: the token proves Helium; the caller promises the rest.
+        unsafe {
+            asm!(
+                "vld40.32 {{q0, q1, q2, q3}}, [{bias}]",
+                "vld41.32 {{q0, q1, q2, q3}}, [{bias}]",
+                "vld42.32 {{q0, q1, q2, q3}}, [{bias}]",
+                "vld43.32 {{q0, q1, q2, q3}}, [{bias}]",
+                taps!("column", "column"),
+                add!(),
+                taps!("row", "column"),
+                add!(),
+                taps!("column", "row"),
+                add!(),
+                taps!("column", "column"),
+                add!(),
+                "vldrb.u8 q4, [r0]",
+                "vldrb.u8 q5, [r1]",
+                "vmullb.s8 q6, q4, q5",
+                "vmullt.s8 q7, q4, q5",
+                add!(),
+                "vst40.32 {{q0, q1, q2, q3}}, [{sums}]",
+                "vst41.32 {{q0, q1, q2, q3}}, [{sums}]",
+                "vst42.32 {{q0, q1, q2, q3}}, [{sums}]",
+                "vst43.32 {{q0, q1, q2, q3}}, [{sums}]",
+                sums = in(reg) sums,
+                bias = in(reg) self.bias,
+                column = in(reg) patch.column,
+                row = in(reg) patch.next[0].wrapping_add(patch.column),
+                channels = in(reg) dw.input[2],
+                inout("r0") self.x => _, inout("r1") self.w => _,
+                out("d0") _, out("d1") _, out("d2") _, out("d3") _, out("d4") _, out("d5") _,
+                out("d6") _, out("d7") _, out("d8") _, out("d9") _, out("d10") _, out("d11") _,
+                out("d12") _, out("d13") _, out("d14") _, out("d15") _,
+                options(nostack, preserves_flags),
             );
         }
     }
