@@ -197,6 +197,12 @@ impl Failure {
             Failure::Prune(PruneError::NoSuchLayer { .. }) => {
                 Some("`ampoule prune … --structured 0.5` without --keep lists all groups")
             }
+            Failure::Prune(PruneError::NoSuchValue { .. }) => {
+                Some("names are those of the nodes of the ONNX file")
+            }
+            Failure::Prune(PruneError::Values { .. }) => {
+                Some("--fix NAME=0,1,0 has a number for each element")
+            }
             Failure::Prune(PruneError::Share { .. }) => Some("0.5 cuts half"),
             Failure::Prune(PruneError::Nothing { .. }) => {
                 Some("check that the model has hidden layers, or leave --keep out")

@@ -15,7 +15,7 @@ use ampoule_quantize::observe::Samples;
 use ampoule_quantize::pipeline::{self, Progress, QuantizeOptions, Silent};
 use ampoule_quantize::prune::{
     Coupling, Criterion, GroupCut, GroupKind, LayerSparsity, PruneError, Sparsity,
-    StructuredOptions, cut, importance, magnitude, structured,
+    StructuredOptions, cut, fix, importance, magnitude, structured,
 };
 use ampoule_quantize::{metrics::Difference, passes};
 use clap::{Args, ValueEnum};
@@ -40,6 +40,7 @@ Examples:
   ampoule prune model.onnx --budget-ms 3 --data photos/ --isa avxvnni -o pruned.onnx
   ampoule prune model.onnx --structured 0.5 --sweep --data labelled/ --report pruned.html -o pruned.onnx
   ampoule prune model.onnx --magnitude 0.5 -o sparse.onnx
+  ampoule prune experts.onnx --fix /gate/Softmax=0,1,0,0 -o task.onnx
   ampoule distill --student pruned.onnx --teacher model.onnx …      (recovery)";
 
 /// Rounds in which models take turns.
@@ -91,6 +92,10 @@ pub struct Prune {
     /// Set all but the N largest of each M neighbouring weights to zero, as 2:4
     #[arg(long, value_name = "N:M", group = "how", value_parser = pattern)]
     pub nm: Option<(usize, usize)>,
+    /// Take a computed value for a constant and remove what is then multiplied by zero, as experts that a task never
+    /// asks: the name of the gate's last node, =, and its values; may be given several times
+    #[arg(long, value_name = "NAME=VALUE,…", group = "how", value_parser = fixed)]
+    pub fix: Vec<Fixed>,
     /// Folder of pictures like those the model will see, or samples as .npy: for importance, measured time, and
     /// accuracy where they are labelled
     #[arg(long, value_name = "FOLDER")]
@@ -227,6 +232,14 @@ impl Prune {
         let (mut layers, mut groups, mut sweep) = (Vec::new(), Vec::new(), Vec::new());
         let mut objective = None;
         let pruned = match (self.structured, self.budget_ms) {
+            (None, None) if !self.fix.is_empty() => {
+                let mut pruned = source.imported.graph.clone();
+                for fixed in &self.fix {
+                    fix(&mut pruned, &fixed.name, &fixed.values)?;
+                }
+                passes::rewrite(&mut pruned)?;
+                pruned
+            }
             (None, None) => {
                 let mut pruned = graph.clone();
                 layers = magnitude(&mut pruned, self.sparsity())?;
@@ -313,7 +326,7 @@ impl Prune {
         {
             return Err(PruneError::Share { share }.into());
         }
-        let zeros = self.magnitude.is_some() || self.nm.is_some();
+        let zeros = self.magnitude.is_some() || self.nm.is_some() || !self.fix.is_empty();
         if zeros && (self.global || !self.keep.is_empty() || self.importance.is_some()) {
             return Err(Failure::Usage(
                 "--global, --keep and --importance are for --structured and --budget-ms".to_owned(),
@@ -793,6 +806,27 @@ pub fn kind(kind: GroupKind) -> &'static str {
         GroupKind::HeadChannels => "channels of heads",
         _ => "channels",
     }
+}
+
+/// A value of [`Prune::fix`].
+#[derive(Debug, Clone)]
+pub struct Fixed {
+    name: String,
+    values: Vec<f32>,
+}
+
+fn fixed(text: &str) -> Result<Fixed, String> {
+    let (name, values) = text
+        .rsplit_once('=')
+        .ok_or("expected a name, = and numbers")?;
+    let number = |v: &str| match v.trim().parse::<f32>() {
+        Ok(number) if number.is_finite() => Ok(number),
+        _ => Err(format!("`{v}` is no number")),
+    };
+    Ok(Fixed {
+        name: name.to_owned(),
+        values: values.split(',').map(number).collect::<Result<_, _>>()?,
+    })
 }
 
 fn pattern(text: &str) -> Result<(usize, usize), String> {

@@ -166,3 +166,21 @@ fn bad_requests_say_what_to_try() {
     prune(&["--structured", "0.5", "--nm", "2:4"]).fails(2, &["cannot be used with"]);
     assert!(!out.exists());
 }
+
+#[test]
+fn an_expert_that_is_left_alone_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let task = folder.path().join("task.onnx");
+    let experts = fixture("experts/stack.onnx");
+    let args = |gate: &str| words!["prune", &experts, "--fix", gate, "-o", &task, "--json"];
+    let json = ampoule(args("/Softmax=0,0,1,0")).json();
+    let (before, after) = (
+        number(&json["before"]["macs"]),
+        number(&json["after"]["macs"]),
+    );
+    assert!(after < 0.4 * before, "{before} to {after}");
+    ampoule(words!["inspect", &task]).text();
+    let words = ["nothing that is computed is named `/Softmix`", "/Softmax"];
+    ampoule(args("/Softmix=1")).fails_with_advice(&words);
+    ampoule(args("/Softmax=0,a")).fails(2, &["`a` is no number"]);
+}

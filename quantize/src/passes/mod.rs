@@ -25,6 +25,7 @@ pub mod residual;
 pub mod scale;
 pub mod simplify;
 pub mod slices;
+pub mod zero;
 
 use crate::graph::{Graph, GraphError};
 
@@ -32,9 +33,10 @@ use crate::graph::{Graph, GraphError};
 pub type Pass = fn(&mut Graph) -> Result<usize, GraphError>;
 
 /// Passes that enable each other; they run in turn until none finds anything.
-pub const REWRITES: [(&str, Pass); 11] = [
+pub const REWRITES: [(&str, Pass); 12] = [
     ("fold", fold::run),
     ("simplify", simplify::run),
+    ("zero", zero::run),
     ("cse", cse::run),
     ("patterns", patterns::run),
     ("layout", layout::run),

@@ -36,6 +36,24 @@ pub enum PruneError {
         /// A name that exists.
         nearest: String,
     },
+    /// A value's name that does not exist.
+    #[error("nothing that is computed is named `{name}`; the nearest is `{nearest}`")]
+    NoSuchValue {
+        /// What was given.
+        name: String,
+        /// A name that exists.
+        nearest: String,
+    },
+    /// A value of another size.
+    #[error("{got} values can't be `{name}`, which is {shape:?}: expected {}, or one for all", shape.iter().product::<usize>())]
+    Values {
+        /// The value.
+        name: String,
+        /// Its shape.
+        shape: Vec<usize>,
+        /// How many were given.
+        got: usize,
+    },
     /// A slice with steps over an axis that loses channels.
     #[error("`{node}` takes every other channel of an axis that loses some")]
     Strided {

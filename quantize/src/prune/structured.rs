@@ -215,7 +215,7 @@ fn costs(graph: &Graph, coupling: &Coupling) -> HashMap<usize, f64> {
 }
 
 /// Levenshtein's distance, for hints.
-fn distance(a: &str, b: &str) -> usize {
+pub(super) fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.chars().enumerate() {

@@ -1,6 +1,7 @@
 //! Import and passes on fixtures: structure, parity with the oracle, bad input.
 
 mod bad_input;
+mod experts;
 mod families;
 mod fixtures;
 mod int8;
