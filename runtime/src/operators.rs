@@ -24,6 +24,8 @@ pub struct OperatorSet([u32; 3]);
 pub trait Operators {
     /// Which.
     const SET: OperatorSet;
+    /// Digest of the one artifact that the program runs, where its build has verified that.
+    const PROVEN: Option<[u8; 32]> = None;
 }
 
 /// Every operator.

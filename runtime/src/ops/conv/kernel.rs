@@ -47,7 +47,7 @@ pub(crate) fn conv_i8_for<O: Operators>(
         let needed = scratch_bytes_of_one(conv);
         at_least(needed, call.scratch.len())?;
     }
-    match cap {
+    match cap.built_in::<O>() {
         #[cfg(target_arch = "x86_64")]
         Capability::Avx2(token) => x86::avx2::conv_i8(token, call),
         #[cfg(target_arch = "x86_64")]

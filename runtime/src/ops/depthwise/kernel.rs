@@ -32,6 +32,7 @@ pub(crate) fn depthwise_i8_for<O: Operators>(
     first_row: usize,
     y: &mut [i8],
 ) -> Result<(), Error> {
+    let cap = cap.built_in::<O>();
     check(dw, x, first_row, y)?;
     if y.is_empty() {
         return Ok(());

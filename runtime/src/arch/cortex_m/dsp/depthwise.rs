@@ -83,8 +83,7 @@ impl Group<'_, '_> {
         for (row, y) in y.chunks_exact_mut(out_w * channels).enumerate() {
             let oy = first_row + row;
             let index = oy * out_w * channels;
-            let mut columns = columns.clone();
-            let mut at = 0;
+            let (mut columns, mut at) = (columns.clone(), 0);
             match tap(w, 0, oy, 0) {
                 Some(top) if top + kh <= height && !columns.is_empty() => {
                     at = (top * width + columns.start * step - pad) * channels + self.c;
@@ -92,23 +91,19 @@ impl Group<'_, '_> {
                 _ => columns = 0..0,
             }
             let rows = w.taps_inside(0, oy, height);
-            for ox in (0..columns.start).chain(columns.end..out_w) {
-                self.finish(self.border(oy, ox, rows.clone()), index, ox, y);
+            for (ox, y) in y.chunks_exact_mut(channels).enumerate() {
+                let sums = if columns.contains(&ox) {
+                    at += step * channels;
+                    self.inside(at - step * channels, width * channels)
+                } else {
+                    self.border(oy, ox, rows.clone())
+                };
+                let index = index + ox * channels + self.c;
+                let codes = self.finish.row(sums, &self.multipliers, index);
+                if let Some(y) = y.get_mut(self.c..).and_then(|y| y.first_chunk_mut()) {
+                    *y = codes;
+                }
             }
-            for ox in columns {
-                self.finish(self.inside(at, width * channels), index, ox, y);
-                at += step * channels;
-            }
-        }
-    }
-
-    /// Codes of column `ox` of an output row that begins at `index` of the map.
-    #[inline(always)]
-    fn finish(&self, sums: [i32; GROUP], index: usize, ox: usize, y: &mut [i8]) {
-        let at = ox * self.dw.input[2] + self.c;
-        let codes = self.finish.row(sums, &self.multipliers, index + at);
-        if let Some(y) = y.get_mut(at..).and_then(|y| y.first_chunk_mut()) {
-            *y = codes;
         }
     }
 
