@@ -27,28 +27,17 @@ pub(super) fn conv<'m, O: Operators>(artifact: &Artifact<'m>, c: &Conv) -> Optio
     let channels = output[2];
     match form.types() {
         (DType::I8, DType::I8) if O::SET.has(Kind::Conv, DType::I8) => {
-            let codes = Codes::new::<O>(artifact, c, &form)?;
+            let (conv, residual) = codes::<O>(artifact, c, &form)?;
             rule::<O>(|| {
                 let need = form.depth(c).and_then(|depth| {
                     let bytes = packed_bytes(PackedShape::new(channels, depth))?;
                     (depth <= MAX_DEPTH).then_some(bytes + WEIGHT_SLACK)
                 });
-                need.is_some_and(|need| codes.weights.len() >= need)
+                need.is_some_and(|need| conv.weights.len() >= need)
             })?;
-            let conv = ConvI8 {
-                window: c.window,
-                input,
-                output,
-                weights: codes.weights,
-                bias: codes.bias,
-                weight_sums: codes.weight_sums,
-                multipliers: codes.multipliers,
-                input_zero: codes.input_zero,
-                epilogue: codes.epilogue,
-            };
             Some(Bound::ConvI8 {
                 conv,
-                residual: codes.residual,
+                residual,
                 batch,
             })
         }
@@ -103,22 +92,22 @@ pub(super) fn depthwise<'m, O: Operators>(artifact: &Artifact<'m>, c: &Conv) -> 
     };
     match form.types() {
         (DType::I8, DType::I8) if O::SET.has(Kind::Depthwise, DType::I8) => {
-            let codes = Codes::new::<O>(artifact, c, &form)?;
-            rule::<O>(|| codes.weights.len() >= count + WEIGHT_SLACK)?;
+            let (conv, residual) = codes::<O>(artifact, c, &form)?;
+            rule::<O>(|| conv.weights.len() >= count + WEIGHT_SLACK)?;
             let op = DepthwiseI8 {
-                window: c.window,
+                window: conv.window,
                 input,
                 output: [height, width],
-                weights: codes.weights,
-                bias: codes.bias,
-                weight_sums: codes.weight_sums,
-                multipliers: codes.multipliers,
-                input_zero: codes.input_zero,
-                epilogue: codes.epilogue,
+                weights: conv.weights,
+                bias: conv.bias,
+                weight_sums: conv.weight_sums,
+                multipliers: conv.multipliers,
+                input_zero: conv.input_zero,
+                epilogue: conv.epilogue,
             };
             Some(Bound::DepthwiseI8 {
                 op,
-                residual: codes.residual,
+                residual,
                 batch,
                 in_place,
             })
@@ -208,43 +197,38 @@ impl Form {
     }
 }
 
-/// Constants and numbers of an int8 convolution of either kind.
-struct Codes<'m> {
-    weights: &'m [i8],
-    bias: &'m [i32],
-    weight_sums: &'m [i32],
-    multipliers: &'m [f32],
-    input_zero: i8,
-    epilogue: EpilogueI8<'m>,
-    residual: ResidualTerm,
-}
-
-impl<'m> Codes<'m> {
-    #[cfg_attr(target_os = "none", inline(never))]
-    fn new<O: Operators>(artifact: &Artifact<'m>, c: &Conv, form: &Form) -> Option<Self> {
-        let channels = form.output[2];
-        let (lo, hi) = (c.lo as i8, c.hi as i8);
-        rule::<O>(|| {
-            let bounds = f32::from(lo) == c.lo && f32::from(hi) == c.hi && lo <= hi;
-            let zeros = zero(c.zero).is_some() && i8::try_from(form.x.zero_point).is_ok();
-            bounds && zeros && c.weight_type == DType::I8
-        })?;
-        Some(Codes {
-            weights: slice(artifact, c.weights)?,
-            bias: channel_slice(artifact, c.bias, channels)?,
-            weight_sums: channel_slice(artifact, c.sums?, channels)?,
-            multipliers: channel_slice(artifact, c.multipliers?, channels)?,
-            input_zero: form.x.zero_point as i8,
-            epilogue: EpilogueI8 {
-                zero: c.zero,
-                lo,
-                hi,
-                table: optional_codes(artifact, c.table)?,
-                residual: None,
-            },
-            residual: residual_term::<O>(artifact, c, &form.y)?,
-        })
-    }
+/// An int8 convolution of either kind, whose weights' number is still to be asked for.
+#[cfg_attr(target_os = "none", inline(never))]
+fn codes<'m, O: Operators>(
+    artifact: &Artifact<'m>,
+    c: &Conv,
+    form: &Form,
+) -> Option<(ConvI8<'m>, ResidualTerm)> {
+    let channels = form.output[2];
+    let (lo, hi) = (c.lo as i8, c.hi as i8);
+    rule::<O>(|| {
+        let bounds = f32::from(lo) == c.lo && f32::from(hi) == c.hi && lo <= hi;
+        let zeros = zero(c.zero).is_some() && i8::try_from(form.x.zero_point).is_ok();
+        bounds && zeros && c.weight_type == DType::I8
+    })?;
+    let conv = ConvI8 {
+        window: c.window,
+        input: form.input,
+        output: form.output,
+        weights: slice(artifact, c.weights)?,
+        bias: channel_slice(artifact, c.bias, channels)?,
+        weight_sums: channel_slice(artifact, c.sums?, channels)?,
+        multipliers: channel_slice(artifact, c.multipliers?, channels)?,
+        input_zero: form.x.zero_point as i8,
+        epilogue: EpilogueI8 {
+            zero: c.zero,
+            lo,
+            hi,
+            table: optional_codes(artifact, c.table)?,
+            residual: None,
+        },
+    };
+    Some((conv, residual_term::<O>(artifact, c, &form.y)?))
 }
 
 /// How a depthwise convolution whose output is in its input's memory runs; `None` when it can't, or has

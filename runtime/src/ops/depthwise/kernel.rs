@@ -118,7 +118,7 @@ fn vectors(
     use crate::arch::cortex_m;
     match cap {
         Capability::Dsp(token) => {
-            cortex_m::dsp::depthwise::depthwise_i8(token, dw, x, first_row, y)
+            cortex_m::dsp::depthwise::depthwise_i8(token, dw, x, first_row, y).is_some()
         }
         #[cfg(arm_mve)]
         Capability::Mve(token) => {
