@@ -60,9 +60,12 @@ impl<'m> Artifact<'m> {
     /// [`Artifact::verify`] for a program that is linked with some operators only, which
     /// [`Session::linked`](crate::Session::linked) then runs.
     ///
+    /// Where the build has verified the artifact ([`Operators::PROVEN`]) it compares digest and address only.
+    ///
     /// # Errors
     ///
-    /// [`Error::NotLinked`] as well.
+    /// [`Error::NotLinked`] as well. Where the build has verified the artifact, [`Error::Checksum`] for all other bytes,
+    /// or [`Error::ArtifactMisaligned`].
     pub fn verify_for<O: Operators>(bytes: &'m [u8]) -> Result<Self, Error> {
         if let Some(digest) = O::PROVEN {
             verify::identity(bytes, &digest)?;
@@ -84,7 +87,8 @@ impl<'m> Artifact<'m> {
         Self::verify_structure_for::<AllOperators>(bytes)
     }
 
-    /// [`Artifact::verify_structure`] for a program that is linked with some operators only.
+    /// [`Artifact::verify_structure`] for a program that is linked with some operators only; where the build has
+    /// verified the artifact, [`Artifact::verify_for`].
     ///
     /// # Errors
     ///

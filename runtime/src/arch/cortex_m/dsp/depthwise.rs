@@ -5,6 +5,7 @@ use core::ops::Range;
 
 use super::epilogue::{Finish, clamp};
 use crate::arch::cortex_m::Dsp;
+use crate::arch::cortex_m::repeat::thrice;
 use crate::ops::depthwise::{DepthwiseI8, tap};
 
 /// Channels side by side.
@@ -75,11 +76,11 @@ impl Group<'_, '_> {
     fn run(&self, first_row: usize, y: &mut [i8]) -> Option<()> {
         let ([height, width, channels], out_w) = (self.dw.input, self.dw.output[1]);
         let w = &self.dw.window;
-        let [kh, kw] = w.kernel.map(usize::from);
+        let (kh, kw) = (usize::from(w.kernel[0]), usize::from(w.kernel[1]));
         let (step, pad) = (usize::from(w.stride[1]), usize::from(w.pad[1]));
         // Output columns whose window lies inside the map.
         let mut inner = 0..0;
-        if [kh, kw] == [3, 3] && w.dilation == [1, 1] && width + pad >= kw {
+        if (kh, kw) == (3, 3) && w.dilation == [1, 1] && width + pad >= kw {
             inner.start = pad.div_ceil(step).min(out_w);
             inner.end = ((width + pad - kw) / step + 1).clamp(inner.start, out_w);
         }
@@ -125,33 +126,33 @@ impl Group<'_, '_> {
         // are among the held ones.
         unsafe {
             asm!(
-                ".rept 3",
-                "ldr {x}, [{at}]",
-                "ldrd {even}, {odd}, [{w}], #8",
-                "sxtb16 {t}, {x}",
-                "sxtb16 {x}, {x}, ror #8",
-                "smlabb {s0}, {t}, {even}, {s0}",
-                "smlatt {s2}, {t}, {even}, {s2}",
-                "smlabb {s1}, {x}, {odd}, {s1}",
-                "smlatt {s3}, {x}, {odd}, {s3}",
-                "ldr {x}, [{at}, {c}]",
-                "ldrd {even}, {odd}, [{w}], #8",
-                "sxtb16 {t}, {x}",
-                "sxtb16 {x}, {x}, ror #8",
-                "smlabb {s0}, {t}, {even}, {s0}",
-                "smlatt {s2}, {t}, {even}, {s2}",
-                "smlabb {s1}, {x}, {odd}, {s1}",
-                "smlatt {s3}, {x}, {odd}, {s3}",
-                "ldr {x}, [{at}, {c}, lsl #1]",
-                "ldrd {even}, {odd}, [{w}], #8",
-                "sxtb16 {t}, {x}",
-                "sxtb16 {x}, {x}, ror #8",
-                "smlabb {s0}, {t}, {even}, {s0}",
-                "smlatt {s2}, {t}, {even}, {s2}",
-                "smlabb {s1}, {x}, {odd}, {s1}",
-                "smlatt {s3}, {x}, {odd}, {s3}",
-                "add {at}, {at}, {row}",
-                ".endr",
+                thrice!(
+                    "ldr {x}, [{at}]",
+                    "ldrd {even}, {odd}, [{w}], #8",
+                    "sxtb16 {t}, {x}",
+                    "sxtb16 {x}, {x}, ror #8",
+                    "smlabb {s0}, {t}, {even}, {s0}",
+                    "smlatt {s2}, {t}, {even}, {s2}",
+                    "smlabb {s1}, {x}, {odd}, {s1}",
+                    "smlatt {s3}, {x}, {odd}, {s3}",
+                    "ldr {x}, [{at}, {c}]",
+                    "ldrd {even}, {odd}, [{w}], #8",
+                    "sxtb16 {t}, {x}",
+                    "sxtb16 {x}, {x}, ror #8",
+                    "smlabb {s0}, {t}, {even}, {s0}",
+                    "smlatt {s2}, {t}, {even}, {s2}",
+                    "smlabb {s1}, {x}, {odd}, {s1}",
+                    "smlatt {s3}, {x}, {odd}, {s3}",
+                    "ldr {x}, [{at}, {c}, lsl #1]",
+                    "ldrd {even}, {odd}, [{w}], #8",
+                    "sxtb16 {t}, {x}",
+                    "sxtb16 {x}, {x}, ror #8",
+                    "smlabb {s0}, {t}, {even}, {s0}",
+                    "smlatt {s2}, {t}, {even}, {s2}",
+                    "smlabb {s1}, {x}, {odd}, {s1}",
+                    "smlatt {s3}, {x}, {odd}, {s3}",
+                    "add {at}, {at}, {row}"
+                ),
                 s0 = inout(reg) *s0, s1 = inout(reg) *s1, s2 = inout(reg) *s2, s3 = inout(reg) *s3,
                 at = inout(reg) self.x.as_ptr().wrapping_add(at) => _,
                 w = inout(reg) self.weights.as_ptr() => _,
@@ -174,15 +175,17 @@ impl Group<'_, '_> {
         let mut sums = self.padded;
         let kw = usize::from(w.kernel[1]);
         let columns = w.taps_inside(1, ox, width);
+        if rows.is_empty() || columns.is_empty() {
+            return Some(sums);
+        }
+        let line = usize::from(w.dilation[0]) * width * channels;
         let step = usize::from(w.dilation[1]) * channels;
-        for ky in rows {
-            let weights = self.weights.get(ky * kw..)?.get(columns.clone())?;
-            if weights.is_empty() {
-                break;
-            }
-            let (iy, ix) = (tap(w, 0, oy, ky)?, tap(w, 1, ox, columns.start)?);
-            let mut at = (iy * width + ix) * channels + self.c;
-            for &[even, odd] in weights {
+        let (iy, ix) = (tap(w, 0, oy, rows.start)?, tap(w, 1, ox, columns.start)?);
+        let mut start = (iy * width + ix) * channels + self.c;
+        let mut first = rows.start * kw + columns.start;
+        for _ in rows {
+            let mut at = start;
+            for &[even, odd] in self.weights.get(first..first + columns.len())? {
                 let x = word(self.x, at)?;
                 let (x_even, x_odd) = (t.subtract(t.even(x), zero), t.subtract(t.odd(x), zero));
                 sums[0] = t.low(x_even, even, sums[0]);
@@ -191,6 +194,8 @@ impl Group<'_, '_> {
                 sums[3] = t.high(x_odd, odd, sums[3]);
                 at += step;
             }
+            start += line;
+            first += kw;
         }
         Some(sums)
     }

@@ -11,7 +11,7 @@ const CALL: usize = 32;
 pub(super) fn gather(conv: &ConvI8<'_>, x: &[i8], pixel: usize, patch: &mut [i8]) -> Option<()> {
     let ([height, width, channels], out_width) = (conv.input, conv.output[1]);
     let w = &conv.window;
-    let [kh, kw] = w.kernel.map(usize::from);
+    let (kh, kw) = (usize::from(w.kernel[0]), usize::from(w.kernel[1]));
     let dilation = usize::from(w.dilation[1]);
     let oy = pixel.checked_div(out_width)?;
     let ox = pixel - oy * out_width;
