@@ -4,15 +4,16 @@
 #
 #   sh targets/flash.sh model.amp           after targets/setup.sh thumbv7em-none-eabihf
 #
+# VERIFY=1 counts the program that verifies the model on the device, as one does that gets models later.
 # OPT is the optimisation (default: s). TOOLCHAIN names the toolchain that has the target (default: stable), NM a program that reads ELF symbols.
 set -eu
-[ $# -eq 1 ] || { sed -n '2,8p' "$0"; exit 2; }
+[ $# -eq 1 ] || { sed -n '2,9p' "$0"; exit 2; }
 model=$(cd "$(dirname "$1")" && pwd)/$(basename "$1")
 cd "$(dirname "$0")/cortex-m"
 target=thumbv7em-none-eabihf
 export AMPOULE_MODEL="$model" BOARD=mps2-an386 RUSTFLAGS=-Ctarget-cpu=cortex-m4 CARGO_TARGET_DIR=target/cortex-m4
 export CARGO_PROFILE_RELEASE_OPT_LEVEL="${OPT:-s}"
-cargo "+${TOOLCHAIN:-stable}" build --quiet --release --bin size --target $target
+cargo "+${TOOLCHAIN:-stable}" build --quiet --release --bin size --target $target ${VERIFY:+--features verify}
 "${NM:-nm}" --print-size --size-sort --radix=d --demangle target/cortex-m4/$target/release/size | awk '
   $3 ~ /[bB]/ { next }                       # memory, not flash
   $4 ~ /MODEL/ { next }

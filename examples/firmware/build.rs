@@ -1,4 +1,4 @@
-//! Holds the firmware to its budget, and finds out which operators the model needs.
+//! Verifies the model, finds out which operators it needs, and holds the firmware to its budget.
 //!
 //! The budget is in `Cargo.toml`. Model, arena and frame buffer are known here; the rest is the linker's: it
 //! gets memories of the budget's size.
@@ -26,6 +26,7 @@ fn main() {
     let operators = OperatorSet::of(&artifact).bits();
     let text = format!("ampoule_runtime::OperatorSet::from_bits({operators:?})");
     fs::write(out.join("operators.rs"), text).expect("OUT_DIR is writable");
+    fs::write(out.join("digest"), artifact.digest()).expect("OUT_DIR is writable");
 
     let (flash, ram) = (budget("flash"), budget("ram"));
     let arena = artifact.bank_bytes(0);

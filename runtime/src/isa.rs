@@ -9,6 +9,7 @@ use crate::arch::wasm32;
 #[cfg(target_arch = "x86_64")]
 use crate::arch::x86;
 use crate::error::Error;
+use crate::operators::Operators;
 
 /// An instruction set the kernels can be forced to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -193,6 +194,16 @@ impl Capability {
             _ => None,
         };
         found.ok_or(Error::IsaUnavailable(isa.name()))
+    }
+
+    /// This one, or where the build of a program with few operators decides it alone, that constant: so no other
+    /// instruction set's kernels are linked.
+    #[inline(always)]
+    pub(crate) fn built_in<O: Operators>(self) -> Self {
+        match Self::BUILT_IN {
+            Some(built_in) if !O::SET.is_all() => built_in,
+            _ => self,
+        }
     }
 
     /// Vectors of 128 bits, where this is a proof of them.

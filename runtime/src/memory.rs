@@ -104,10 +104,10 @@ impl<'a> Memory<'a> {
 
     /// The bytes of a tensor, in the arena or in the weights.
     pub fn tensor<'v>(&'v self, artifact: &Artifact<'v>, t: &Tensor) -> Option<&'v [u8]> {
-        let range = t.offset as usize..t.offset as usize + t.bytes();
+        let (start, len) = (t.offset as usize, t.bytes());
         match t.bank {
-            CONSTANT_BANK => artifact.constant(t),
-            bank => self.banks.get(usize::from(bank))?.get(range),
+            CONSTANT_BANK => artifact.constant(start, len),
+            bank => self.banks.get(usize::from(bank))?.get(start..start + len),
         }
     }
 
@@ -125,59 +125,57 @@ impl<'a> Memory<'a> {
         scratch: Option<TensorId>,
         reads: [Option<TensorId>; 4],
     ) -> Option<Views<'v>> {
-        let region = |id: TensorId| artifact.tensor(id).ok().map(|t| Region::of(&t));
-        let y_region = region(y)?;
+        let output = Region::find(artifact, y)?;
         // Slot 0 is the output, 1 the working memory, the others the operands.
-        let mut wanted = [Some(y_region), None, None, None, None, None];
+        let mut wanted = [None; 6];
+        wanted[0] = Some(output);
         if let Some(id) = scratch {
-            wanted[1] = Some(region(id)?);
+            wanted[1] = Some(Region::find(artifact, id)?);
         }
         let mut found = [Read::None; 4];
         // Of operands that are one tensor the first has the slot.
-        let mut slots = [0, 1, 2, 3];
+        let mut slots = [None; 4];
         for (i, id) in reads.into_iter().enumerate() {
             let Some(id) = id else { continue };
-            let tensor = artifact.tensor(id).ok()?;
-            if tensor.bank == CONSTANT_BANK {
-                found[i] = Read::Bytes(artifact.constant(&tensor)?);
-            } else if Region::of(&tensor) == y_region {
+            let region = Region::find(artifact, id)?;
+            if region.bank == CONSTANT_BANK {
+                found[i] = Read::Bytes(artifact.constant(region.start, region.len)?);
+            } else if region == output {
                 found[i] = Read::InPlace;
             } else {
-                let region = Some(Region::of(&tensor));
-                slots[i] = (0..i).find(|&j| wanted[2 + j] == region).unwrap_or(i);
-                wanted[2 + slots[i]] = region;
+                let known = (0..i).find(|&j| wanted[2 + j] == Some(region));
+                let slot = known.unwrap_or(i);
+                slots[i] = Some(slot);
+                wanted[2 + slot] = Some(region);
             }
         }
         let [y, scratch, operands @ ..] = self.split(wanted)?;
-        let operands: [Option<&[u8]>; 4] = operands.map(|o| o.map(|bytes| &*bytes));
-        for ((read, slot), id) in found.iter_mut().zip(slots).zip(reads) {
-            if let (Read::None, Some(bytes), Some(_)) = (*read, operands[slot], id) {
+        let operands = operands.map(|operand| &*operand);
+        for (read, slot) in found.iter_mut().zip(slots) {
+            if let Some(&bytes) = slot.and_then(|slot: usize| operands.get(slot)) {
                 *read = Read::Bytes(bytes);
             }
         }
         Some(Views {
-            y: y?,
-            scratch: scratch.unwrap_or_default(),
+            y,
+            scratch,
             reads: found,
         })
     }
 
-    /// Disjoint slices for the wanted regions; `None` when two of them overlap.
-    fn split<const N: usize>(
-        &mut self,
-        mut wanted: [Option<Region>; N],
-    ) -> Option<[Option<&mut [u8]>; N]> {
+    /// Disjoint slices for the wanted regions, empty ones for the others; `None` when two of them overlap.
+    fn split<const N: usize>(&mut self, mut wanted: [Option<Region>; N]) -> Option<[&mut [u8]; N]> {
         let mut out = [const { None }; N];
         for (number, bank) in self.banks.iter_mut().enumerate() {
             let mut rest: &mut [u8] = bank;
             let mut base = 0;
-            loop {
-                let here = |r: &Region| usize::from(r.bank) == number;
-                let slots = wanted.iter_mut().zip(&mut out);
-                let lowest = slots
-                    .filter(|(wanted, _)| wanted.as_ref().is_some_and(here))
-                    .min_by_key(|(wanted, _)| wanted.map(|r| r.start));
-                let Some((region, slot)) = lowest else { break };
+            // The lowest of those that are left.
+            while let Some((region, slot)) = wanted
+                .iter_mut()
+                .zip(&mut out)
+                .filter(|(wanted, _)| wanted.is_some_and(|r| usize::from(r.bank) == number))
+                .min_by_key(|(wanted, _)| wanted.map(|r| r.start))
+            {
                 let r = region.take()?;
                 let (_, tail) = rest.split_at_mut_checked(r.start.checked_sub(base)?)?;
                 let (mine, tail) = tail.split_at_mut_checked(r.len)?;
@@ -186,7 +184,7 @@ impl<'a> Memory<'a> {
                 base = r.start + r.len;
             }
         }
-        Some(out)
+        Some(out.map(Option::unwrap_or_default))
     }
 
     /// All banks, for tests that paint the arena.
@@ -204,11 +202,12 @@ struct Region {
 }
 
 impl Region {
-    fn of(t: &Tensor) -> Self {
-        Region {
+    fn find(artifact: &Artifact<'_>, id: TensorId) -> Option<Self> {
+        let t = artifact.record(id)?;
+        Some(Region {
             bank: t.bank,
             start: t.offset as usize,
             len: t.bytes(),
-        }
+        })
     }
 }

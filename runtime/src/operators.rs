@@ -11,6 +11,21 @@
 //!     const SET: OperatorSet = OperatorSet::from_bits([0b1000_0011, 0, 0]);
 //! }
 //! ```
+//!
+//! Firmware that is built together with its model goes further: its build script has verified the artifact, so the
+//! device need only find that it holds the same bytes. [`Operators::PROVEN`] is the digest to compare with; checks of
+//! tensors, steps and constants against each other are not linked then.
+//!
+//! ```
+//! # use ampoule_runtime::{OperatorSet, Operators};
+//! # const DIGEST: &[u8; 32] = &[0; 32];
+//! struct Mine;
+//! impl Operators for Mine {
+//!     const SET: OperatorSet = OperatorSet::from_bits([0b1000_0011, 0, 0]);
+//!     // What a build script writes of `artifact.digest()`: `include_bytes!(concat!(env!("OUT_DIR"), "/digest"))`.
+//!     const PROVEN: Option<[u8; 32]> = Some(*DIGEST);
+//! }
+//! ```
 
 use crate::artifact::{Artifact, Step};
 use crate::ops::pool::PoolKind;
@@ -24,6 +39,12 @@ pub struct OperatorSet([u32; 3]);
 pub trait Operators {
     /// Which.
     const SET: OperatorSet;
+    /// [Digest](Artifact::digest) of the one artifact that the program runs, where its build has verified that with
+    /// the same version of this crate. [`Artifact::verify_for`] accepts no other then.
+    ///
+    /// A digest of something that was not verified makes wrong results possible, and panics, but nothing undefined:
+    /// kernels look at the lengths of what they get themselves.
+    const PROVEN: Option<[u8; 32]> = None;
 }
 
 /// Every operator.

@@ -179,12 +179,7 @@ impl<'m, 'a, O: Operators> Session<'m, 'a, O> {
             .memory
             .views(&self.artifact, step.output(), step.scratch(), step.inputs())
             .ok_or(fault)?;
-        // A constant there, so that no other kernels are linked.
-        let capability = match Capability::BUILT_IN {
-            Some(built_in) if !O::SET.is_all() => built_in,
-            _ => self.capability,
-        };
-        match run::run::<O>(&bound, capability, self.exec, views) {
+        match run::run::<O>(&bound, self.capability, self.exec, views) {
             Err(bad @ Error::IndexOutOfRange(_)) => Err(bad),
             other => other.map_err(|_| fault),
         }

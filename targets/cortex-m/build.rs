@@ -14,9 +14,10 @@ fn main() {
     println!("cargo:rerun-if-changed={model}");
     let bytes = fs::read(&model).unwrap_or_else(|e| panic!("{model}: {e}"));
     fs::write(out.join("model.amp"), &bytes).expect("OUT_DIR is writable");
-    let operators = operators(&bytes).unwrap_or_else(|e| panic!("{model}: {e}"));
+    let (operators, digest) = verify(&bytes).unwrap_or_else(|e| panic!("{model}: {e}"));
     let text = format!("ampoule_runtime::OperatorSet::from_bits({operators:?})");
     fs::write(out.join("operators.rs"), text).expect("OUT_DIR is writable");
+    fs::write(out.join("digest"), digest).expect("OUT_DIR is writable");
 
     let board = env::var("BOARD").unwrap_or_else(|_| "mps2-an386".into());
     let (flash, ram, other) = match board.as_str() {
@@ -59,12 +60,16 @@ fn main() {
     println!("cargo:rustc-link-arg=-Tlink.x");
 }
 
-/// Bits of the operators that the artifact needs.
-fn operators(bytes: &[u8]) -> Result<[u32; 3], ampoule_runtime::Error> {
+/// Bits of the operators that the artifact needs, and its digest.
+fn verify(bytes: &[u8]) -> Result<([u32; 3], Vec<u8>), ampoule_runtime::Error> {
     // An artifact must begin at an aligned address.
     let mut memory = vec![0; bytes.len() + ARTIFACT_ALIGN];
     let start = memory.as_ptr().align_offset(ARTIFACT_ALIGN);
     let memory = &mut memory[start..][..bytes.len()];
     memory.copy_from_slice(bytes);
-    Ok(OperatorSet::of(&Artifact::verify(memory)?).bits())
+    let artifact = Artifact::verify(memory)?;
+    Ok((
+        OperatorSet::of(&artifact).bits(),
+        artifact.digest().to_vec(),
+    ))
 }

@@ -37,15 +37,9 @@ pub(super) fn tensor(
     index: u16,
 ) -> Result<(Direction, TensorId, Tensor), Error> {
     let bad = Error::BadIo(index);
-    let record = record(artifact, index).ok_or(bad)?;
-    let &[low, high, direction, rank, ref layout @ ..] = record;
-    let id = u16::from_le_bytes([low, high]);
+    let (direction, id) = port(artifact, index).ok_or(bad)?;
+    let &[_, _, _, rank, ref layout @ ..] = record(artifact, index).ok_or(bad)?;
     let tensor = artifact.tensor(id)?;
-    let direction = match direction {
-        0 => Direction::Input,
-        1 => Direction::Output,
-        _ => return Err(bad),
-    };
     let axes = 0..tensor.shape.rank() as u8;
     let is_permutation = axes
         .clone()
@@ -55,6 +49,17 @@ pub(super) fn tensor(
         return Err(bad);
     }
     Ok((direction, id, tensor))
+}
+
+/// Direction and number of the tensor.
+pub(super) fn port(artifact: &Artifact<'_>, index: u16) -> Option<(Direction, TensorId)> {
+    let &[low, high, direction, ..] = record(artifact, index)?;
+    let direction = match direction {
+        0 => Direction::Input,
+        1 => Direction::Output,
+        _ => return None,
+    };
+    Some((direction, u16::from_le_bytes([low, high])))
 }
 
 fn record<'m>(artifact: &Artifact<'m>, index: u16) -> Option<&'m [u8; IO_RECORD]> {

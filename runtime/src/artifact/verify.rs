@@ -57,10 +57,11 @@ fn section_table(bytes: &[u8], count: usize) -> Result<(), Error> {
 
 /// Kind and byte range of entry `i` of the section table.
 fn entry(bytes: &[u8], i: usize) -> Option<(u32, core::ops::Range<usize>)> {
-    let at = HEADER_LEN + i * SECTION_ENTRY;
-    let start = u32_at(bytes, at + 4)? as usize;
-    let end = start.checked_add(u32_at(bytes, at + 8)? as usize)?;
-    Some((u32_at(bytes, at)?, start..end))
+    let entry = bytes.get(HEADER_LEN + i * SECTION_ENTRY..)?;
+    let &[kind, start, len, _] = entry.as_chunks::<4>().0.first_chunk()?;
+    let start = u32::from_le_bytes(start) as usize;
+    let end = start.checked_add(u32::from_le_bytes(len) as usize)?;
+    Some((u32::from_le_bytes(kind), start..end))
 }
 
 /// The bytes of a section, `None` when the file has none of that kind.
@@ -77,19 +78,29 @@ pub(super) fn find_section(bytes: &[u8], kind: u32) -> Result<Option<&[u8]>, Err
 
 /// SHA-256 over the file with the digest field left out.
 pub(super) fn digest(bytes: &[u8]) -> Result<(), Error> {
-    header(bytes)?;
     let (head, rest) = bytes
         .split_at_checked(field::DIGEST)
         .ok_or(Error::Truncated)?;
-    let (digest, tail) = rest.split_at_checked(32).ok_or(Error::Truncated)?;
+    let (digest, tail) = rest.split_first_chunk().ok_or(Error::Truncated)?;
     match has_digest(head, tail, digest) {
         true => Ok(()),
         false => Err(Error::Checksum),
     }
 }
 
+/// Whether these are the bytes of the artifact with that digest: what has been checked of one is true of the other.
+pub(super) fn identity(bytes: &[u8], expected: &[u8; 32]) -> Result<(), Error> {
+    if bytes.as_ptr() as usize % ALIGN != 0 {
+        return Err(Error::ArtifactMisaligned);
+    }
+    match bytes.get(field::DIGEST..field::DIGEST + expected.len()) {
+        Some(stored) if stored == expected => digest(bytes),
+        _ => Err(Error::Checksum),
+    }
+}
+
 #[cfg(not(target_os = "none"))]
-fn has_digest(head: &[u8], tail: &[u8], digest: &[u8]) -> bool {
+fn has_digest(head: &[u8], tail: &[u8], digest: &[u8; 32]) -> bool {
     use sha2::{Digest, Sha256};
     let hash = Sha256::new().chain_update(head).chain_update(tail);
     hash.finalize()[..] == *digest
@@ -97,11 +108,10 @@ fn has_digest(head: &[u8], tail: &[u8], digest: &[u8]) -> bool {
 
 /// Firmware has no room for a fast one.
 #[cfg(target_os = "none")]
-fn has_digest(head: &[u8], tail: &[u8], digest: &[u8]) -> bool {
+fn has_digest(head: &[u8], tail: &[u8], digest: &[u8; 32]) -> bool {
     let words = super::sha256::sha256(head, tail);
-    let (stored, _) = digest.as_chunks();
-    let mut pairs = words.iter().zip(stored);
-    stored.len() == words.len() && pairs.all(|(w, &s)| *w == u32::from_be_bytes(s))
+    let mut pairs = words.iter().zip(digest.as_chunks().0);
+    pairs.all(|(word, &stored)| *word == u32::from_be_bytes(stored))
 }
 
 /// Tensors, life spans, inputs and outputs, and every step.

@@ -62,14 +62,10 @@ impl Window {
         o: usize,
         size: usize,
     ) -> core::ops::Range<usize> {
-        let [taps, step, dilation, pad] = [
-            self.kernel[axis],
-            self.stride[axis],
-            self.dilation[axis],
-            self.pad[axis],
-        ]
-        .map(usize::from);
-        let at = o * step;
+        let taps = usize::from(self.kernel[axis]);
+        let pad = usize::from(self.pad[axis]);
+        let dilation = usize::from(self.dilation[axis]).max(1);
+        let at = o * usize::from(self.stride[axis]);
         let first = pad.saturating_sub(at).div_ceil(dilation).min(taps);
         let end = (size + pad).saturating_sub(at).div_ceil(dilation);
         first..end.clamp(first, taps)

@@ -35,6 +35,7 @@ pub(super) fn run<O: Operators>(
     exec: Exec<'_>,
     views: Views<'_>,
 ) -> Result<(), Error> {
+    let cap = cap.built_in::<O>();
     let Views { y, scratch, reads } = views;
     let [x, second, third, fourth] = reads;
     let has = |kind, dtype| O::SET.has(kind, dtype);
@@ -587,32 +588,31 @@ fn run_convert<O: Operators>(
 /// Calls `f(image, x, y)` for each image of a batch.
 fn batches<T, U>(
     batch: usize,
-    x: &[T],
+    mut x: &[T],
     y: &mut [U],
     mut f: impl FnMut(usize, &[T], &mut [U]) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let (nx, ny) = (x.len() / batch.max(1), y.len() / batch.max(1));
-    if nx == 0 || ny == 0 {
-        return Err(fault());
-    }
-    x.chunks_exact(nx)
-        .zip(y.chunks_exact_mut(ny))
-        .enumerate()
-        .try_for_each(|(i, (x, y))| f(i, x, y))
+    let n = x.len() / batch.max(1);
+    images(batch, y, |i, y| {
+        let (image, rest) = x.split_at_checked(n).ok_or(fault())?;
+        x = rest;
+        f(i, image, y)
+    })
 }
 
 /// Calls `f(image, y)` for each image of a batch that is worked on in place.
 fn images<T>(
     batch: usize,
-    y: &mut [T],
+    mut y: &mut [T],
     mut f: impl FnMut(usize, &mut [T]) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let n = y.len() / batch.max(1);
-    if n == 0 {
-        return Err(fault());
+    for i in 0..batch {
+        let (image, rest) = y.split_at_mut_checked(n).ok_or(fault())?;
+        y = rest;
+        f(i, image)?;
     }
-    let mut images = y.chunks_exact_mut(n).enumerate();
-    images.try_for_each(|(i, y)| f(i, y))
+    Ok(())
 }
 
 fn part<T>(data: &[T], i: usize, len: usize) -> Result<&[T], Error> {

@@ -6,6 +6,7 @@
 pub(crate) mod dsp;
 #[cfg(arm_mve)]
 pub(crate) mod mve;
+mod repeat;
 mod token;
 
 pub use token::Dsp;

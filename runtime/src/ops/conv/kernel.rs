@@ -47,7 +47,7 @@ pub(crate) fn conv_i8_for<O: Operators>(
         let needed = scratch_bytes_of_one(conv);
         at_least(needed, call.scratch.len())?;
     }
-    match cap {
+    match cap.built_in::<O>() {
         #[cfg(target_arch = "x86_64")]
         Capability::Avx2(token) => x86::avx2::conv_i8(token, call),
         #[cfg(target_arch = "x86_64")]
@@ -65,7 +65,9 @@ pub(crate) fn conv_i8_for<O: Operators>(
         #[cfg(wasm_simd128)]
         Capability::Simd128(token) => simd128::conv::conv_i8(token, call),
         #[cfg(arm_dsp)]
-        Capability::Dsp(token) => cortex_m::dsp::conv::conv_i8::<O>(token, call),
+        Capability::Dsp(token) => {
+            return cortex_m::dsp::conv::conv_i8::<O>(token, call).ok_or(Error::Internal(0));
+        }
         #[cfg(arm_mve)]
         Capability::Mve(token) => cortex_m::mve::conv::conv_i8(token, call),
         _ => portable::conv_i8(call),
@@ -177,14 +179,19 @@ impl<'a, 'c> CallI8<'a, 'c> {
             first,
             y.len(),
         )?;
-        at_least(product(&[conv.depth(), channels]), conv.weights.len())?;
         let packed = PackedShape::new(channels, conv.depth());
-        at_least(packed.bytes() + WEIGHT_SLACK, conv.weights.len())?;
-        at_least(packed.padded_channels(), conv.bias.len())?;
-        at_least(packed.padded_channels(), conv.weight_sums.len())?;
-        at_least(packed.padded_channels(), conv.multipliers.len())?;
-        if let Some(residual) = conv.epilogue.residual {
-            at_least((first + pixels) * channels, residual.data.len())?;
+        let padded = packed.padded_channels();
+        let residual = conv.epilogue.residual.map(|r| r.data.len());
+        let lengths = [
+            (product(&[conv.depth(), channels]), conv.weights.len()),
+            (packed.bytes() + WEIGHT_SLACK, conv.weights.len()),
+            (padded, conv.bias.len()),
+            (padded, conv.weight_sums.len()),
+            (padded, conv.multipliers.len()),
+            ((first + pixels) * channels, residual.unwrap_or(usize::MAX)),
+        ];
+        for (expected, got) in lengths {
+            at_least(expected, got)?;
         }
         Ok(CallI8 {
             conv,

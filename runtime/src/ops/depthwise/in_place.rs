@@ -79,7 +79,7 @@ impl InPlace {
     ///
     /// # Errors
     ///
-    /// [`Error::Length`] when `y` is not the map or `scratch` is too short; the band's.
+    /// [`Error::Length`] when `y` is not the map or `scratch` is too short, [`Error::Internal`] when `f` refuses a band.
     pub fn run<T: Copy + Send + Sync>(
         &self,
         exec: Exec<'_>,
@@ -106,8 +106,8 @@ impl InPlace {
             let lo = first.saturating_sub(self.above);
             let hi = (end + self.below).min(self.height);
             let (after, held) = scratch.split_at_mut(self.below * row);
-            held[..(first - lo) * row].copy_from_slice(&y[lo * row..first * row]);
-            after[..(hi - end) * row].copy_from_slice(&y[end * row..hi * row]);
+            copy_rows(row, held, 0, y, lo, first - lo).ok_or(FAULT)?;
+            copy_rows(row, after, 0, y, end, hi - end).ok_or(FAULT)?;
             parts[i] = Some(Run {
                 first,
                 lo,
@@ -121,14 +121,14 @@ impl InPlace {
             let (mine, tail) = rest.split_at_mut((bounds(i + 1) - bounds(i)) * row);
             (part.y, rest) = (mine, tail);
         }
-        exec.each(&mut parts, &|run| self.bands(run, &f))
+        exec.each(&mut parts, &|run| self.bands(run, &f).ok_or(FAULT))
     }
 
     fn bands<T: Copy>(
         &self,
         run: Run<'_, T>,
         f: &impl Fn(Band, &[T], &mut [T]) -> Result<(), Error>,
-    ) -> Result<(), Error> {
+    ) -> Option<()> {
         let Run {
             first,
             mut lo,
@@ -146,19 +146,19 @@ impl InPlace {
             let keep = at.saturating_sub(self.above).max(lo);
             // Row by row, since `copy_within` takes a kilobyte and a half of flash.
             for kept in 0..if keep > lo { hi - keep } else { 0 } {
-                let (to, from) = held.split_at_mut((keep - lo + kept) * row);
-                to[kept * row..][..row].copy_from_slice(&from[..row]);
+                let (to, from) = held.split_at_mut_checked((keep - lo + kept) * row)?;
+                copy_rows(row, to, kept, from, 0, 1)?;
             }
             lo = keep;
             let rows = most.min(end - at);
             let need = (at + rows + self.below).min(limit);
             while hi < need {
-                let from = if hi < end {
-                    &y[(hi - first) * row..]
+                let (from, i) = if hi < end {
+                    (&*y, hi - first)
                 } else {
-                    &after[(hi - end) * row..]
+                    (after, hi - end)
                 };
-                held[(hi - lo) * row..][..row].copy_from_slice(&from[..row]);
+                copy_rows(row, held, hi - lo, from, i, 1)?;
                 hi += 1;
             }
             let top = self.above - (at - lo);
@@ -174,11 +174,11 @@ impl InPlace {
                 output: [rows, self.width],
                 start: at * row,
             };
-            let out = &mut y[(at - first) * row..][..rows * row];
-            f(band, &held[..(hi - lo) * row], out)?;
+            let out = y.get_mut((at - first) * row..)?.get_mut(..rows * row)?;
+            f(band, held.get(..(hi - lo) * row)?, out).ok()?;
             at += rows;
         }
-        Ok(())
+        Some(())
     }
 
     fn row(&self) -> usize {
@@ -246,4 +246,22 @@ struct Run<'y, T> {
     held: &'y mut [T],
     /// Rows below the run's own.
     after: &'y [T],
+}
+
+/// What the plan of rows rules out.
+const FAULT: Error = Error::Internal(0);
+
+/// Copies `count` rows of `row` elements, from row `from_row` of one map to row `to_row` of another; `None` when they
+/// are not there.
+fn copy_rows<T: Copy>(
+    row: usize,
+    to: &mut [T],
+    to_row: usize,
+    from: &[T],
+    from_row: usize,
+    count: usize,
+) -> Option<()> {
+    let to = to.get_mut(to_row * row..)?.get_mut(..count * row)?;
+    to.copy_from_slice(from.get(from_row * row..)?.get(..count * row)?);
+    Some(())
 }

@@ -32,6 +32,7 @@ pub(crate) fn depthwise_i8_for<O: Operators>(
     first_row: usize,
     y: &mut [i8],
 ) -> Result<(), Error> {
+    let cap = cap.built_in::<O>();
     check(dw, x, first_row, y)?;
     if y.is_empty() {
         return Ok(());
@@ -117,7 +118,7 @@ fn vectors(
     use crate::arch::cortex_m;
     match cap {
         Capability::Dsp(token) => {
-            cortex_m::dsp::depthwise::depthwise_i8(token, dw, x, first_row, y)
+            cortex_m::dsp::depthwise::depthwise_i8(token, dw, x, first_row, y).is_some()
         }
         #[cfg(arm_mve)]
         Capability::Mve(token) => {

@@ -83,10 +83,14 @@ fn window<F: Fold>(
     }
 }
 
-/// Adds one value per channel; full tiles have a constant length, which the compiler unrolls.
+/// Adds one value per channel; full tiles have a constant length, which the compiler unrolls where there is room.
 #[inline(always)]
 fn add_values<F: Fold>(fold: F, sums: &mut [F::Sum; TILE], values: &[F::Value]) {
-    if let Ok(values) = <&[F::Value; TILE]>::try_from(values) {
+    let tile = match cfg!(target_os = "none") {
+        true => None,
+        false => values.first_chunk::<TILE>(),
+    };
+    if let Some(values) = tile {
         for i in 0..TILE {
             sums[i] = fold.add(sums[i], values[i]);
         }

@@ -5,8 +5,8 @@
 #![no_main]
 
 use ampoule_runtime::artifact::layout::{HEADER_LEN, SECTION_ENTRY, field, u32_at};
-use ampoule_runtime::{Aligned, Arena, Artifact, Error, Session, arena_bytes};
-use cortex_m_runner::{Linked, MODEL, fail, print};
+use ampoule_runtime::{Aligned, Arena, Artifact, Session, arena_bytes};
+use cortex_m_runner::{Linked, MODEL, Proven, fail, print};
 
 static mut COPY: Aligned<[u8; MODEL.len()]> = Aligned([0; MODEL.len()]);
 static mut ARENA: Arena<{ arena_bytes(MODEL) }> = Arena::new();
@@ -26,10 +26,10 @@ fn main() -> ! {
     let (mut refused, mut ran) = (0, 0);
     for bit in 0..bits {
         copy[bit / 8] ^= 1 << (bit % 8);
-        match verify(copy) {
-            Ok(()) => fail("damage went unnoticed"),
-            Err(_) => refused += 1,
+        if accepts(copy) {
+            fail("damage went unnoticed");
         }
+        refused += 1;
         if let Ok(artifact) = Artifact::verify_structure_for::<Linked>(copy)
             && let Ok(mut session) = Session::<Linked>::linked(artifact, [arena.bytes()])
         {
@@ -40,12 +40,13 @@ fn main() -> ! {
     print::number("bits", bits);
     print::number("refused", refused);
     print::number("ran_without_digest", ran);
-    match verify(copy) {
-        Ok(()) => semihosting::process::exit(0),
-        Err(_) => fail("the artifact is refused"),
+    if !accepts(copy) {
+        fail("the artifact is refused");
     }
+    semihosting::process::exit(0)
 }
 
-fn verify(bytes: &[u8]) -> Result<(), Error> {
-    Artifact::verify_for::<Linked>(bytes).map(|_| ())
+/// Whether a program takes the artifact: one that verifies it, or one whose build has verified it.
+fn accepts(bytes: &[u8]) -> bool {
+    Artifact::verify_for::<Linked>(bytes).is_ok() || Artifact::verify_for::<Proven>(bytes).is_ok()
 }

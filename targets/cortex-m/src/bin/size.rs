@@ -12,6 +12,11 @@ struct Linked;
 
 impl Operators for Linked {
     const SET: OperatorSet = include!(concat!(env!("OUT_DIR"), "/operators.rs"));
+    /// The build has verified the model, unless the device is to do so.
+    const PROVEN: Option<[u8; 32]> = match cfg!(feature = "verify") {
+        true => None,
+        false => Some(*include_bytes!(concat!(env!("OUT_DIR"), "/digest"))),
+    };
 }
 
 #[cortex_m_rt::entry]

@@ -7,7 +7,9 @@
 use core::arch::asm;
 
 use super::epilogue::{Finish, clamp};
+use super::gather::gather;
 use crate::arch::cortex_m::Dsp;
+use crate::arch::cortex_m::repeat::twice;
 #[cfg(target_abi = "eabihf")]
 use crate::numerics::MAGIC;
 use crate::operators::{Operators, Variant};
@@ -19,53 +21,54 @@ const PAIR_QUADS: usize = 160;
 /// Words of the buffer.
 const WORDS: usize = 4 * PAIR_QUADS;
 
-/// Patches that are gathered at a time, an even number.
-const GATHERED: usize = 32;
-
-/// Int8 convolution. Windows other than points need scratch for one row, better two; without it the slow
-/// reference runs.
-pub(crate) fn conv_i8<O: Operators>(token: Dsp, call: CallI8<'_, '_>) {
-    let patches = call.patches();
+/// Int8 convolution; `None` where a slice is shorter than the call promises. Windows other than points need scratch
+/// for one row, better two; without it the slow reference runs.
+pub(crate) fn conv_i8<O: Operators>(token: Dsp, call: CallI8<'_, '_>) -> Option<()> {
     let CallI8 {
         conv,
         x,
         first,
-        y,
+        mut y,
         scratch,
         ..
     } = call;
     let (channels, depth) = (conv.output[2], conv.depth());
-    let finish = Finish::new(token, &conv.epilogue);
+    let point = conv.window.is_point();
+    let patches: &mut [i8] = bytemuck::cast_slice_mut(scratch);
+    let most = match point {
+        true => 2,
+        false => patches.len().checked_div(depth)?.min(2),
+    };
+    if most == 0 {
+        // Elsewhere the caller has checked that there is scratch.
+        if O::SET.includes(Variant::Ungathered) {
+            conv_i8_reference(conv, x, first, y);
+        }
+        return Some(());
+    }
     let mut pixels = Pixels {
         token,
         conv,
-        finish,
+        finish: Finish::new(token, &conv.epilogue),
         widened: [0; WORDS],
     };
-    if conv.window.is_point() {
-        let rows = x[first * depth..].chunks(2 * depth);
-        for (i, (y, rows)) in y.chunks_mut(2 * channels).zip(rows).enumerate() {
-            pixels.run(rows, first + 2 * i, y);
-        }
-        return;
+    let mut at = first;
+    while !y.is_empty() {
+        let count = if y.len() > channels { most } else { 1 };
+        let (mine, rest) = y.split_at_mut_checked(count * channels)?;
+        let rows = if point {
+            x.get(at * depth..)?.get(..count * depth)?
+        } else {
+            for i in 0..count {
+                let patch = patches.get_mut(i * depth..)?.get_mut(..depth)?;
+                gather(conv, x, at + i, patch)?;
+            }
+            patches.get(..count * depth)?
+        };
+        pixels.run(rows, at, mine)?;
+        (y, at) = (rest, at + count);
     }
-    let rows: &mut [i8] = bytemuck::cast_slice_mut(scratch);
-    let held = (rows.len() / depth).min(GATHERED);
-    if held == 0 {
-        if !O::SET.includes(Variant::Ungathered) {
-            // The caller has checked that there is scratch.
-            return;
-        }
-        return conv_i8_reference(conv, x, first, y);
-    }
-    for (i, y) in y.chunks_mut(held * channels).enumerate() {
-        let (at, count) = (first + held * i, y.len() / channels);
-        patches.gather_rows(at, count, rows, depth);
-        let pairs = rows.chunks(2 * depth).zip(y.chunks_mut(2 * channels));
-        for (j, (rows, y)) in pairs.enumerate() {
-            pixels.run(rows, at + 2 * j, y);
-        }
-    }
+    Some(())
 }
 
 struct Pixels<'a, 'c> {
@@ -77,19 +80,22 @@ struct Pixels<'a, 'c> {
 
 impl Pixels<'_, '_> {
     /// One or two pixels, of which the first has number `at`, from their patches.
-    fn run(&mut self, rows: &[i8], at: usize, y: &mut [i8]) {
+    #[inline(never)]
+    fn run(&mut self, rows: &[i8], at: usize, y: &mut [i8]) -> Option<()> {
         let (channels, depth) = (self.conv.output[2], self.conv.depth());
+        let mut index = at * channels;
         if y.len() == 2 * channels && channels % 2 == 0 && depth.div_ceil(QUAD) <= PAIR_QUADS {
-            let (y0, y1) = y.split_at_mut(channels);
-            let (row0, row1) = rows.split_at(depth);
-            self.pair([row0, &row1[..depth]], at * channels, y0, y1);
+            let (y0, y1) = y.split_at_mut_checked(channels)?;
+            let (row0, row1) = rows.split_at_checked(depth)?;
+            self.pair([row0, row1], index, y0, y1)?;
         } else {
-            for (i, (row, y)) in rows
-                .chunks_exact(depth)
-                .zip(y.chunks_exact_mut(channels))
-                .enumerate()
-            {
-                self.single(row, (at + i) * channels, y);
+            let (mut rows, mut left) = (rows, &mut *y);
+            while !left.is_empty() {
+                let (row, other_rows) = rows.split_at_checked(depth)?;
+                let (mine, others) = left.split_at_mut_checked(channels)?;
+                self.single(row, index, mine)?;
+                (rows, left) = (other_rows, others);
+                index += channels;
             }
         }
         clamp(self.token, &self.conv.epilogue, y);
@@ -97,72 +103,81 @@ impl Pixels<'_, '_> {
             y.iter_mut()
                 .for_each(|code| *code = table[usize::from(*code as u8)]);
         }
+        Some(())
     }
 
     /// Two pixels of an even number of channels, whose patches fit the buffer; the first value has number `index`.
-    fn pair(&mut self, rows: [&[i8]; 2], index: usize, y0: &mut [i8], y1: &mut [i8]) {
+    fn pair(
+        &mut self,
+        rows: [&[i8]; 2],
+        index: usize,
+        mut y0: &mut [i8],
+        mut y1: &mut [i8],
+    ) -> Option<()> {
         self.widen(rows);
         let conv = self.conv;
         let channels = y0.len();
         let quads = rows[0].len().div_ceil(QUAD);
         let mut weights = conv.weights;
-        let pixels = y0.chunks_mut(WIDTH).zip(y1.chunks_mut(WIDTH));
-        let channel_values = conv.bias.chunks(WIDTH).zip(conv.multipliers.chunks(WIDTH));
-        let mut index = index;
-        for ((y0, y1), (bias, multipliers)) in pixels.zip(channel_values) {
-            let width = y0.len().next_multiple_of(QUAD);
-            let block = Block::new(weights, width, quads, WORDS / 4);
-            let at = [index, index + channels];
-            block.pairs(&self.finish, &self.widened, bias, multipliers, at, y0, y1);
-            index += WIDTH;
-            weights = &weights[quads * width * QUAD..];
+        let mut n = 0;
+        while !y0.is_empty() {
+            let count = y0.len().min(WIDTH);
+            let (mine0, rest0) = y0.split_at_mut_checked(count)?;
+            let (mine1, rest1) = y1.split_at_mut_checked(count)?;
+            let width = count.next_multiple_of(QUAD);
+            let block = Block::new(weights, width, quads, WORDS / 4)?;
+            let (bias, multipliers) = (conv.bias.get(n..)?, conv.multipliers.get(n..)?);
+            let at = [index + n, index + n + channels];
+            let (finish, x) = (&self.finish, &self.widened);
+            block.pairs(finish, x, bias, multipliers, at, mine0, mine1)?;
+            weights = weights.get(quads * width * QUAD..)?;
+            (y0, y1) = (rest0, rest1);
+            n += WIDTH;
         }
+        Some(())
     }
 
     /// One pixel, of any depth: where its patch is longer than the buffer, in pieces.
-    fn single(&mut self, row: &[i8], index: usize, y: &mut [i8]) {
+    fn single(&mut self, row: &[i8], index: usize, mut y: &mut [i8]) -> Option<()> {
         let conv = self.conv;
         let quads = row.len().div_ceil(QUAD);
         if quads <= 2 * PAIR_QUADS {
             self.widen([row]);
         }
         let mut weights = conv.weights;
-        for (n, y) in (0..).step_by(WIDTH).zip(y.chunks_mut(WIDTH)) {
-            let width = y.len().next_multiple_of(QUAD);
-            let mut sums = [[0; 4]; WIDTH / 4];
-            for (sums, bias) in sums.iter_mut().zip(conv.bias[n..].as_chunks::<4>().0) {
-                *sums = *bias;
-            }
-            for start in (0..quads).step_by(2 * PAIR_QUADS) {
+        let mut n = 0;
+        while !y.is_empty() {
+            let (mine, rest) = y.split_at_mut_checked(y.len().min(WIDTH))?;
+            let width = mine.len().next_multiple_of(QUAD);
+            let bias = conv.bias.get(n..)?.as_chunks().0;
+            let mut sums: [[i32; 4]; WIDTH / 4] = *bias.first_chunk()?;
+            let mut start = 0;
+            while start < quads {
                 let end = quads.min(start + 2 * PAIR_QUADS);
                 if quads > 2 * PAIR_QUADS {
-                    self.widen([&row[start * QUAD..row.len().min(end * QUAD)]]);
+                    self.widen([row.get(start * QUAD..row.len().min(end * QUAD))?]);
                 }
-                let block = Block::new(
-                    &weights[start * width * QUAD..],
-                    width,
-                    end - start,
-                    WORDS / 2,
-                );
+                let weights = weights.get(start * width * QUAD..)?;
+                let block = Block::new(weights, width, end - start, WORDS / 2)?;
                 for (tile, sums) in sums.iter_mut().enumerate().take(width / 4) {
                     *sums = block.single(self.token, &self.widened, 4 * tile, *sums);
                 }
+                start = end;
             }
-            weights = &weights[quads * width * QUAD..];
-            let multipliers = conv.multipliers[n..].as_chunks::<4>().0;
-            for (((y, sums), m), c) in y
-                .chunks_mut(4)
-                .zip(sums)
-                .zip(multipliers)
-                .zip((n..).step_by(4))
-            {
+            weights = weights.get(quads * width * QUAD..)?;
+            let multipliers = conv.multipliers.get(n..)?.as_chunks::<4>().0;
+            let quads = mine.chunks_mut(4).zip(sums).zip(multipliers);
+            for (((y, sums), m), c) in quads.zip((n..).step_by(4)) {
                 let codes = self.finish.row(sums, m, index + c);
                 match y.first_chunk_mut() {
                     Some(y) => *y = codes,
-                    None => y.copy_from_slice(&codes[..y.len()]),
+                    None => y.iter_mut().zip(codes).for_each(|(y, code)| *y = code),
                 }
             }
+            y = rest;
+            n += WIDTH;
         }
+        Some(())
     }
 
     /// Fills the buffer from rows of one length, and with zeros to an even number of quads: for each quad
@@ -198,23 +213,23 @@ struct Block<'w> {
 }
 
 impl<'w> Block<'w> {
-    /// `quads` quads of `width` channels, to be multiplied with at most `most` widened ones.
+    /// `quads` quads of `width` channels, to be multiplied with at most `most` widened ones; `None` where there are
+    /// fewer.
     ///
     /// Of an odd number the last widened quad is zeros, and its weights may be any: bytes are read up to one
     /// quad past the end.
-    fn new(weights: &'w [i8], width: usize, quads: usize, most: usize) -> Self {
+    fn new(weights: &'w [i8], width: usize, quads: usize, most: usize) -> Option<Self> {
         let (rounds, step) = (quads.div_ceil(2), width * QUAD);
-        assert!(quads > 0 && 2 * rounds <= most && 2 * rounds * step <= weights.len());
-        assert!(weights.as_ptr() as usize % QUAD == 0);
-        Block {
+        let held = quads > 0 && 2 * rounds <= most && 2 * rounds * step <= weights.len();
+        (held && weights.as_ptr() as usize % QUAD == 0).then(|| Block {
             weights,
             width,
             count_and_step: ((rounds - 1) << 16 | step) as u32,
-        }
+        })
     }
 
-    /// Codes of two pixels by all channels of the block, of which there is an even number, two at a time. One piece
-    /// of assembly, since between two the compiler would spill what does not fit the registers.
+    /// Codes of two pixels by all channels of the block, of which there is an even number, two at a time; `None`
+    /// where a slice is too short. One piece of assembly, since between two the compiler would spill what does not fit the registers.
     #[cfg(target_abi = "eabihf")]
     #[inline(always)]
     fn pairs(
@@ -226,15 +241,18 @@ impl<'w> Block<'w> {
         at: [usize; 2],
         y0: &mut [i8],
         y1: &mut [i8],
-    ) {
+    ) -> Option<()> {
         let channels = y0.len();
-        assert!(channels >= 2 && channels % 2 == 0 && channels <= self.width);
-        assert!(y1.len() == channels && bias.len() >= channels && multipliers.len() >= channels);
+        let pairs = channels >= 2 && channels % 2 == 0 && channels <= self.width;
+        let held = bias.len() >= channels && multipliers.len() >= channels;
+        (pairs && held && y1.len() == channels).then_some(())?;
         let residual = finish.residual.as_ref();
-        let [r0, r1] = at.map(|at| match residual {
-            Some(r) => r.data[at..][..channels].as_ptr(),
-            None => core::ptr::null(),
-        });
+        let mut addends = [core::ptr::null(); 2];
+        if let Some(r) = residual {
+            for (addends, at) in addends.iter_mut().zip(at) {
+                *addends = r.data.get(at..)?.get(..channels)?.as_ptr();
+            }
+        }
         let mut call = Pairs {
             x: x.as_ptr(),
             weights: self.weights.as_ptr(),
@@ -244,14 +262,14 @@ impl<'w> Block<'w> {
             y: [y0.as_mut_ptr(), y1.as_mut_ptr()],
             left: channels / 2,
             base: finish.base,
-            residual: [r0, r1],
+            residual: addends,
             residual_multiplier: residual.map_or(0.0, |r| r.multiplier),
             residual_zero: residual.map_or(0, |r| r.zero),
         };
         // SAFETY: SMLAD, SXTB16, UXTAH, QSUB and SSAT are of the DSP extension and of Armv7, which the token of
         // `finish` proves, the others of the floating-point unit that the target has. `new` has checked that as
         // many quads as are read, four words each, are in the buffer, that the weights hold as many for `width`
-        // channels, and that they are aligned. The assertions above bound the `2 * left` channels of bias,
+        // channels, and that they are aligned. The questions above bound the `2 * left` channels of bias,
         // multipliers, outputs and residual. Registers 6 and 7 are restored.
         unsafe {
             asm!(
@@ -263,23 +281,23 @@ impl<'w> Block<'w> {
                 "mov r3, r1",
                 // The products: sums `[pixel][channel]` in r0 to r3.
                 "3:",
-                ".rept 2",
-                "ldm r4!, {{r8, r9, r10, r11}}",
-                "ldrd r6, r7, [r5]",
-                "uxtah r5, r5, r12",
-                "sxtb16 lr, r6",
-                "smlad r0, r8, lr, r0",
-                "smlad r2, r10, lr, r2",
-                "sxtb16 r6, r6, ror #8",
-                "smlad r0, r9, r6, r0",
-                "smlad r2, r11, r6, r2",
-                "sxtb16 lr, r7",
-                "smlad r1, r8, lr, r1",
-                "smlad r3, r10, lr, r3",
-                "sxtb16 r7, r7, ror #8",
-                "smlad r1, r9, r7, r1",
-                "smlad r3, r11, r7, r3",
-                ".endr",
+                twice!(
+                    "ldm r4!, {{r8, r9, r10, r11}}",
+                    "ldrd r6, r7, [r5]",
+                    "uxtah r5, r5, r12",
+                    "sxtb16 lr, r6",
+                    "smlad r0, r8, lr, r0",
+                    "smlad r2, r10, lr, r2",
+                    "sxtb16 r6, r6, ror #8",
+                    "smlad r0, r9, r6, r0",
+                    "smlad r2, r11, r6, r2",
+                    "sxtb16 lr, r7",
+                    "smlad r1, r8, lr, r1",
+                    "smlad r3, r10, lr, r3",
+                    "sxtb16 r7, r7, ror #8",
+                    "smlad r1, r9, r7, r1",
+                    "smlad r3, r11, r7, r3"
+                ),
                 "subs r12, r12, #0x10000",
                 "bpl 3b",
                 // Requantised, as `Finish::code`.
@@ -369,6 +387,7 @@ impl<'w> Block<'w> {
                 out("s6") _, out("s7") _, out("s8") _, out("s9") _, out("s10") _, out("s11") _,
             );
         }
+        Some(())
     }
 
     /// The same where floats are in software.
@@ -382,7 +401,7 @@ impl<'w> Block<'w> {
         at: [usize; 2],
         y0: &mut [i8],
         y1: &mut [i8],
-    ) {
+    ) -> Option<()> {
         let channels = bias
             .as_chunks::<2>()
             .0
@@ -398,6 +417,7 @@ impl<'w> Block<'w> {
             let [a, b, c, d] = finish.square(sums, m, at.map(|at| at + 2 * i));
             (*y0, *y1) = ([a, b], [c, d]);
         }
+        Some(())
     }
 
     /// Adds the products of two pixels with channels `channel` and the next: sums `[pixel][channel]`.
@@ -413,23 +433,23 @@ impl<'w> Block<'w> {
             asm!(
                 "push {{r6, r7}}",
                 "2:",
-                ".rept 2",
-                "ldm r4!, {{r8, r9, r10, r11}}",
-                "ldrd r6, r7, [r5]",
-                "uxtah r5, r5, r12",
-                "sxtb16 lr, r6",
-                "smlad r0, r8, lr, r0",
-                "smlad r2, r10, lr, r2",
-                "sxtb16 r6, r6, ror #8",
-                "smlad r0, r9, r6, r0",
-                "smlad r2, r11, r6, r2",
-                "sxtb16 lr, r7",
-                "smlad r1, r8, lr, r1",
-                "smlad r3, r10, lr, r3",
-                "sxtb16 r7, r7, ror #8",
-                "smlad r1, r9, r7, r1",
-                "smlad r3, r11, r7, r3",
-                ".endr",
+                twice!(
+                    "ldm r4!, {{r8, r9, r10, r11}}",
+                    "ldrd r6, r7, [r5]",
+                    "uxtah r5, r5, r12",
+                    "sxtb16 lr, r6",
+                    "smlad r0, r8, lr, r0",
+                    "smlad r2, r10, lr, r2",
+                    "sxtb16 r6, r6, ror #8",
+                    "smlad r0, r9, r6, r0",
+                    "smlad r2, r11, r6, r2",
+                    "sxtb16 lr, r7",
+                    "smlad r1, r8, lr, r1",
+                    "smlad r3, r10, lr, r3",
+                    "sxtb16 r7, r7, ror #8",
+                    "smlad r1, r9, r7, r1",
+                    "smlad r3, r11, r7, r3"
+                ),
                 "subs r12, r12, #0x10000",
                 "bpl 2b",
                 "pop {{r6, r7}}",
@@ -454,27 +474,27 @@ impl<'w> Block<'w> {
             asm!(
                 "push {{r6, r7}}",
                 "2:",
-                ".rept 2",
-                "ldrd r8, r9, [r4], #8",
-                "ldm r5, {{r6, r7, r10, r11}}",
-                "uxtah r5, r5, r12",
-                "sxtb16 lr, r6",
-                "smlad r0, r8, lr, r0",
-                "sxtb16 r6, r6, ror #8",
-                "smlad r0, r9, r6, r0",
-                "sxtb16 lr, r7",
-                "smlad r1, r8, lr, r1",
-                "sxtb16 r7, r7, ror #8",
-                "smlad r1, r9, r7, r1",
-                "sxtb16 lr, r10",
-                "smlad r2, r8, lr, r2",
-                "sxtb16 r10, r10, ror #8",
-                "smlad r2, r9, r10, r2",
-                "sxtb16 lr, r11",
-                "smlad r3, r8, lr, r3",
-                "sxtb16 r11, r11, ror #8",
-                "smlad r3, r9, r11, r3",
-                ".endr",
+                twice!(
+                    "ldrd r8, r9, [r4], #8",
+                    "ldm r5, {{r6, r7, r10, r11}}",
+                    "uxtah r5, r5, r12",
+                    "sxtb16 lr, r6",
+                    "smlad r0, r8, lr, r0",
+                    "sxtb16 r6, r6, ror #8",
+                    "smlad r0, r9, r6, r0",
+                    "sxtb16 lr, r7",
+                    "smlad r1, r8, lr, r1",
+                    "sxtb16 r7, r7, ror #8",
+                    "smlad r1, r9, r7, r1",
+                    "sxtb16 lr, r10",
+                    "smlad r2, r8, lr, r2",
+                    "sxtb16 r10, r10, ror #8",
+                    "smlad r2, r9, r10, r2",
+                    "sxtb16 lr, r11",
+                    "smlad r3, r8, lr, r3",
+                    "sxtb16 r11, r11, ror #8",
+                    "smlad r3, r9, r11, r3"
+                ),
                 "subs r12, r12, #0x10000",
                 "bpl 2b",
                 "pop {{r6, r7}}",

@@ -5,6 +5,7 @@ use core::ops::Range;
 
 use super::epilogue::{Finish, clamp};
 use crate::arch::cortex_m::Dsp;
+use crate::arch::cortex_m::repeat::thrice;
 use crate::ops::depthwise::{DepthwiseI8, tap};
 
 /// Channels side by side.
@@ -12,31 +13,33 @@ const GROUP: usize = 4;
 /// Taps whose widened weights are held.
 const TAPS: usize = 32;
 
-/// Runs whole output rows `first_row..` of `y`; `false` when the window has too many taps, or there are too
-/// few channels. The lengths are checked.
+/// Runs whole output rows `first_row..` of `y`; `None` when the window has too many taps, there are too few channels,
+/// or a slice is too short.
 pub(crate) fn depthwise_i8(
     token: Dsp,
     dw: &DepthwiseI8<'_>,
     x: &[i8],
     first_row: usize,
     y: &mut [i8],
-) -> bool {
+) -> Option<()> {
     let channels = dw.input[2];
-    if dw.window.taps() > TAPS || channels < GROUP {
-        return false;
+    let taps = dw.window.taps();
+    if taps > TAPS || channels < GROUP {
+        return None;
     }
     let finish = Finish::new(token, &dw.epilogue);
+    let zero = i32::from(dw.input_zero);
     let mut weights = [[0; 2]; TAPS];
-    for group in 0..channels.div_ceil(GROUP) {
+    let mut next = 0;
+    while next < channels {
         // The last group may repeat channels of the one before it.
-        let c = (group * GROUP).min(channels - GROUP);
-        for (tap, to) in weights.iter_mut().enumerate().take(dw.window.taps()) {
-            let word = word(&dw.weights[tap * channels + c..]);
+        let c = next.min(channels - GROUP);
+        for (tap, to) in weights.iter_mut().enumerate().take(taps) {
+            let word = word(dw.weights, tap * channels + c)?;
             *to = [token.even(word), token.odd(word)];
         }
-        let zero = i32::from(dw.input_zero);
-        let bias: [i32; GROUP] = core::array::from_fn(|i| dw.bias[c + i]);
-        let padding = |i: usize| zero.wrapping_mul(dw.weight_sums[c + i]);
+        let bias = group(dw.bias, c)?;
+        let sums = group(dw.weight_sums, c)?;
         let group = Group {
             token,
             dw,
@@ -45,13 +48,14 @@ pub(crate) fn depthwise_i8(
             x,
             c,
             bias,
-            padded: core::array::from_fn(|i| bias[i].wrapping_add(padding(i))),
-            multipliers: core::array::from_fn(|i| dw.multipliers[c + i]),
+            padded: core::array::from_fn(|i| bias[i].wrapping_add(zero.wrapping_mul(sums[i]))),
+            multipliers: group(dw.multipliers, c)?,
         };
-        group.run(first_row, y);
+        group.run(first_row, y)?;
+        next += GROUP;
     }
     clamp(token, &dw.epilogue, y);
-    true
+    Some(())
 }
 
 struct Group<'a, 'b> {
@@ -69,88 +73,86 @@ struct Group<'a, 'b> {
 }
 
 impl Group<'_, '_> {
-    fn run(&self, first_row: usize, y: &mut [i8]) {
+    fn run(&self, first_row: usize, y: &mut [i8]) -> Option<()> {
         let ([height, width, channels], out_w) = (self.dw.input, self.dw.output[1]);
         let w = &self.dw.window;
-        let [kh, kw] = w.kernel.map(usize::from);
+        let (kh, kw) = (usize::from(w.kernel[0]), usize::from(w.kernel[1]));
         let (step, pad) = (usize::from(w.stride[1]), usize::from(w.pad[1]));
         // Output columns whose window lies inside the map.
-        let mut columns = 0..0;
-        if [kh, kw] == [3, 3] && w.dilation == [1, 1] && width + pad >= kw {
-            columns.start = pad.div_ceil(step).min(out_w);
-            columns.end = ((width + pad - kw) / step + 1).clamp(columns.start, out_w);
+        let mut inner = 0..0;
+        if (kh, kw) == (3, 3) && w.dilation == [1, 1] && width + pad >= kw {
+            inner.start = pad.div_ceil(step).min(out_w);
+            inner.end = ((width + pad - kw) / step + 1).clamp(inner.start, out_w);
         }
-        for (row, y) in y.chunks_exact_mut(out_w * channels).enumerate() {
-            let oy = first_row + row;
-            let index = oy * out_w * channels;
-            let mut columns = columns.clone();
-            let mut at = 0;
-            match tap(w, 0, oy, 0) {
-                Some(top) if top + kh <= height && !columns.is_empty() => {
-                    at = (top * width + columns.start * step - pad) * channels + self.c;
-                }
-                _ => columns = 0..0,
-            }
+        let row = out_w * channels;
+        let mut place = self.c;
+        for oy in first_row..first_row + y.len().checked_div(row)? {
             let rows = w.taps_inside(0, oy, height);
-            for ox in (0..columns.start).chain(columns.end..out_w) {
-                self.finish(self.border(oy, ox, rows.clone()), index, ox, y);
+            let columns = if rows.len() == kh {
+                inner.clone()
+            } else {
+                0..0
+            };
+            // Of the first of these columns; `border` has none.
+            let mut at = 0;
+            if !columns.is_empty() {
+                at = (tap(w, 0, oy, 0)? * width + columns.start * step - pad) * channels + self.c;
             }
-            for ox in columns {
-                self.finish(self.inside(at, width * channels), index, ox, y);
-                at += step * channels;
+            for ox in 0..out_w {
+                let sums = if columns.contains(&ox) {
+                    at += step * channels;
+                    self.inside(at - step * channels, width * channels)?
+                } else {
+                    self.border(oy, ox, rows.clone())?
+                };
+                let index = first_row * row + place;
+                let codes = self.finish.row(sums, &self.multipliers, index);
+                *y.get_mut(place..)?.first_chunk_mut()? = codes;
+                place += channels;
             }
         }
-    }
-
-    /// Codes of column `ox` of an output row that begins at `index` of the map.
-    #[inline(always)]
-    fn finish(&self, sums: [i32; GROUP], index: usize, ox: usize, y: &mut [i8]) {
-        let at = ox * self.dw.input[2] + self.c;
-        let codes = self.finish.row(sums, &self.multipliers, index + at);
-        if let Some(y) = y.get_mut(at..).and_then(|y| y.first_chunk_mut()) {
-            *y = codes;
-        }
+        Some(())
     }
 
     /// A dense 3×3 window inside the map, whose first value is at `at`; its rows are `row` values apart.
     #[inline(always)]
-    fn inside(&self, at: usize, row: usize) -> [i32; GROUP] {
+    fn inside(&self, at: usize, row: usize) -> Option<[i32; GROUP]> {
         let mut sums = self.bias;
         let channels = self.dw.input[2];
-        assert!(at + 2 * row + 2 * channels + GROUP <= self.x.len());
+        (at + 2 * row + 2 * channels + GROUP <= self.x.len()).then_some(())?;
         let [s0, s1, s2, s3] = &mut sums;
-        // SAFETY: the instructions are of the DSP extension, which the token proves. The assertion bounds the
+        // SAFETY: the instructions are of the DSP extension, which the token proves. The question bounds the
         // furthest of the nine words of the map that are read, which need no alignment; nine pairs of weights
         // are among the held ones.
         unsafe {
             asm!(
-                ".rept 3",
-                "ldr {x}, [{at}]",
-                "ldrd {even}, {odd}, [{w}], #8",
-                "sxtb16 {t}, {x}",
-                "sxtb16 {x}, {x}, ror #8",
-                "smlabb {s0}, {t}, {even}, {s0}",
-                "smlatt {s2}, {t}, {even}, {s2}",
-                "smlabb {s1}, {x}, {odd}, {s1}",
-                "smlatt {s3}, {x}, {odd}, {s3}",
-                "ldr {x}, [{at}, {c}]",
-                "ldrd {even}, {odd}, [{w}], #8",
-                "sxtb16 {t}, {x}",
-                "sxtb16 {x}, {x}, ror #8",
-                "smlabb {s0}, {t}, {even}, {s0}",
-                "smlatt {s2}, {t}, {even}, {s2}",
-                "smlabb {s1}, {x}, {odd}, {s1}",
-                "smlatt {s3}, {x}, {odd}, {s3}",
-                "ldr {x}, [{at}, {c}, lsl #1]",
-                "ldrd {even}, {odd}, [{w}], #8",
-                "sxtb16 {t}, {x}",
-                "sxtb16 {x}, {x}, ror #8",
-                "smlabb {s0}, {t}, {even}, {s0}",
-                "smlatt {s2}, {t}, {even}, {s2}",
-                "smlabb {s1}, {x}, {odd}, {s1}",
-                "smlatt {s3}, {x}, {odd}, {s3}",
-                "add {at}, {at}, {row}",
-                ".endr",
+                thrice!(
+                    "ldr {x}, [{at}]",
+                    "ldrd {even}, {odd}, [{w}], #8",
+                    "sxtb16 {t}, {x}",
+                    "sxtb16 {x}, {x}, ror #8",
+                    "smlabb {s0}, {t}, {even}, {s0}",
+                    "smlatt {s2}, {t}, {even}, {s2}",
+                    "smlabb {s1}, {x}, {odd}, {s1}",
+                    "smlatt {s3}, {x}, {odd}, {s3}",
+                    "ldr {x}, [{at}, {c}]",
+                    "ldrd {even}, {odd}, [{w}], #8",
+                    "sxtb16 {t}, {x}",
+                    "sxtb16 {x}, {x}, ror #8",
+                    "smlabb {s0}, {t}, {even}, {s0}",
+                    "smlatt {s2}, {t}, {even}, {s2}",
+                    "smlabb {s1}, {x}, {odd}, {s1}",
+                    "smlatt {s3}, {x}, {odd}, {s3}",
+                    "ldr {x}, [{at}, {c}, lsl #1]",
+                    "ldrd {even}, {odd}, [{w}], #8",
+                    "sxtb16 {t}, {x}",
+                    "sxtb16 {x}, {x}, ror #8",
+                    "smlabb {s0}, {t}, {even}, {s0}",
+                    "smlatt {s2}, {t}, {even}, {s2}",
+                    "smlabb {s1}, {x}, {odd}, {s1}",
+                    "smlatt {s3}, {x}, {odd}, {s3}",
+                    "add {at}, {at}, {row}"
+                ),
                 s0 = inout(reg) *s0, s1 = inout(reg) *s1, s2 = inout(reg) *s2, s3 = inout(reg) *s3,
                 at = inout(reg) self.x.as_ptr().wrapping_add(at) => _,
                 w = inout(reg) self.weights.as_ptr() => _,
@@ -159,12 +161,13 @@ impl Group<'_, '_> {
                 options(readonly, nostack),
             );
         }
-        sums
+        Some(sums)
     }
 
     /// Any window: what lies outside the map reads as the zero point, so the distances of the others from it
-    /// are what counts.
-    fn border(&self, oy: usize, ox: usize, rows: Range<usize>) -> [i32; GROUP] {
+    /// are what counts. A call, so that what it needs takes no registers from the other windows.
+    #[inline(never)]
+    fn border(&self, oy: usize, ox: usize, rows: Range<usize>) -> Option<[i32; GROUP]> {
         let ([_, width, channels], t) = (self.dw.input, self.token);
         let w = &self.dw.window;
         let zero = self.dw.input_zero as u16 as u32;
@@ -172,14 +175,18 @@ impl Group<'_, '_> {
         let mut sums = self.padded;
         let kw = usize::from(w.kernel[1]);
         let columns = w.taps_inside(1, ox, width);
+        if rows.is_empty() || columns.is_empty() {
+            return Some(sums);
+        }
+        let line = usize::from(w.dilation[0]) * width * channels;
         let step = usize::from(w.dilation[1]) * channels;
-        for ky in rows {
-            let (Some(iy), Some(ix)) = (tap(w, 0, oy, ky), tap(w, 1, ox, columns.start)) else {
-                continue;
-            };
-            let mut at = (iy * width + ix) * channels + self.c;
-            for &[even, odd] in &self.weights[ky * kw..][columns.clone()] {
-                let x = word(&self.x[at..]);
+        let (iy, ix) = (tap(w, 0, oy, rows.start)?, tap(w, 1, ox, columns.start)?);
+        let mut start = (iy * width + ix) * channels + self.c;
+        let mut first = rows.start * kw + columns.start;
+        for _ in rows {
+            let mut at = start;
+            for &[even, odd] in self.weights.get(first..first + columns.len())? {
+                let x = word(self.x, at)?;
                 let (x_even, x_odd) = (t.subtract(t.even(x), zero), t.subtract(t.odd(x), zero));
                 sums[0] = t.low(x_even, even, sums[0]);
                 sums[1] = t.low(x_odd, odd, sums[1]);
@@ -187,16 +194,21 @@ impl Group<'_, '_> {
                 sums[3] = t.high(x_odd, odd, sums[3]);
                 at += step;
             }
+            start += line;
+            first += kw;
         }
-        sums
+        Some(sums)
     }
 }
 
-/// The first four bytes.
+/// The four bytes from `at` on.
 #[inline(always)]
-fn word(bytes: &[i8]) -> u32 {
-    match bytes.first_chunk() {
-        Some(&[a, b, c, d]) => u32::from_ne_bytes([a as u8, b as u8, c as u8, d as u8]),
-        None => 0,
-    }
+fn word(bytes: &[i8], at: usize) -> Option<u32> {
+    let &[a, b, c, d] = bytes.get(at..)?.first_chunk()?;
+    Some(u32::from_ne_bytes([a as u8, b as u8, c as u8, d as u8]))
+}
+
+/// Values of the channels of a group.
+fn group<T: Copy>(values: &[T], c: usize) -> Option<[T; GROUP]> {
+    values.get(c..)?.first_chunk().copied()
 }

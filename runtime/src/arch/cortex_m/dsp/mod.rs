@@ -3,4 +3,5 @@
 pub(crate) mod conv;
 pub(crate) mod depthwise;
 mod epilogue;
+mod gather;
 mod insn;
