@@ -115,6 +115,30 @@ impl Epilogue {
         }
     }
 
+    /// [`Epilogue::finish`] for neighbouring pixels, as many as there are.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Epilogue::finish`], for each of the rows.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi")]
+    #[inline]
+    pub(super) unsafe fn finish_any<const B: usize>(
+        &self,
+        rows: &[[__m512i; B]],
+        multipliers: [__m512; B],
+        at: usize,
+        count: usize,
+    ) {
+        // SAFETY: as the caller.
+        unsafe {
+            if self.is_plain() {
+                self.finish_all::<B, false, false>(rows, multipliers, at, count);
+            } else {
+                self.finish_rows(rows, multipliers, at, count);
+            }
+        }
+    }
+
     /// [`Epilogue::finish_rows`], group by group, `ADD`ing a residual and going through a `TABLE` or not.
     ///
     /// # Safety
