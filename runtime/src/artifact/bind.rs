@@ -21,6 +21,7 @@ use crate::ops::norm::{self, MAX_CHANNELS};
 use crate::ops::pool::{AveragePoolI8, Pool, PoolKind};
 use crate::ops::reduce::ReduceKind;
 use crate::ops::resize::Resize;
+use crate::ops::sparse::{Blocks, SparseI8};
 use crate::ops::unary::UnaryKind;
 use crate::ops::wide::ConvI16;
 use crate::tensor::{CONSTANT_BANK, DType, Shape, Tensor};
@@ -50,6 +51,10 @@ pub(crate) enum Bound<'m> {
     ConvI16 {
         conv: ConvI16<'m>,
         batch: usize,
+    },
+    Sparse {
+        op: SparseI8<'m>,
+        residual: ResidualTerm,
     },
     ConvF32 {
         conv: ConvF32<'m>,
@@ -464,12 +469,17 @@ impl<'m> Bound<'m> {
                     dtype: x.dtype,
                 })
             }
+            Step::Sparse {
+                ref layer,
+                starts,
+                quads,
+            } if O::SET.has(Kind::Sparse, DType::I8) => bind_sparse(artifact, layer, starts, quads),
             _ => None,
         }
     }
 
     /// Checks the values of constants that arithmetic relies on: nothing overflows an i32, no
-    /// multiplier is infinite, weight sums are true, weights past the patch are 0.
+    /// multiplier is infinite, weight sums are true, weights past the patch are 0, blocks are in their places.
     pub fn check_constants<O: Operators>(&self) -> Option<()> {
         match self {
             Bound::ConvI8 { conv, .. } if O::SET.has(Kind::Conv, DType::I8) => {
@@ -494,6 +504,17 @@ impl<'m> Bound<'m> {
                         == op.weight_sums[ch]
                 });
                 (sums && requantisation_is_sound(op.bias, op.multipliers)).then_some(())
+            }
+            Bound::Sparse { op, .. } if O::SET.has(Kind::Sparse, DType::I8) => {
+                let (conv, channels) = (&op.conv, op.conv.output[2]);
+                let sum = |n| -> i32 {
+                    let weights = op.blocks.of(n).1.as_flattened();
+                    weights.iter().map(|&w| i32::from(w)).sum()
+                };
+                (op.blocks.are_sound(channels, conv.depth())
+                    && (0..channels).all(|n| sum(n) == conv.weight_sums[n])
+                    && requantisation_is_sound(conv.bias, conv.multipliers))
+                .then_some(())
             }
             Bound::ConvI16 { conv, .. } if O::SET.has(Kind::Conv, DType::I16) => {
                 requantisation_is_sound(conv.bias, conv.multipliers).then_some(())
@@ -633,6 +654,48 @@ fn bind_conv<'m, O: Operators>(artifact: &Artifact<'m>, c: &Conv) -> Option<Boun
         }
         _ => None,
     }
+}
+
+fn bind_sparse<'m>(
+    artifact: &Artifact<'m>,
+    c: &Conv,
+    starts: Blob,
+    quads: Blob,
+) -> Option<Bound<'m>> {
+    let ConvForm {
+        input,
+        output,
+        x,
+        y,
+        ..
+    } = conv_form(artifact, c)?;
+    let channels = output[2];
+    let conv = ConvI8 {
+        window: c.window,
+        input,
+        output,
+        weights: &[],
+        bias: channel_slice(artifact, c.bias, channels)?,
+        weight_sums: channel_slice(artifact, c.sums?, channels)?,
+        multipliers: channel_slice(artifact, c.multipliers?, channels)?,
+        input_zero: i8::try_from(x.zero_point).ok()?,
+        epilogue: epilogue(artifact, c)?,
+    };
+    let blocks = Blocks {
+        starts: slice(artifact, starts)?,
+        quads: slice(artifact, quads)?,
+        weights: slice(artifact, c.weights)?,
+    };
+    let types = [x.dtype, y.dtype, c.weight_type] == [DType::I8; 3];
+    let fits = c.window.is_point()
+        && input[2] <= MAX_DEPTH
+        && blocks.starts.len().checked_sub(1) == Some(channels)
+        && blocks.quads.len() == blocks.weights.len();
+    let residual = residual_term(artifact, c, &y)?;
+    (types && fits).then_some(Bound::Sparse {
+        op: SparseI8 { conv, blocks },
+        residual,
+    })
 }
 
 fn bind_depthwise<'m, O: Operators>(artifact: &Artifact<'m>, c: &Conv) -> Option<Bound<'m>> {

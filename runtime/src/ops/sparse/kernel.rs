@@ -8,8 +8,10 @@ use crate::isa::Capability;
 use crate::ops::conv::kernel::CallI8;
 use crate::ops::length::at_least;
 
-/// Most bytes of a quad of packed pixels: four tiles of 16 pixels and half a tile.
-pub(crate) const PANEL_STEP: usize = 4 * 64 + 32;
+/// Bytes of packed pixels that kernels hold on the stack.
+pub(crate) const STACK: usize = 32 << 10;
+/// Pixels for which more than that pays.
+pub(crate) const FEW: usize = 32;
 
 /// Computes output pixels `first..first + y.len() / channels` into `y`.
 ///
@@ -45,12 +47,15 @@ pub fn sparse_i8(
     Ok(())
 }
 
-/// Scratch bytes with which [`sparse_i8`] packs as many pixels at a time as its widest kernel has registers for. With less, layers of
-/// up to some thousand input channels pack fewer, on the stack.
+/// Scratch bytes with which [`sparse_i8`] packs 32 pixels at a time. Up to 1024 input channels the stack has room for them; without
+/// scratch a layer of more packs 16, and one of more than 2048 takes the slow path.
 ///
 /// ```
-/// assert_eq!(ampoule_runtime::ops::sparse::scratch_bytes(192), 48 * 288);
+/// use ampoule_runtime::ops::sparse::scratch_bytes;
+/// assert_eq!((scratch_bytes(1024), scratch_bytes(1152)), (0, 32 * 1152 + 64));
 /// ```
 pub fn scratch_bytes(input_channels: usize) -> usize {
-    input_channels.div_ceil(QUAD) * PANEL_STEP
+    let packed = FEW * input_channels.next_multiple_of(QUAD);
+    // The beginning is left out up to a multiple of 64.
+    if packed > STACK { packed + 64 } else { 0 }
 }

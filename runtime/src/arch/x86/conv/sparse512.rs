@@ -10,6 +10,7 @@ use super::epilogue512::Epilogue;
 use crate::arch::x86::Avx512Vnni;
 use crate::ops::conv::kernel::CallI8;
 use crate::ops::conv::{ConvI8, QUAD, WIDTH};
+use crate::ops::sparse::kernel::{FEW, STACK};
 use crate::ops::sparse::{Blocks, portable};
 
 /// Pixels of a tile: the lanes.
@@ -17,15 +18,19 @@ const LANES: usize = 16;
 /// Bytes of a quad of a tile.
 const LINE: usize = LANES * QUAD;
 /// Most tiles of a panel, beside half a one.
-const TILES: usize = 4;
+const TILES: usize = 8;
+/// Most tiles whose blocks are taken two at a time into sums of their own, so that enough products are under way at once.
+const IN_PAIRS: usize = 4;
+/// A panel stays below this many bytes, so that the first-level cache holds it.
+const PANEL: usize = 28 << 10;
 /// Memory that stands in for scratch that is smaller; it is not initialised.
 #[repr(align(64))]
-struct Stack([MaybeUninit<u8>; 32 << 10]);
+struct Stack([MaybeUninit<u8>; STACK]);
 
 /// Computes the call's pixels.
 pub(crate) fn sparse_i8(_: Avx512Vnni, mut call: CallI8<'_, '_>, blocks: &Blocks<'_>) {
     let quads = call.packed.quads();
-    let mut stack = Stack([MaybeUninit::uninit(); 32 << 10]);
+    let mut stack = Stack([MaybeUninit::uninit(); STACK]);
     // Vectors that straddle lines of the cache would take twice as long.
     let padding = call.scratch.as_ptr().align_offset(LINE);
     let scratch = call.scratch.get_mut(padding..).unwrap_or_default();
@@ -36,7 +41,7 @@ pub(crate) fn sparse_i8(_: Avx512Vnni, mut call: CallI8<'_, '_>, blocks: &Blocks
     };
     // Whole tiles, and whether half a tile fits behind them.
     let fitting = len / (quads * LINE);
-    let tiles = fitting.min(TILES);
+    let tiles = fitting.min(TILES).min((PANEL / (quads * LINE)).max(FEW / LANES));
     if tiles == 0 {
         return portable::sparse_i8(call, blocks);
     }
@@ -70,24 +75,24 @@ pub(crate) fn sparse_i8(_: Avx512Vnni, mut call: CallI8<'_, '_>, blocks: &Blocks
         } else {
             count.div_ceil(LANES)
         };
-        // SAFETY: the memory holds a panel of `whole` tiles, and of half a one where the count is more. The pixels lie in the
-        // call's output. The token proves the features.
-        unsafe {
-            match (whole, short) {
-                (0, _) => kernel.panel::<0, true>(x, memory, start),
-                (1, false) => kernel.panel::<1, false>(x, memory, start),
-                (1, true) => kernel.panel::<1, true>(x, memory, start),
-                (2, false) => kernel.panel::<2, false>(x, memory, start),
-                (2, true) => kernel.panel::<2, true>(x, memory, start),
-                (3, false) => kernel.panel::<3, false>(x, memory, start),
-                (3, true) => kernel.panel::<3, true>(x, memory, start),
-                (_, false) => kernel.panel::<4, false>(x, memory, start),
-                (_, true) => kernel.panel::<4, true>(x, memory, start),
-            }
-        }
+        // SAFETY: the memory holds a panel of `whole` tiles, and of half a one where it is `short`. The pixels lie in
+        // the call's output. The token proves the features.
+        unsafe { dispatch!(kernel, x, memory, start, whole, short; 0 1 2 3 4 5 6 7 8) };
         start += count;
     }
 }
+
+/// Expands to the call of the panel of as many tiles as are asked for.
+macro_rules! dispatch {
+    ($self:ident, $x:ident, $memory:ident, $start:ident, $whole:ident, $short:ident; $($tiles:literal)*) => {
+        match $whole {
+            $($tiles if $short => $self.panel::<$tiles, true>($x, $memory, $start),
+            $tiles => $self.panel::<$tiles, false>($x, $memory, $start),)*
+            _ => unreachable!(),
+        }
+    };
+}
+use dispatch;
 
 struct Kernel<'a, 'c> {
     conv: &'a ConvI8<'c>,
@@ -137,15 +142,21 @@ impl Kernel<'_, '_> {
                     sums[T][c] = _mm512_zextsi256_si512(half);
                 }
             }
-            // SAFETY: the block and the pixels are the output's.
-            unsafe {
-                let multipliers = self.epilogue.multipliers::<1>(n);
-                for (t, sums) in sums.iter().enumerate().take(count.div_ceil(LANES)) {
-                    let rows = transpose(*sums).map(|row| [row]);
-                    let at = self.epilogue.position(pixel + t * LANES, n);
-                    let present = (count - t * LANES).min(LANES);
-                    self.epilogue
-                        .finish_any(&rows[..present], multipliers, at, width);
+            for (t, sums) in sums.iter().enumerate().take(count.div_ceil(LANES)) {
+                let at = self.epilogue.position(pixel + t * LANES, n);
+                let present = (count - t * LANES).min(LANES);
+                // SAFETY: the block and the pixels are the output's.
+                unsafe {
+                    if self.epilogue.adds() {
+                        let rows = transpose(*sums).map(|row| [row]);
+                        let multipliers = self.epilogue.multipliers::<1>(n);
+                        self.epilogue
+                            .finish_rows(&rows[..present], multipliers, at, width);
+                    } else {
+                        let multipliers = &*self.conv.multipliers.as_ptr().add(n).cast();
+                        self.epilogue
+                            .finish_columns(sums, multipliers, at, present, width);
+                    }
                 }
             }
         }
@@ -169,12 +180,12 @@ impl Kernel<'_, '_> {
         let last = self.quads - 1;
         let start = ([_mm512_set1_epi32(start); T], _mm256_set1_epi32(start));
         let zero = ([_mm512_setzero_si512(); T], _mm256_setzero_si256());
-        // Two at a time into sums of their own, so that enough products are under way at once.
         let mut sums = [start, zero];
         let (pairs, rest) = quads.as_chunks::<2>();
         let (weight_pairs, weight_rest) = weights.as_chunks::<2>();
         for (quads, weights) in pairs.iter().zip(weight_pairs) {
-            for ((quad, weights), sums) in quads.iter().zip(weights).zip(&mut sums) {
+            for (i, (quad, weights)) in quads.iter().zip(weights).enumerate() {
+                let sums = &mut sums[if T <= IN_PAIRS { i } else { 0 }];
                 // SAFETY: no quad is beyond the last one.
                 unsafe {
                     multiply::<T, HALF>(sums, panel, usize::from(*quad).min(last), *weights);
