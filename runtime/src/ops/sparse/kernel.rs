@@ -1,6 +1,8 @@
 //! Entry point: one length check, then the kernel of the instruction set.
 
 use super::{QUAD, SparseI8, portable};
+#[cfg(simd128)]
+use crate::arch::simd128;
 #[cfg(target_arch = "x86_64")]
 use crate::arch::x86::conv as x86;
 use crate::error::Error;
@@ -42,6 +44,14 @@ pub fn sparse_i8(
         Capability::Avx512Vnni(token) => x86::sparse512::sparse_i8(token, call, blocks),
         #[cfg(target_arch = "x86_64")]
         Capability::Amx(token) => x86::sparse512::sparse_i8(token.avx512vnni(), call, blocks),
+        #[cfg(target_arch = "aarch64")]
+        Capability::Neon(token) => simd128::sparse::sparse_i8(token, call, blocks),
+        #[cfg(target_arch = "aarch64")]
+        Capability::Dotprod(token) => simd128::sparse::sparse_i8(token, call, blocks),
+        #[cfg(target_arch = "aarch64")]
+        Capability::I8mm(token) => simd128::sparse::sparse_i8(token, call, blocks),
+        #[cfg(wasm_simd128)]
+        Capability::Simd128(token) => simd128::sparse::sparse_i8(token, call, blocks),
         _ => portable::sparse_i8(call, blocks),
     }
     Ok(())
