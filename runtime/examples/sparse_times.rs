@@ -49,7 +49,10 @@ fn sizes(text: &str) -> Option<[usize; 3]> {
 }
 
 fn report(cap: Capability, slices: usize, layers: &[[usize; 3]]) {
-    println!("{}: dense over sparse, by the share of blocks that are gone", cap.isa().name());
+    println!(
+        "{}: dense over sparse, by the share of blocks that are gone",
+        cap.isa().name()
+    );
     print!("{:>18} {:>10}", "layer", "dense us");
     SHARES.iter().for_each(|s| print!(" {:>6.1}%", 100.0 * s));
     println!(" {:>7}", "2:4");
@@ -75,7 +78,11 @@ fn report(cap: Capability, slices: usize, layers: &[[usize; 3]]) {
         let [dense, sparse] = layer.times(cap, slices);
         ratios.push(dense / sparse);
         dense_us.sort_by(f64::total_cmp);
-        print!("{:>18} {:>10.2}", format!("{pixels},{depth},{channels}"), dense_us[SHARES.len() / 2]);
+        print!(
+            "{:>18} {:>10.2}",
+            format!("{pixels},{depth},{channels}"),
+            dense_us[SHARES.len() / 2]
+        );
         ratios.iter().for_each(|r| print!(" {r:>7.2}"));
         println!();
     }
@@ -99,12 +106,16 @@ impl Layer {
         let [pixels, depth, channels] = size;
         let mut random = Random(1);
         let codes = |random: &mut Random, n| -> Vec<i8> {
-            (0..n).map(|_| (random.below(254) as i32 - 127) as i8).collect()
+            (0..n)
+                .map(|_| (random.below(254) as i32 - 127) as i8)
+                .collect()
         };
         let mut plain = codes(&mut random, channels * depth);
         for row in plain.chunks_exact_mut(depth) {
             let blocks = row.as_chunks_mut::<QUAD>().0;
-            blocks.iter_mut().for_each(|block| change(&mut random, block));
+            blocks
+                .iter_mut()
+                .for_each(|block| change(&mut random, block));
         }
         let (mut starts, mut quads, mut weights) = (vec![0; channels + 1], vec![], vec![]);
         pack_blocks(&plain, depth, |n, quad, block| {
@@ -162,7 +173,8 @@ impl Layer {
         let mut scratch = vec![0; scratch_bytes(depth)];
         let [a, b] = &mut y;
         let mut run = [
-            &mut (|| conv_i8(cap, &conv, self.x.get(), 0, a, &mut []).unwrap()) as &mut dyn FnMut(),
+            &mut (|| conv_i8(cap, &conv, self.x.get(), 0, a, &mut []).unwrap())
+                as &mut dyn FnMut(),
             &mut || sparse_i8(cap, &sparse, self.x.get(), 0, b, &mut scratch).unwrap(),
         ];
         let start = Instant::now();

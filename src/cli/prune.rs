@@ -9,7 +9,7 @@ use ampoule::distill::taylor::{Objective, taylor};
 use ampoule_quantize::data::ImageSet;
 use ampoule_quantize::export::graph_to_onnx;
 use ampoule_quantize::graph::Graph;
-use ampoule_quantize::lower::sparse_threshold;
+use ampoule_quantize::lower::sparse_pays;
 use ampoule_quantize::metrics::{Rate, argmax, classes};
 use ampoule_quantize::model::Model;
 use ampoule_quantize::observe::Samples;
@@ -800,9 +800,10 @@ fn sweep_table(points: &[Point]) -> String {
 
 /// What zeros are good for on an instruction set.
 pub fn speed(layers: &[LayerSparsity], isa: &str) -> String {
-    let threshold = Isa::from_name(isa).and_then(sparse_threshold);
+    let of_name = Isa::from_name(isa);
     let is_faster = |l: &&LayerSparsity| {
-        threshold.is_some_and(|t| l.blocks > 0 && l.empty_blocks as f64 >= t * l.blocks as f64)
+        let (depth, left) = (l.weights / l.channels.max(1), l.blocks - l.empty_blocks);
+        l.blocks > 0 && of_name.is_some_and(|isa| sparse_pays(isa, l.channels, depth, left))
     };
     match layers.iter().filter(is_faster).count() {
         0 => "no speed-up on this target: kernels multiply zeros like other numbers; files compress better"

@@ -383,7 +383,9 @@ fn zeros_stay() {
     }
     let zeros = |weights: &[Vec<f32>]| -> Vec<bool> {
         let layers = weights.iter().enumerate().filter(|(i, _)| is_layer(*i));
-        layers.flat_map(|(_, w)| w.iter().map(|&w| w == 0.0)).collect()
+        layers
+            .flat_map(|(_, w)| w.iter().map(|&w| w == 0.0))
+            .collect()
     };
     for optimizer in [
         OptimizerKind::AdamW,

@@ -13,7 +13,7 @@ mod merge;
 mod sparse;
 
 pub(crate) use conv::clamp_of;
-pub use sparse::{runs_sparse, sparse_threshold};
+pub use sparse::{has_sparse_kernel, runs_sparse, sparse_pays};
 
 use std::collections::HashMap;
 
@@ -44,7 +44,7 @@ pub struct LowerOptions {
     /// machines, fewer needs less memory.
     pub panel_rows: usize,
     /// Store linear layers in int8 as lists of 1×4 blocks where enough of them are zero for that to be
-    /// [faster](sparse_threshold) on this instruction set. Others run such layers, too, but slowly.
+    /// [faster](sparse_pays) on this instruction set. Others run such layers, too, but slowly.
     pub sparse: Option<Isa>,
 }
 

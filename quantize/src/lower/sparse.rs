@@ -2,7 +2,7 @@
 
 use ampoule_runtime::Isa;
 use ampoule_runtime::artifact::Blob;
-use ampoule_runtime::ops::conv::QUAD;
+use ampoule_runtime::ops::conv::{QUAD, WIDTH};
 use ampoule_runtime::ops::sparse::{count_blocks, pack_blocks, scratch_bytes};
 
 use crate::graph::{Graph, Node, Op};
@@ -13,20 +13,72 @@ const PIXELS: usize = 16;
 /// Most input channels: the number of a block has 16 bits and a sum no more than 32.
 const DEPTH: usize = 1 << 16;
 
-/// Share of blocks that has to be zero for the sparse form to be faster than the dense one, as `sparse_times` measures
-/// it; `None` where no kernel is.
-///
-/// ```
-/// use ampoule_quantize::lower::sparse_threshold;
-/// use ampoule_runtime::Isa;
-/// assert_eq!(sparse_threshold(Isa::Avx512Vnni), Some(0.6));
-/// assert_eq!(sparse_threshold(Isa::Amx), None);
-/// ```
-pub fn sparse_threshold(isa: Isa) -> Option<f64> {
+/// What the sparse kernel of an instruction set takes, in units of the dense kernel's product of a vector with a quad of
+/// weights. `runtime/examples/sparse_times.rs` measures what these follow from.
+struct Cost {
+    /// A block.
+    block: f64,
+    /// A block where 64 pixels of all inputs are more than the nearest cache holds.
+    far_block: f64,
+    /// Quads of inputs that it holds of so many.
+    near: usize,
+    /// An output channel: sums that begin, and what becomes of them.
+    channel: f64,
+    /// The same for a dense layer.
+    dense_channel: f64,
+    /// Packing a quad of inputs.
+    quad: f64,
+}
+
+/// A layer that is faster by less is not worth a kernel that is slow elsewhere.
+const MARGIN: f64 = 0.9;
+
+/// Measured on a Zen 4.
+const AVX512VNNI: Cost = Cost {
+    block: 1.2,
+    far_block: 1.65,
+    near: 112,
+    channel: 10.0,
+    dense_channel: 2.3,
+    quad: 12.0,
+};
+
+fn cost(isa: Isa) -> Option<Cost> {
     match isa {
-        Isa::Avx512Vnni => Some(0.6),
+        Isa::Avx512Vnni => Some(AVX512VNNI),
         _ => None,
     }
+}
+
+/// Whether an instruction set has a kernel for lists of blocks that is faster than the dense one for any layer.
+pub fn has_sparse_kernel(isa: Isa) -> bool {
+    cost(isa).is_some()
+}
+
+/// Whether a layer of which so many blocks are left is faster on `isa` as a list of them.
+///
+/// ```
+/// use ampoule_quantize::lower::sparse_pays;
+/// use ampoule_runtime::Isa;
+/// // Three quarters of the blocks are gone, or an eighth of them.
+/// assert!(sparse_pays(Isa::Avx512Vnni, 768, 192, 768 * 12));
+/// assert!(!sparse_pays(Isa::Avx512Vnni, 768, 192, 768 * 42));
+/// // Tiles are too fast to keep up with.
+/// assert!(!sparse_pays(Isa::Amx, 768, 192, 768 * 12));
+/// ```
+pub fn sparse_pays(isa: Isa, channels: usize, depth: usize, blocks: usize) -> bool {
+    let Some(cost) = cost(isa) else {
+        return false;
+    };
+    let quads = depth.div_ceil(QUAD);
+    let vectors = channels.next_multiple_of(WIDTH) as f64;
+    let dense = vectors * (quads as f64 + cost.dense_channel);
+    let block = match quads <= cost.near {
+        true => cost.block,
+        false => cost.far_block,
+    };
+    let sparse = blocks as f64 * block + channels as f64 * cost.channel + quads as f64 * cost.quad;
+    sparse < MARGIN * dense
 }
 
 /// Whether a layer has a kernel for lists of blocks: a linear layer or 1×1 convolution over at least 16 pixels.
@@ -49,13 +101,8 @@ pub fn runs_sparse(graph: &Graph, node: &Node) -> bool {
 /// Whether a layer of row-major codes `[channel][depth]` that [has a kernel](runs_sparse) is faster on `isa` as a list of
 /// blocks.
 pub(super) fn pays(isa: Isa, codes: &[i8], depth: usize) -> bool {
-    let Some(threshold) = sparse_threshold(isa) else {
-        return false;
-    };
-    let rows = codes.len() / depth.max(1);
-    let all = rows * depth.div_ceil(QUAD);
-    let gone = all - count_blocks(codes, depth);
-    gone as f64 >= threshold * all as f64
+    let depth = depth.max(1);
+    sparse_pays(isa, codes.len() / depth, depth, count_blocks(codes, depth))
 }
 
 /// A layer's blocks in the constants.

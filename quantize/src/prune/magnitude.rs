@@ -34,6 +34,8 @@ pub struct LayerSparsity {
     pub weights: usize,
     /// Those that are zero now.
     pub zeros: usize,
+    /// Its output channels.
+    pub channels: usize,
     /// Blocks of four neighbours along its inputs, where it [can run from a list of them](crate::lower::runs_sparse).
     pub blocks: usize,
     /// Blocks that are zero.
@@ -68,8 +70,13 @@ pub fn magnitude(graph: &mut Graph, sparsity: Sparsity) -> Result<Vec<LayerSpars
     };
     let (bound, mut ties) = limit;
     let mut report = Vec::new();
-    for Layer { name, w, runs_sparse } in layers {
-        let row = *graph.shape(w).last().unwrap_or(&1);
+    for Layer {
+        name,
+        w,
+        runs_sparse,
+    } in layers
+    {
+        let row = graph.shape(w).last().copied().unwrap_or(1).max(1);
         let Some(data) = graph.constant(w) else {
             continue;
         };
@@ -97,6 +104,7 @@ pub fn magnitude(graph: &mut Graph, sparsity: Sparsity) -> Result<Vec<LayerSpars
             name,
             weights: data.len(),
             zeros: data.iter().filter(|&&v| v == 0.0).count(),
+            channels: data.len() / row,
             blocks: if runs_sparse { blocks().count() } else { 0 },
             empty_blocks: if runs_sparse {
                 blocks().filter(empty).count()

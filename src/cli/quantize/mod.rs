@@ -10,7 +10,7 @@ use ampoule_quantize::calibrate::{RangeMethod, WeightMethod};
 use ampoule_quantize::data::ImageSet;
 use ampoule_quantize::graph::Graph;
 use ampoule_quantize::import::Format;
-use ampoule_quantize::lower::{FloatWeights, LowerOptions, sparse_threshold};
+use ampoule_quantize::lower::{FloatWeights, LowerOptions, has_sparse_kernel};
 use ampoule_quantize::metrics::{Difference, classes};
 use ampoule_quantize::model::{Compiled, Model};
 use ampoule_quantize::observe::Samples;
@@ -486,7 +486,7 @@ impl Quantize {
                     isa: isa.name(),
                     layers,
                     of: layers + count(|s| matches!(s, Step::Conv(_))),
-                    possible: sparse_threshold(isa).is_some(),
+                    possible: has_sparse_kernel(isa),
                 }
             }),
             islands: compiled.program.islands.clone(),

@@ -117,7 +117,11 @@ fn sparse_line(s: &SparseLayers) -> String {
     match (s.possible, s.layers) {
         (false, _) => format!("no layer: no speed-up on {}", s.isa),
         (_, 0) => format!("none of {}: too few blocks are zero", plural(s.of, "layer")),
-        (_, n) => format!("{n} of {} as lists of blocks, for {}", plural(s.of, "layer"), s.isa),
+        (_, n) => format!(
+            "{n} of {} as lists of blocks, for {}",
+            plural(s.of, "layer"),
+            s.isa
+        ),
     }
 }
 

@@ -100,10 +100,9 @@ impl<M: Multiply> Part<'_, '_, M> {
                 unsafe {
                     match self.count - t * LANES {
                         1 => self.kernel.finish_rows::<1, 4>(&[rows[0]], pixel, n),
-                        2 => {
-                            self.kernel
-                                .finish_rows::<2, 4>(&[rows[0], rows[1]], pixel, n)
-                        }
+                        2 => self
+                            .kernel
+                            .finish_rows::<2, 4>(&[rows[0], rows[1]], pixel, n),
                         3 => {
                             let rows = [rows[0], rows[1], rows[2]];
                             self.kernel.finish_rows::<3, 4>(&rows, pixel, n);

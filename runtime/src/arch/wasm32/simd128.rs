@@ -3,8 +3,8 @@
 use core::arch::wasm32::*;
 
 use super::Simd128;
-use crate::arch::simd128::sparse::Part;
 use crate::arch::simd128::conv::{Kernel, Rows, Weights};
+use crate::arch::simd128::sparse::Part;
 use crate::arch::simd128::{Multiply, Simd};
 
 impl Simd for Simd128 {

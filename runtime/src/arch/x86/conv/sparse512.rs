@@ -41,7 +41,9 @@ pub(crate) fn sparse_i8(_: Avx512Vnni, mut call: CallI8<'_, '_>, blocks: &Blocks
     };
     // Whole tiles, and whether half a tile fits behind them.
     let fitting = len / (quads * LINE);
-    let tiles = fitting.min(TILES).min((PANEL / (quads * LINE)).max(FEW / LANES));
+    let tiles = fitting
+        .min(TILES)
+        .min((PANEL / (quads * LINE)).max(FEW / LANES));
     if tiles == 0 {
         return portable::sparse_i8(call, blocks);
     }
@@ -63,11 +65,7 @@ pub(crate) fn sparse_i8(_: Avx512Vnni, mut call: CallI8<'_, '_>, blocks: &Blocks
     while start < call.pixels {
         let rest = call.pixels - start;
         let most = tiles * LANES;
-        let count = if rest <= most + half {
-            rest
-        } else {
-            most
-        };
+        let count = if rest <= most + half { rest } else { most };
         let x = &call.x[(call.first + start) * depth..][..count * depth];
         let short = (1..=LANES / 2).contains(&(count % LANES));
         let whole = if short {
