@@ -14,7 +14,8 @@ const PIXELS: usize = 16;
 const DEPTH: usize = 1 << 16;
 
 /// What the sparse kernel of an instruction set takes, in units of the dense kernel's product of a vector with a quad of
-/// weights. `runtime/examples/sparse_times.rs` measures what these follow from.
+/// weights, by least squares over layers of TinyViT and EfficientNet-Lite0 (`runtime/examples/sparse_times.rs`,
+/// `targets/count.sh`).
 struct Cost {
     /// A block.
     block: f64,
@@ -43,9 +44,31 @@ const AVX512VNNI: Cost = Cost {
     quad: 12.0,
 };
 
+/// Instructions that an emulator counted: no time was ever measured.
+const NEON: Cost = Cost {
+    block: 2.5,
+    far_block: 2.5,
+    near: usize::MAX,
+    channel: 6.2,
+    dense_channel: 7.9,
+    quad: 4.2,
+};
+
+/// Likewise.
+const DOTPROD: Cost = Cost {
+    block: 2.5,
+    far_block: 2.5,
+    near: usize::MAX,
+    channel: 14.3,
+    dense_channel: 6.5,
+    quad: 11.4,
+};
+
 fn cost(isa: Isa) -> Option<Cost> {
     match isa {
         Isa::Avx512Vnni => Some(AVX512VNNI),
+        Isa::Neon => Some(NEON),
+        Isa::Dotprod => Some(DOTPROD),
         _ => None,
     }
 }
