@@ -263,7 +263,7 @@ fn damage_has_the_right_name() {
     assert_eq!(with(0, b'B'), Err(Error::BadMagic));
     assert_eq!(
         with(field::MAJOR, 9),
-        Err(Error::UnsupportedVersion { major: 9, minor: 2 })
+        Err(Error::UnsupportedVersion { major: 9, minor: 3 })
     );
     assert_eq!(
         with(field::MINOR, 9),

@@ -13,6 +13,7 @@ use ampoule_quantize::lower::{FloatWeights, LowerOptions};
 use ampoule_quantize::model::{Model, compile};
 use ampoule_quantize::pipeline::QuantizeOptions;
 use ampoule_quantize::plan::PlanOptions;
+use ampoule_quantize::prune::{Sparsity, magnitude};
 use ampoule_quantize::scheme::{Precision, Scheme};
 use ampoule_quantize::seal::{AlignedBytes, Extras};
 use ampoule_runtime::artifact::{Step, golden_input};
@@ -78,6 +79,25 @@ fn seeds() -> Vec<(&'static str, AlignedBytes)> {
         &Extras::default(),
     );
     out.push(("bands", bands.unwrap().bytes));
+    let mut pruned = Builder::new(9);
+    let x = pruned.graph.input("image", &[1, 4, 5, 60]);
+    let y = pruned.conv(x, 34, Window::POINT, 1, Some(UnaryKind::Silu));
+    let y = pruned.conv_with(y, 34, Window::POINT, 1, None, Some(y));
+    pruned.graph.output("y", y);
+    magnitude(&mut pruned.graph, Sparsity::Blocks(0.95)).unwrap();
+    let q = quantized(pruned, &QuantizeOptions::default());
+    let lowering = LowerOptions {
+        sparse: Some(Isa::Avx512Vnni),
+        ..LowerOptions::default()
+    };
+    let sparse = compile(
+        &q.graph,
+        Some(&q.scheme),
+        &lowering,
+        &PlanOptions::default(),
+        &Extras::default(),
+    );
+    out.push(("sparse", sparse.unwrap().bytes));
     // Mixtures change type both ways.
     let precisions: [(&str, &[Precision]); 4] = [
         ("int8", &[Precision::I8]),
@@ -288,7 +308,7 @@ fn kind(artifact: &Artifact<'_>, step: &Step) -> String {
     let dtype = |id| artifact.tensor(id).unwrap().dtype.name();
     let from = step.inputs()[0].map_or("", dtype);
     let weights = match step {
-        Step::Conv(c) | Step::Depthwise(c) => c.weight_type.name(),
+        Step::Conv(c) | Step::Depthwise(c) | Step::Sparse { layer: c, .. } => c.weight_type.name(),
         _ => "",
     };
     format!("{variant} {from} {weights} {}", dtype(step.output()))
@@ -365,6 +385,7 @@ fn seeds_verify_run_and_hold_every_kind_of_step() {
         "Merge i16  i16",
         "Merge i32  i32",
         "Merge f32  f32",
+        "Sparse i8 i8 i8",
         "WeightedAttention i8  i8",
         "WeightedAttention f32  f32",
     ] {

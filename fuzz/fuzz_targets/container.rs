@@ -335,6 +335,15 @@ impl Container {
                 0 => *sizes = id,
                 _ => attention(a, id, random),
             },
+            Step::Sparse {
+                layer,
+                starts,
+                quads,
+            } => match random.below(4) {
+                0 => *starts = random.blob(*starts),
+                1 => *quads = random.blob(*quads),
+                _ => conv(layer, other, id, random),
+            },
             _ => (),
         }
         // Variants that a seed has none of come from the encoding.
@@ -410,7 +419,7 @@ fn conv(c: &mut Conv, other: Step, id: u16, random: &mut Random) {
         9 => c.scratch = (random.below(3) != 0).then_some(id),
         10 => c.weights = random.blob(c.weights),
         _ => {
-            if let Step::Conv(o) | Step::Depthwise(o) = other {
+            if let Step::Conv(o) | Step::Depthwise(o) | Step::Sparse { layer: o, .. } = other {
                 let y = c.y;
                 *c = Conv { y, ..o };
             }

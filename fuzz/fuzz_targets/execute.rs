@@ -167,6 +167,7 @@ fn work(artifact: &Artifact<'_>) -> usize {
                 c.window.taps().saturating_mul(last)
             }
             Step::Depthwise(c) => c.window.taps(),
+            Step::Sparse { layer, .. } => layer.weights.len as usize,
             Step::Pool { x, window, .. } => window.taps().min(elements(x)),
             Step::MatMul { a, .. } => artifact.tensor(a).map_or(1, |t| t.shape.last()),
             _ => 1,

@@ -165,11 +165,12 @@ pub(crate) enum Kind {
     ArgMax,
     Match,
     Merge,
+    Sparse,
 }
 
 impl Kind {
     /// Operators of large networks, whose records are decoded by one decoder.
-    pub(crate) const RARE: [Kind; 10] = [
+    pub(crate) const RARE: [Kind; 11] = [
         Kind::Unary,
         Kind::LayerNorm,
         Kind::Fill,
@@ -180,6 +181,7 @@ impl Kind {
         Kind::ArgMax,
         Kind::Match,
         Kind::Merge,
+        Kind::Sparse,
     ];
 
     /// The operator of a step record's first byte.
@@ -204,6 +206,7 @@ impl Kind {
             16 => Kind::ArgMax,
             17 => Kind::Match,
             18 => Kind::Merge,
+            20 => Kind::Sparse,
             _ => return None,
         })
     }
@@ -229,6 +232,7 @@ impl Kind {
             Step::ArgMax { .. } => Kind::ArgMax,
             Step::Match { .. } => Kind::Match,
             Step::Merge { .. } => Kind::Merge,
+            Step::Sparse { .. } => Kind::Sparse,
         }
     }
 }

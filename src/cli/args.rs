@@ -78,6 +78,13 @@ impl ExecArgs {
     }
 }
 
+/// Takes any instruction set by name, this architecture's or not.
+pub fn any_isa() -> impl TypedValueParser<Value = Isa> {
+    let names =
+        PossibleValuesParser::new(Isa::ALL.iter().map(|isa| PossibleValue::new(isa.name())));
+    names.try_map(|name| Isa::from_name(&name).ok_or("no such instruction set"))
+}
+
 /// Takes an instruction set by name.
 pub fn isa() -> impl TypedValueParser<Value = Isa> {
     let value = |isa: Isa| match isa {

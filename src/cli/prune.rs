@@ -9,6 +9,7 @@ use ampoule::distill::taylor::{Objective, taylor};
 use ampoule_quantize::data::ImageSet;
 use ampoule_quantize::export::graph_to_onnx;
 use ampoule_quantize::graph::Graph;
+use ampoule_quantize::lower::sparse_pays;
 use ampoule_quantize::metrics::{Rate, argmax, classes};
 use ampoule_quantize::model::Model;
 use ampoule_quantize::observe::Samples;
@@ -18,6 +19,7 @@ use ampoule_quantize::prune::{
     StructuredOptions, cut, fix, importance, magnitude, structured,
 };
 use ampoule_quantize::{metrics::Difference, passes};
+use ampoule_runtime::Isa;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
@@ -39,6 +41,7 @@ Examples:
   ampoule prune model.onnx --structured 0.5 --data labelled/ -o pruned.onnx
   ampoule prune model.onnx --budget-ms 3 --data photos/ --isa avxvnni -o pruned.onnx
   ampoule prune model.onnx --structured 0.5 --sweep --data labelled/ --report pruned.html -o pruned.onnx
+  ampoule prune model.onnx --blocks 0.75 --data labelled/ -o sparse.onnx
   ampoule prune model.onnx --magnitude 0.5 -o sparse.onnx
   ampoule prune experts.onnx --fix /gate/Softmax=0,1,0,0 -o task.onnx
   ampoule distill --student pruned.onnx --teacher model.onnx …      (recovery)";
@@ -89,6 +92,14 @@ pub struct Prune {
         group = "how"
     )]
     pub magnitude: Option<f32>,
+    /// Set the smallest 1×4 blocks of weights to zero, this share of each linear layer and 1×1 convolution
+    #[arg(
+        long,
+        value_name = "SHARE",
+        allow_negative_numbers = true,
+        group = "how"
+    )]
+    pub blocks: Option<f32>,
     /// Set all but the N largest of each M neighbouring weights to zero, as 2:4
     #[arg(long, value_name = "N:M", group = "how", value_parser = pattern)]
     pub nm: Option<(usize, usize)>,
@@ -326,7 +337,8 @@ impl Prune {
         {
             return Err(PruneError::Share { share }.into());
         }
-        let zeros = self.magnitude.is_some() || self.nm.is_some() || !self.fix.is_empty();
+        let zeros = self.magnitude.is_some() || self.nm.is_some() || self.blocks.is_some();
+        let zeros = zeros || !self.fix.is_empty();
         if zeros && (self.global || !self.keep.is_empty() || self.importance.is_some()) {
             return Err(Failure::Usage(
                 "--global, --keep and --importance are for --structured and --budget-ms".to_owned(),
@@ -349,9 +361,10 @@ impl Prune {
     }
 
     fn sparsity(&self) -> Sparsity {
-        match (self.nm, self.magnitude) {
-            (Some((n, m)), _) => Sparsity::OutOf { n, m },
-            (None, share) => Sparsity::Global(share.unwrap_or_default()),
+        match (self.nm, self.blocks, self.magnitude) {
+            (Some((n, m)), ..) => Sparsity::OutOf { n, m },
+            (_, Some(share), _) => Sparsity::Blocks(share),
+            (.., share) => Sparsity::Global(share.unwrap_or_default()),
         }
     }
 
@@ -483,7 +496,8 @@ impl Prune {
     fn int8(&self, graph: &Graph, samples: &dyn Samples) -> Result<(Model, usize, usize), Failure> {
         let mut graph = graph.clone();
         pipeline::prepare(&mut graph, false)?;
-        let options = QuantizeOptions::default();
+        let mut options = QuantizeOptions::default();
+        options.lowering.sparse = Some(self.exec.isa());
         let q = pipeline::quantize(graph, samples, &options, &Silent)?;
         let (bytes, arena) = (q.compiled.bytes.len(), q.compiled.plan.total());
         Ok((Model::from_bytes(q.compiled.bytes)?, bytes, arena))
@@ -718,13 +732,17 @@ fn render(s: &Summary) -> String {
         text += "\n";
     }
     if !s.layers.is_empty() {
-        let mut table = Table::new(&["layer", ">weights", ">zero", ">share"]);
+        let mut table = Table::new(&["layer", ">weights", ">zero", ">share", ">empty blocks"]);
         for l in &s.layers {
             table.row([
                 shortened(&l.name, 48),
                 l.weights.to_string(),
                 l.zeros.to_string(),
                 format!("{:.1} %", 100.0 * l.zeros as f64 / l.weights.max(1) as f64),
+                match l.blocks {
+                    0 => String::new(),
+                    n => format!("{:.1} %", 100.0 * l.empty_blocks as f64 / n as f64),
+                },
             ]);
         }
         text += &table.render();
@@ -766,7 +784,7 @@ fn render(s: &Summary) -> String {
         ));
     }
     if !s.layers.is_empty() {
-        rows.push(("speed", no_speed_up().to_owned()));
+        rows.push(("speed", speed(&s.layers, s.isa)));
     }
     text + &facts(&rows)
 }
@@ -794,9 +812,21 @@ fn sweep_table(points: &[Point]) -> String {
     table.render()
 }
 
-/// What zeros are good for.
-pub fn no_speed_up() -> &'static str {
-    "no speed-up on this target: kernels multiply zeros like other numbers; files compress better"
+/// What zeros are good for on an instruction set.
+pub fn speed(layers: &[LayerSparsity], isa: &str) -> String {
+    let of_name = Isa::from_name(isa);
+    let is_faster = |l: &&LayerSparsity| {
+        let (depth, left) = (l.weights / l.channels.max(1), l.blocks - l.empty_blocks);
+        l.blocks > 0 && of_name.is_some_and(|isa| sparse_pays(isa, l.channels, depth, left))
+    };
+    match layers.iter().filter(is_faster).count() {
+        0 => "no speed-up on this target: kernels multiply zeros like other numbers; files compress better"
+            .to_owned(),
+        n => format!(
+            "{n} of {} layers skip empty blocks on {isa} (ampoule quantize --sparse {isa})",
+            layers.len()
+        ),
+    }
 }
 
 /// What the channels of a group are, in words.

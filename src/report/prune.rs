@@ -5,7 +5,7 @@ use super::lines::Line;
 use super::{Cell, Page};
 use crate::cli::output::{count, micros, plural};
 use crate::cli::prune::layers::{HEADER, before_after, change};
-use crate::cli::prune::{Point, Summary, comparison, kind, no_speed_up};
+use crate::cli::prune::{Point, Summary, comparison, kind, speed};
 
 /// The page.
 pub fn page(s: &Summary) -> String {
@@ -47,7 +47,7 @@ pub fn page(s: &Summary) -> String {
         groups(&mut page, s);
     }
     if !s.layers.is_empty() {
-        page.section("Layers", no_speed_up());
+        page.section("Layers", &speed(&s.layers, s.isa));
         let rows = s.layers.iter().map(|l| {
             let share = 100.0 * l.zeros as f64 / l.weights.max(1) as f64;
             vec![

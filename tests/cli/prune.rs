@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 
+use ampoule_runtime::Isa;
 use serde_json::Value;
 
 use crate::commands::{number, shows};
@@ -142,6 +143,49 @@ fn zeros_keep_the_shape_and_promise_no_speed() {
 }
 
 #[test]
+fn empty_blocks_run_faster_where_there_is_a_kernel() {
+    let folder = tempfile::tempdir().unwrap();
+    let (pruned, artifact) = (folder.path().join("p.onnx"), folder.path().join("p.amp"));
+    let prune = |isa: &str| {
+        ampoule(words![
+            "prune",
+            vww_onnx(),
+            "--blocks",
+            "0.75",
+            "-o",
+            &pruned,
+            "--isa",
+            isa
+        ])
+    };
+    // What this processor does not have it does not measure.
+    shows(&prune("portable").text(), "no speed-up on this target");
+    if Isa::Avx512Vnni.is_available() {
+        shows(&prune("avx512vnni").text(), "layers skip empty blocks");
+    }
+    let quantize = |isa: &str| {
+        ampoule(words![
+            "quantize",
+            &pruned,
+            "--calibration",
+            photos(),
+            "--sparse",
+            isa,
+            "-o",
+            &artifact
+        ])
+        .text()
+    };
+    shows(&quantize("amx"), "no speed-up on amx");
+    shows(
+        &quantize("avx512vnni"),
+        "as lists of blocks, for avx512vnni",
+    );
+    shows(&ampoule(words!["inspect", &artifact]).text(), "Sparse");
+    ampoule(words!["selftest", &artifact]).text();
+}
+
+#[test]
 fn bad_requests_say_what_to_try() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("p.onnx");
@@ -152,7 +196,9 @@ fn bad_requests_say_what_to_try() {
     for share in ["0", "1", "-0.5", "NaN"] {
         prune(&["--structured", share])
             .fails_with_advice(&["expected more than 0 and less than 1"]);
-        prune(&["--magnitude", share]).fails_with_advice(&["expected more than 0 and less than 1"]);
+        for how in ["--magnitude", "--blocks"] {
+            prune(&[how, share]).fails_with_advice(&["expected more than 0 and less than 1"]);
+        }
     }
     prune(&["--structured", "0.5", "--keep", "nowhere"])
         .fails_with_advice(&["`nowhere`", "nearest"]);

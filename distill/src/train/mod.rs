@@ -22,6 +22,7 @@ mod task;
 #[cfg(test)]
 mod tests;
 mod trainer;
+mod zeros;
 
 pub use checkpoint::{FORMAT, Run, Snapshot};
 pub use error::TrainError;

@@ -367,6 +367,64 @@ fn layer_decay_reaches_the_optimizer() {
     }
 }
 
+/// Every other weight of each layer is zero and stays so, in the average, too, and after going on from a checkpoint;
+/// without being asked for it all learn.
+#[test]
+fn zeros_stay() {
+    let (graph, _) = graph();
+    let mut first = parameters(&graph);
+    let is_layer = |i: usize| {
+        let p = &graph.parameters()[i];
+        p.kind == Kind::Weight && p.len() > 1
+    };
+    for (i, values) in first.iter_mut().enumerate().filter(|(i, _)| is_layer(*i)) {
+        let skipped = values.iter_mut().skip(i % 2);
+        skipped.step_by(2).for_each(|w| *w = 0.0);
+    }
+    let zeros = |weights: &[Vec<f32>]| -> Vec<bool> {
+        let layers = weights.iter().enumerate().filter(|(i, _)| is_layer(*i));
+        layers
+            .flat_map(|(_, w)| w.iter().map(|&w| w == 0.0))
+            .collect()
+    };
+    for optimizer in [
+        OptimizerKind::AdamW,
+        OptimizerKind::CoatAdamW,
+        OptimizerKind::SgdSai,
+    ] {
+        for keep_zeros in [true, false] {
+            let new = || {
+                let options = TrainOptions {
+                    keep_zeros,
+                    optimizer,
+                    epochs: 6,
+                    quantized_epochs: 1,
+                    checkpoint_every: Duration::ZERO,
+                    ema: Some(0.9),
+                    ..TrainOptions::default()
+                };
+                Trainer::new(graph.clone(), first.clone(), options).unwrap()
+            };
+            let folder = tempfile::tempdir().unwrap();
+            let mut run = Run::open(folder.path(), json!({})).unwrap();
+            let mut observer = Watch {
+                stop: Some(10),
+                ..Watch::default()
+            };
+            let stopped = new().train(&mut trainer(1).1, Some(&mut run), &mut observer);
+            assert_eq!(stopped.unwrap(), End::Stopped(10));
+            drop(run);
+            let mut run = Run::open(folder.path(), json!({})).unwrap();
+            let mut trained = new();
+            let ended = trained.train(&mut trainer(1).1, Some(&mut run), &mut Silent);
+            assert_eq!(ended.unwrap(), End::Done);
+            let (before, after) = (zeros(&first), zeros(trained.weights()));
+            assert!(before.iter().any(|&zero| zero));
+            assert_eq!(before == after, keep_zeros, "{optimizer:?}");
+        }
+    }
+}
+
 #[test]
 fn a_loss_that_is_no_number_leaves_the_checkpoint() {
     let folder = tempfile::tempdir().unwrap();

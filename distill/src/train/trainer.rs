@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::metrics::{Metrics, Record};
 use super::optimizer::{self, OptimizerKind};
 use super::task::outputs;
+use super::zeros::Zeros;
 use super::{
     EpochReport, Evaluator, Measures, Observer, Run, Snapshot, Step, StepReport, Task, TrainError,
 };
@@ -40,6 +41,9 @@ pub struct TrainOptions {
     pub layer_decay: Option<f32>,
     /// So many epochs at the end see values and weights as the runtime's int8 codes stand for them.
     pub quantized_epochs: usize,
+    /// Weights that are zero at the start stay zero: a network that pruning has emptied in part learns in what is left.
+    #[serde(default)]
+    pub keep_zeros: bool,
     /// Seed of drop path.
     pub seed: u64,
     /// Threads that compute; the result does not depend on them.
@@ -66,6 +70,7 @@ impl Default for TrainOptions {
             factors: Vec::new(),
             layer_decay: None,
             quantized_epochs: 0,
+            keep_zeros: false,
             seed: 0,
             threads: 1,
             checkpoint_every: Duration::from_secs(30),
@@ -112,6 +117,8 @@ pub struct Trainer {
     output_gradients: Vec<Vec<f32>>,
     optimizer: Box<dyn Optimizer>,
     ema: Option<Ema>,
+    /// Weights that stay zero.
+    zeros: Option<Zeros>,
     /// Parameters of the network itself; ranges of codes follow.
     own: usize,
     /// The graph of the last epochs, until they begin.
@@ -158,6 +165,7 @@ impl Trainer {
             });
         }
         let (count, factors) = (own.len(), options.factors(own));
+        let zeros_kept = options.keep_zeros.then(|| Zeros::of(own, &parameters));
         let mut quantized = None;
         if options.quantized_epochs > 0 {
             let with_codes = graph.quantization_aware(RANGE_MOMENTUM)?;
@@ -178,6 +186,7 @@ impl Trainer {
             output_gradients: vec![Vec::new(); graph.outputs().len()],
             optimizer: options.optimizer.build(all, options.weight_decay, &factors),
             own: count,
+            zeros: zeros_kept,
             quantized,
             mode: Mode::EVAL,
             ema: options.ema.map(|decay| Ema::new(decay, &parameters)),
@@ -352,6 +361,9 @@ impl Trainer {
         let of_outputs: Vec<&[f32]> = self.output_gradients.iter().map(|g| &g[..]).collect();
         self.engine
             .backward(&self.parameters, &of_outputs, &mut self.gradients)?;
+        if let Some(zeros) = &self.zeros {
+            zeros.restore(&mut self.gradients);
+        }
         let limit = self.options.clip.unwrap_or(f32::INFINITY);
         let norm = clip_global_norm(&mut self.gradients, limit);
         if !norm.is_finite() {
@@ -359,6 +371,9 @@ impl Trainer {
         }
         self.optimizer
             .step(&mut self.parameters, &self.gradients, rate);
+        if let Some(zeros) = &self.zeros {
+            zeros.restore(&mut self.parameters);
+        }
         if let Some(ema) = &mut self.ema {
             ema.update(&self.parameters, self.at.steps);
             // Ranges are averages of batches already.

@@ -7,7 +7,7 @@ use ampoule_runtime::ops::unary::UnaryKind;
 use ampoule_runtime::{DType, Shape, TensorId};
 
 use super::constants::{packed_f32, packed_i8, padded};
-use super::{FloatWeights, LowerError, Lowering};
+use super::{FloatWeights, LowerError, Lowering, sparse};
 use crate::graph::{Activation, Node, Op};
 use crate::program::{Stage, VirtualTensor};
 use crate::scheme::NodeWeights;
@@ -46,18 +46,32 @@ impl Lowering<'_> {
         let weights = self.constant_data(node, 1)?;
         let bias = self.constant_data(node, 2)?;
         let scratch = self.scratch(&form, dtype, &node.name);
-        let conv = match dtype {
-            DType::F32 => self.float_conv(node, &form, x, residual, &weights, &bias)?,
+        let (conv, blocks) = match dtype {
+            DType::F32 => (
+                self.float_conv(node, &form, x, residual, &weights, &bias)?,
+                None,
+            ),
             _ => self.integer_conv(node, &form, dtype, x, residual)?,
         };
         let conv = Conv { scratch, ..conv };
-        let step = if form.depthwise {
-            Step::Depthwise(conv)
-        } else {
-            Step::Conv(conv)
+        let mut macs = self.graph.node_macs(node);
+        let step = match blocks {
+            _ if form.depthwise => Step::Depthwise(conv),
+            None => Step::Conv(conv),
+            Some(sparse::Blocks { starts, quads, .. }) => {
+                let scratch = sparse::scratch(form.depth)
+                    .map(|bytes| self.working_memory(node, bytes))
+                    .transpose()?;
+                let elements: usize = self.graph.shape(node.output).iter().product();
+                macs = elements as u64 / form.channels.max(1) as u64 * u64::from(conv.weights.len);
+                Step::Sparse {
+                    layer: Conv { scratch, ..conv },
+                    starts,
+                    quads,
+                }
+            }
         };
-        self.program
-            .push(&node.name, self.graph.node_macs(node), step);
+        self.program.push(&node.name, macs, step);
         self.float_activation(node, form.activation, dtype)
     }
 
@@ -188,7 +202,7 @@ impl Lowering<'_> {
         dtype: DType,
         x: TensorId,
         residual: Option<TensorId>,
-    ) -> Result<Conv, LowerError> {
+    ) -> Result<(Conv, Option<sparse::Blocks>), LowerError> {
         let scheme = self
             .scheme
             .ok_or_else(|| LowerError::NotCalibrated(node.name.clone()))?;
@@ -230,24 +244,34 @@ impl Lowering<'_> {
             .iter()
             .map(|&s| (f64::from(x_scale) * f64::from(s) / f64::from(target.scale)) as f32)
             .collect();
-        let packed = if form.depthwise {
-            transposed(&rows, form.channels)
-                .into_iter()
-                .map(|c| c as u8)
-                .collect()
-        } else {
-            packed_i8(form.channels, form.depth, &rows)
-        };
+        let can = dtype == DType::I8 && sparse::runs_sparse(self.graph, node);
+        let is_sparse = self
+            .options
+            .sparse
+            .is_some_and(|isa| can && sparse::pays(isa, &rows, form.depth));
         let residual = residual.map(|r| {
             let scale = self.program.tensor(r).scale;
             (r, (f64::from(scale) / f64::from(target.scale)) as f32)
         });
         let constants = &mut self.program.constants;
-        Ok(Conv {
+        let blocks = is_sparse.then(|| sparse::store(constants, &rows, form.depth));
+        let weights = blocks.as_ref().map_or_else(
+            || {
+                let packed = if form.depthwise {
+                    let codes = transposed(&rows, form.channels).into_iter();
+                    codes.map(|c| c as u8).collect()
+                } else {
+                    packed_i8(form.channels, form.depth, &rows)
+                };
+                constants.add_with_slack(packed, WEIGHT_SLACK)
+            },
+            |blocks| blocks.weights,
+        );
+        let conv = Conv {
             x,
             y: target.y,
             window: form.window,
-            weights: constants.add_with_slack(packed, WEIGHT_SLACK),
+            weights,
             weight_type: DType::I8,
             bias: constants.add_i32(&padded(&integer_bias)),
             sums: Some(constants.add_i32(&padded(&sums))),
@@ -258,7 +282,8 @@ impl Lowering<'_> {
             table,
             residual,
             scratch: None,
-        })
+        };
+        Ok((conv, blocks))
     }
 
     /// The tensor a product writes and the clamp it applies.

@@ -10,13 +10,15 @@ mod conv;
 mod data;
 mod elementwise;
 mod merge;
+mod sparse;
 
 pub(crate) use conv::clamp_of;
+pub use sparse::{has_sparse_kernel, runs_sparse, sparse_pays};
 
 use std::collections::HashMap;
 
 use ampoule_runtime::artifact::Step;
-use ampoule_runtime::{DType, Shape, TensorId};
+use ampoule_runtime::{DType, Isa, Shape, TensorId};
 use thiserror::Error;
 
 use crate::graph::{Graph, Node, Op, ValueId};
@@ -41,6 +43,9 @@ pub struct LowerOptions {
     /// Output pixels gathered at a time by convolutions that are not 1×1: more is faster on wide
     /// machines, fewer needs less memory.
     pub panel_rows: usize,
+    /// Store linear layers in int8 as lists of 1×4 blocks where enough of them are zero for that to be
+    /// [faster](sparse_pays) on this instruction set. Others run such layers, too, but slowly.
+    pub sparse: Option<Isa>,
 }
 
 impl Default for LowerOptions {
@@ -48,6 +53,7 @@ impl Default for LowerOptions {
         LowerOptions {
             float_weights: FloatWeights::F32,
             panel_rows: 32,
+            sparse: None,
         }
     }
 }

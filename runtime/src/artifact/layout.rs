@@ -7,7 +7,7 @@ pub const MAGIC: [u8; 8] = *b"AMPOULE\0";
 /// Major version: a reader refuses any other.
 pub const VERSION_MAJOR: u16 = 1;
 /// Minor version: a reader refuses a newer one.
-pub const VERSION_MINOR: u16 = 2;
+pub const VERSION_MINOR: u16 = 3;
 /// Arena banks an artifact may use.
 pub const MAX_BANKS: usize = 8;
 /// Alignment of sections and of every blob and tensor.

@@ -197,6 +197,15 @@ pub enum Step {
         /// i32 number of tokens per key.
         sizes: TensorId,
     },
+    /// Linear layer, i8, of whose weights only blocks are stored.
+    Sparse {
+        /// The layer, a point window; its weights are those of the blocks, four bytes each.
+        layer: Conv,
+        /// u32 number of each output channel's first block, then the number of all.
+        starts: Blob,
+        /// u16 input channel over 4 of each block.
+        quads: Blob,
+    },
 }
 
 /// Operands of an attention.
@@ -301,6 +310,7 @@ impl Step {
             Step::Match { .. } => "Match",
             Step::Merge { .. } => "Merge",
             Step::WeightedAttention { .. } => "WeightedAttention",
+            Step::Sparse { .. } => "Sparse",
         }
     }
 
@@ -309,6 +319,10 @@ impl Step {
         match *self {
             Step::Conv(Conv { y, .. })
             | Step::Depthwise(Conv { y, .. })
+            | Step::Sparse {
+                layer: Conv { y, .. },
+                ..
+            }
             | Step::Binary(Binary { y, .. })
             | Step::Attention(Attention { y, .. })
             | Step::WeightedAttention {
@@ -336,7 +350,7 @@ impl Step {
     /// The tensors read: up to four, scratch excluded.
     pub fn inputs(&self) -> [Option<TensorId>; 4] {
         match *self {
-            Step::Conv(c) | Step::Depthwise(c) => {
+            Step::Conv(c) | Step::Depthwise(c) | Step::Sparse { layer: c, .. } => {
                 [Some(c.x), c.residual.map(|(t, _)| t), None, None]
             }
             Step::Binary(Binary { a, b, .. }) | Step::MatMul { a, b, .. } => {
@@ -369,7 +383,7 @@ impl Step {
     /// The working memory.
     pub fn scratch(&self) -> Option<TensorId> {
         match self {
-            Step::Conv(c) | Step::Depthwise(c) => c.scratch,
+            Step::Conv(c) | Step::Depthwise(c) | Step::Sparse { layer: c, .. } => c.scratch,
             Step::Attention(a) | Step::WeightedAttention { attention: a, .. } => Some(a.scratch),
             Step::Match { scratch, .. } => Some(*scratch),
             _ => None,

@@ -16,6 +16,7 @@ pub mod pool;
 pub mod reduce;
 pub mod resize;
 pub mod softmax;
+pub mod sparse;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod unary;

@@ -9,14 +9,15 @@ use crate::isa::Capability;
 use crate::memory::{Read, Views};
 use crate::operators::{Kind, Operators, Variant};
 use crate::ops::attention::{AttentionI8, Geometry};
-use crate::ops::conv::{ConvF32, ConvI8, EpilogueI8, Residual};
+use crate::ops::conv::{ConvF32, ConvI8, EpilogueI8, QUAD, Residual};
 use crate::ops::convert::Rescale;
 use crate::ops::depthwise::DepthwiseI8;
 use crate::ops::pool::PoolKind;
 use crate::ops::reduce::{MeanI8, Reduce, ReduceKind};
+use crate::ops::sparse::SparseI8;
 use crate::ops::{
     arg_max, attention, binary, conv, convert, copy, depthwise, gather, matmul, merge, norm, pool,
-    reduce, resize, softmax, unary, wide,
+    reduce, resize, softmax, sparse, unary, wide,
 };
 use crate::tensor::{DType, Tensor};
 
@@ -66,6 +67,27 @@ pub(super) fn run<O: Operators>(
                 })
             },
         ),
+        Bound::Sparse { op, residual } if has(Kind::Sparse, DType::I8) => {
+            let data = residual.map(|_| typed::<i8>(second)).transpose()?;
+            let (x, y): (&[i8], &mut [i8]) = (typed(x)?, typed_mut(y)?);
+            let epilogue = with_residual(op.conv.epilogue, *residual, data, 0, y.len())?;
+            let conv = ConvI8 {
+                epilogue,
+                ..op.conv
+            };
+            let op = SparseI8 { conv, ..*op };
+            let (depth, channels) = (conv.depth(), conv.output[2]);
+            let work = op.blocks.quads.len() / channels * QUAD;
+            exec.rows(
+                y,
+                channels,
+                PIXEL_GRAIN,
+                cost(y.len(), work),
+                scratch,
+                sparse::scratch_bytes(depth) / 2,
+                |first, y, scratch| sparse::sparse_i8(cap, &op, x, first, y, scratch),
+            )
+        }
         Bound::ConvF32 { conv, batch } if has(Kind::Conv, DType::F32) => {
             let data = match second {
                 Read::None => None,

@@ -115,6 +115,9 @@ pub struct Recipe {
     /// Decay of the average of the weights that is exported; 0 exports the last weights
     #[arg(long, default_value_t = 0.995, value_name = "DECAY", value_parser = share)]
     pub ema: f64,
+    /// Keep weights at zero that are zero in --student FILE.onnx, as ampoule prune --blocks leaves them
+    #[arg(long)]
+    pub keep_zeros: bool,
     /// Share of the label in the loss of a picture that has one, beside a teacher
     #[arg(long, default_value_t = 0.0, value_name = "SHARE", value_parser = share)]
     pub labels_weight: f64,
@@ -330,6 +333,7 @@ impl Distill {
             ema: Some(recipe.ema as f32).filter(|&ema| ema > 0.0),
             layer_decay: recipe.layer_decay.map(|factor| factor as f32),
             quantized_epochs: recipe.qat.map_or(0, |n| n as usize),
+            keep_zeros: recipe.keep_zeros,
             seed: recipe.seed,
             threads,
             checkpoint_every: Duration::from_secs_f64(recipe.checkpoint_every),

@@ -4,7 +4,7 @@ use ampoule_quantize::model::Model;
 use ampoule_quantize::pipeline::Meta;
 use ampoule_quantize::plan::Target;
 use ampoule_runtime::artifact::layout::{ALIGN, field, u16_at};
-use ampoule_runtime::artifact::{Blob, Io, Step};
+use ampoule_runtime::artifact::{Blob, Conv, Io, Step};
 use ampoule_runtime::preprocess::Preprocess;
 use ampoule_runtime::{Artifact, CONSTANT_BANK, DType, Tensor};
 use serde::Serialize;
@@ -236,20 +236,23 @@ impl StepDetails {
     }
 }
 
-fn blobs(step: &Step) -> [Option<Blob>; 5] {
+fn blobs(step: &Step) -> Vec<Option<Blob>> {
+    let of = |c: Conv| {
+        let always = [Some(c.weights), Some(c.bias)];
+        [&always[..], &[c.sums, c.multipliers, c.table]].concat()
+    };
     match *step {
-        Step::Conv(c) | Step::Depthwise(c) => [
-            Some(c.weights),
-            Some(c.bias),
-            c.sums,
-            c.multipliers,
-            c.table,
-        ],
-        Step::Table { table, .. } => [Some(table), None, None, None, None],
-        Step::Binary(b) => [b.table, None, None, None, None],
-        Step::Softmax { table, .. } => [table, None, None, None, None],
-        Step::LayerNorm { gain, offset, .. } => [Some(gain), Some(offset), None, None, None],
-        _ => [None; 5],
+        Step::Conv(c) | Step::Depthwise(c) => of(c),
+        Step::Sparse {
+            layer,
+            starts,
+            quads,
+        } => [of(layer), vec![Some(starts), Some(quads)]].concat(),
+        Step::Table { table, .. } => vec![Some(table)],
+        Step::Binary(b) => vec![b.table],
+        Step::Softmax { table, .. } => vec![table],
+        Step::LayerNorm { gain, offset, .. } => vec![Some(gain), Some(offset)],
+        _ => Vec::new(),
     }
 }
 
@@ -280,6 +283,11 @@ fn macs(step: &Step, reads: &[Tensor], y: &Tensor) -> u64 {
             .map(|&k| usize::from(k))
             .product::<usize>(),
         Step::MatMul { .. } => depth,
+        // Only what is multiplied counts.
+        Step::Sparse { layer, .. } => {
+            let pixels = y.shape.elements() / y.shape.last();
+            return pixels as u64 * u64::from(layer.weights.len);
+        }
         Step::Attention(a) => {
             let g = &a.geometry;
             let products = g.key_count() * (g.depth + g.width) as usize;

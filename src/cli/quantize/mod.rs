@@ -10,7 +10,7 @@ use ampoule_quantize::calibrate::{RangeMethod, WeightMethod};
 use ampoule_quantize::data::ImageSet;
 use ampoule_quantize::graph::Graph;
 use ampoule_quantize::import::Format;
-use ampoule_quantize::lower::{FloatWeights, LowerOptions};
+use ampoule_quantize::lower::{FloatWeights, LowerOptions, has_sparse_kernel};
 use ampoule_quantize::metrics::{Difference, classes};
 use ampoule_quantize::model::{Compiled, Model};
 use ampoule_quantize::observe::Samples;
@@ -18,10 +18,12 @@ use ampoule_quantize::pipeline::{self, QuantizeOptions, Quantized};
 use ampoule_quantize::plan::{PlanOptions, Target};
 use ampoule_quantize::program::Island;
 use ampoule_quantize::seal::pack;
+use ampoule_runtime::Isa;
+use ampoule_runtime::artifact::Step;
 use ampoule_runtime::preprocess::Preprocess;
 use clap::{Args, ValueEnum};
 
-use super::args::{ImportArgs, is_npy};
+use super::args::{ImportArgs, any_isa, is_npy};
 use super::error::Failure;
 use super::files::{check_output, save};
 use super::inspect::details::Details;
@@ -32,7 +34,7 @@ use super::progress::Bars;
 use super::samples::{Loaded, known_ids};
 use super::{labels, memory};
 use crate::report;
-use summary::{Summary, clipped, island_line, render};
+use summary::{SparseLayers, Summary, clipped, island_line, render};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -80,6 +82,10 @@ pub struct Quantize {
     /// Round the weights of each layer to N values, as 32, but for depthwise ones: costs accuracy, and makes --compress smaller
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(3..=255), conflicts_with = "float")]
     pub cluster: Option<u16>,
+    /// Store linear layers and 1×1 convolutions as lists of 1×4 blocks where so many blocks are zero that it is faster
+    /// on this instruction set; on others it is slower
+    #[arg(long, value_name = "ISA", value_parser = any_isa(), conflicts_with = "float")]
+    pub sparse: Option<Isa>,
     /// Merge the N most alike tokens in every block of a plain vision transformer, as r=13
     #[arg(long, value_name = "r=N", default_value = "r=0", value_parser = tokens, conflicts_with = "float")]
     pub merge: usize,
@@ -394,6 +400,7 @@ impl Quantize {
                     StoredWeights::F32 => FloatWeights::F32,
                     StoredWeights::F16 => FloatWeights::F16,
                 },
+                sparse: self.sparse,
                 ..LowerOptions::default()
             },
             planning: PlanOptions {
@@ -472,6 +479,16 @@ impl Quantize {
             from_source: quantized.is_some() && source.is_quantised(),
             clipped: quantized.and_then(clipped),
             tiled: compiled.tiled.clone(),
+            sparse: self.sparse.map(|isa| {
+                let count = |f: fn(&Step) -> bool| artifact.steps().filter(f).count();
+                let layers = count(|s| matches!(s, Step::Sparse { .. }));
+                SparseLayers {
+                    isa: isa.name(),
+                    layers,
+                    of: layers + count(|s| matches!(s, Step::Conv(_))),
+                    possible: has_sparse_kernel(isa),
+                }
+            }),
             islands: compiled.program.islands.clone(),
             merged: quantized.map_or_else(Vec::new, |q| q.merged.clone()),
             sensitivity: quantized.and_then(|q| q.sensitivity.clone()),

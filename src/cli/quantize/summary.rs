@@ -34,6 +34,8 @@ pub struct Summary {
     pub arena_lower_bound: usize,
     /// What bands of rows do for the arena, where it has a budget.
     pub tiled: Option<Tiled>,
+    /// Layers as lists of blocks, with --sparse.
+    pub sparse: Option<SparseLayers>,
     pub samples: usize,
     pub range: String,
     /// Whether the source was quantised already, so that its own parameters were taken over.
@@ -57,6 +59,18 @@ impl Summary {
     pub fn is_int8(&self) -> bool {
         self.samples > 0 || self.from_source
     }
+}
+
+/// Layers of whose weights only blocks are stored.
+#[derive(Debug, Clone, Serialize)]
+pub struct SparseLayers {
+    /// The instruction set that they are for.
+    pub isa: &'static str,
+    pub layers: usize,
+    /// Of so many that are not depthwise.
+    pub of: usize,
+    /// Whether the instruction set has a kernel that is faster at all.
+    pub possible: bool,
 }
 
 /// Clipping seen in calibration.
@@ -97,6 +111,18 @@ pub fn clipped(q: &Quantized) -> Option<Clipped> {
         worst,
         worst_tensor: name.to_owned(),
     })
+}
+
+fn sparse_line(s: &SparseLayers) -> String {
+    match (s.possible, s.layers) {
+        (false, _) => format!("no layer: no speed-up on {}", s.isa),
+        (_, 0) => format!("none of {}: too few blocks are zero", plural(s.of, "layer")),
+        (_, n) => format!(
+            "{n} of {} as lists of blocks, for {}",
+            plural(s.of, "layer"),
+            s.isa
+        ),
+    }
 }
 
 /// The summary as a table.
@@ -149,6 +175,9 @@ pub fn render(s: &Summary) -> String {
     }
     if let Some(tiled) = &s.tiled {
         rows.push(("bands", bands(tiled)));
+    }
+    if let Some(sparse) = &s.sparse {
+        rows.push(("sparse", sparse_line(sparse)));
     }
     if let Some(p) = &s.preprocess {
         let assumed = if s.preprocess_assumed {

@@ -62,7 +62,7 @@ pub(super) fn operands(program: &Program, step: &Step) -> Option<Vec<(TensorId, 
     let map = |t: TensorId| program.tensor(t).shape.nhwc().filter(|s| s[0] == 1);
     let y = map(step.output())?;
     let found = match *step {
-        Step::Conv(c) | Step::Depthwise(c) => {
+        Step::Conv(c) | Step::Depthwise(c) | Step::Sparse { layer: c, .. } => {
             let reach = if c.window.is_point() {
                 Reach::Same
             } else {
@@ -114,7 +114,7 @@ pub(super) fn replaced(
 ) -> Option<Step> {
     let mut step = *step;
     match &mut step {
-        Step::Conv(c) | Step::Depthwise(c) => {
+        Step::Conv(c) | Step::Depthwise(c) | Step::Sparse { layer: c, .. } => {
             if !c.window.is_point() {
                 c.window = Reach::Window(c.window).window(rows, height(c.x))?;
             }

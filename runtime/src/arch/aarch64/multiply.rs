@@ -6,6 +6,7 @@ use core::mem::MaybeUninit;
 
 use super::{Dotprod, I8mm, Neon};
 use crate::arch::simd128::conv::{Kernel, Rows, Strip, Weights};
+use crate::arch::simd128::sparse::Part;
 use crate::arch::simd128::{Multiply, Simd};
 use crate::ops::conv::WIDTH;
 
@@ -36,6 +37,16 @@ macro_rules! tile {
             }
             // SAFETY: as the caller; the token proves the features.
             unsafe { inner::<R, V, Self>(kernel, rows, weights, pixel, n) }
+        }
+
+        unsafe fn sparse<const T: usize>(self, part: &Part<'_, '_, Self>) {
+            #[target_feature(enable = $features)]
+            unsafe fn inner<const T: usize, M: Multiply>(part: &Part<'_, '_, M>) {
+                // SAFETY: as the caller.
+                unsafe { part.compute::<T>() }
+            }
+            // SAFETY: as the caller; the token proves the features.
+            unsafe { inner::<T, Self>(part) }
         }
     };
 }

@@ -105,6 +105,11 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
+    fn as_ints(self, v: int8x16_t) -> int32x4_t {
+        neon!(vreinterpretq_s32_s8(v))
+    }
+
+    #[inline(always)]
     fn bits(self, v: float32x4_t) -> int32x4_t {
         neon!(vreinterpretq_s32_f32(v))
     }

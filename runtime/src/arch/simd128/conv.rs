@@ -103,8 +103,8 @@ pub(crate) fn conv_i8<'a, M: Multiply>(multiply: M, mut call: CallI8<'a, 'a>) {
 
 /// One call: weights, and the way from sums to codes.
 pub(crate) struct Kernel<'a, M: Multiply> {
-    multiply: M,
-    conv: &'a ConvI8<'a>,
+    pub(super) multiply: M,
+    pub(super) conv: &'a ConvI8<'a>,
     packed: PackedShape,
     /// As in [`Weights`].
     prepared: bool,
@@ -120,11 +120,12 @@ pub(crate) struct Kernel<'a, M: Multiply> {
 
 impl<'a, M: Multiply> Kernel<'a, M> {
     /// For the pixels of `call`, whose output it takes over.
-    fn new(multiply: M, call: &mut CallI8<'a, 'a>) -> Self {
+    pub(super) fn new(multiply: M, call: &mut CallI8<'a, 'a>) -> Self {
         let (e, simd) = (&call.conv.epilogue, multiply.simd());
         let channels = call.conv.output[2];
         // Few pixels are not worth a look at all weights.
-        let weights = &call.conv.weights[..call.packed.bytes()];
+        let weights = call.conv.weights.get(..call.packed.bytes());
+        let weights = weights.unwrap_or_default();
         let prepared = M::PAIRS && call.pixels >= FEW_ROWS && !simd.contains(weights, i8::MIN);
         Kernel {
             multiply,
@@ -231,17 +232,33 @@ impl<'a, M: Multiply> Kernel<'a, M> {
         // SAFETY: the rows hold whole patches. The weights of the block hold as many quads, the last of
         // which may extend into the slack.
         let sums = unsafe { self.multiply.products::<R, V>(rows, weights, quads, start) };
-        // SAFETY: the pixels and the channel lie in the call's output, and so do all channels of a whole tile.
+        // SAFETY: as the caller.
+        unsafe { self.finish_rows::<R, V>(&sums, pixel, n) };
+    }
+
+    /// Requantises and stores the sums of a tile.
+    ///
+    /// # Safety
+    ///
+    /// The pixels and the channel, the first of a block, lie in the call's output.
+    #[inline(always)]
+    pub(super) unsafe fn finish_rows<const R: usize, const V: usize>(
+        &self,
+        sums: &[[Ints<M>; V]; R],
+        pixel: usize,
+        n: usize,
+    ) {
+        // SAFETY: as the caller; all channels of a whole tile lie in the output, too.
         unsafe {
             let whole = n + V * LANES <= self.channels;
             if !whole || self.conv.epilogue.table.is_some() {
                 // A copy, so that the sums stay in registers otherwise.
-                let copy = sums;
+                let copy = *sums;
                 self.finish_any(&copy, pixel, n);
             } else if self.residual.is_some() {
-                self.finish::<R, V, true>(&sums, pixel, n);
+                self.finish::<R, V, true>(sums, pixel, n);
             } else {
-                self.finish::<R, V, false>(&sums, pixel, n);
+                self.finish::<R, V, false>(sums, pixel, n);
             }
         }
     }

@@ -7,11 +7,13 @@ pub(crate) mod attention;
 pub(crate) mod conv;
 pub(crate) mod conv_f32;
 pub(crate) mod depthwise;
+pub(crate) mod sparse;
 pub(crate) mod table;
 
 use core::mem::MaybeUninit;
 
 use conv::{Kernel, Rows, Strip, Weights};
+use sparse::Part;
 
 /// Those of the target.
 #[cfg(target_arch = "aarch64")]
@@ -58,6 +60,8 @@ pub(crate) trait Simd: Copy {
     fn spread(self, v: Self::Floats) -> [Self::Floats; 4];
     /// The bytes of integers.
     fn as_bytes(self, v: Self::Ints) -> Self::Bytes;
+    /// The integers that bytes are.
+    fn as_ints(self, v: Self::Bytes) -> Self::Ints;
     /// The bits of floats.
     fn bits(self, v: Self::Floats) -> Self::Ints;
     /// The floats of bits.
@@ -176,6 +180,13 @@ pub(crate) trait Multiply: Copy {
         pixel: usize,
         n: usize,
     );
+
+    /// Calls [`Part::compute`] compiled for the instruction set.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Part::compute`].
+    unsafe fn sparse<const T: usize>(self, part: &Part<'_, '_, Self>);
 }
 
 pub(crate) type Ints<M> = <<M as Multiply>::Simd as Simd>::Ints;

@@ -4,6 +4,7 @@ use core::arch::wasm32::*;
 
 use super::Simd128;
 use crate::arch::simd128::conv::{Kernel, Rows, Weights};
+use crate::arch::simd128::sparse::Part;
 use crate::arch::simd128::{Multiply, Simd};
 
 impl Simd for Simd128 {
@@ -87,6 +88,11 @@ impl Simd for Simd128 {
 
     #[inline(always)]
     fn as_bytes(self, v: v128) -> v128 {
+        v
+    }
+
+    #[inline(always)]
+    fn as_ints(self, v: v128) -> v128 {
         v
     }
 
@@ -284,6 +290,11 @@ impl Multiply for Simd128 {
     ) {
         // SAFETY: as the caller.
         unsafe { kernel.tile::<R, V>(rows, weights, pixel, n) }
+    }
+
+    unsafe fn sparse<const T: usize>(self, part: &Part<'_, '_, Self>) {
+        // SAFETY: as the caller.
+        unsafe { part.compute::<T>() }
     }
 
     #[inline(always)]

@@ -12,7 +12,7 @@ const MAX_BIAS: i32 = 1 << 30;
 
 impl Bound<'_> {
     /// Checks the values of constants that arithmetic relies on: nothing overflows an i32, no
-    /// multiplier is infinite, weight sums are true, weights past the patch are 0.
+    /// multiplier is infinite, weight sums are true, weights past the patch are 0, blocks are in their places.
     pub fn check_constants<O: Operators>(&self) -> Option<()> {
         match self {
             Bound::ConvI8 { conv, .. } if O::SET.has(Kind::Conv, DType::I8) => {
@@ -37,6 +37,17 @@ impl Bound<'_> {
                         == op.weight_sums[ch]
                 });
                 (sums && requantisation_is_sound(op.bias, op.multipliers)).then_some(())
+            }
+            Bound::Sparse { op, .. } if O::SET.has(Kind::Sparse, DType::I8) => {
+                let (conv, channels) = (&op.conv, op.conv.output[2]);
+                let sum = |n| -> i32 {
+                    let weights = op.blocks.of(n).1.as_flattened();
+                    weights.iter().map(|&w| i32::from(w)).sum()
+                };
+                (op.blocks.are_sound(channels, conv.depth())
+                    && (0..channels).all(|n| sum(n) == conv.weight_sums[n])
+                    && requantisation_is_sound(conv.bias, conv.multipliers))
+                .then_some(())
             }
             Bound::ConvI16 { conv, .. } if O::SET.has(Kind::Conv, DType::I16) => {
                 requantisation_is_sound(conv.bias, conv.multipliers).then_some(())

@@ -14,7 +14,7 @@ use crate::ops::wide::ConvI16;
 use crate::tensor::{CONSTANT_BANK, DType, Tensor};
 
 /// Longest patch of an integer convolution: keeps `Σ |x · w|` below 2³⁰.
-const MAX_DEPTH: usize = 1 << 16;
+pub(super) const MAX_DEPTH: usize = 1 << 16;
 
 pub(super) fn conv<'m, O: Operators>(artifact: &Artifact<'m>, c: &Conv) -> Option<Bound<'m>> {
     let form = Form::new::<O>(artifact, c)?;
@@ -142,16 +142,16 @@ pub(super) fn depthwise<'m, O: Operators>(artifact: &Artifact<'m>, c: &Conv) -> 
 }
 
 /// Shapes of a (depthwise) convolution.
-struct Form {
-    batch: usize,
-    input: [usize; 3],
-    output: [usize; 3],
-    x: Tensor,
-    y: Tensor,
+pub(super) struct Form {
+    pub batch: usize,
+    pub input: [usize; 3],
+    pub output: [usize; 3],
+    pub x: Tensor,
+    pub y: Tensor,
 }
 
 impl Form {
-    fn new<O: Operators>(artifact: &Artifact<'_>, c: &Conv) -> Option<Self> {
+    pub fn new<O: Operators>(artifact: &Artifact<'_>, c: &Conv) -> Option<Self> {
         let (x, y) = (tensor(artifact, c.x)?, tensor(artifact, c.y)?);
         rule::<O>(|| {
             let scratch = c.scratch.is_none_or(|id| {
@@ -187,7 +187,7 @@ impl Form {
     }
 
     /// Types of input and output.
-    fn types(&self) -> (DType, DType) {
+    pub fn types(&self) -> (DType, DType) {
         (self.x.dtype, self.y.dtype)
     }
 
@@ -199,7 +199,7 @@ impl Form {
 
 /// An int8 convolution of either kind, whose weights' number is still to be asked for.
 #[cfg_attr(target_os = "none", inline(never))]
-fn codes<'m, O: Operators>(
+pub(super) fn codes<'m, O: Operators>(
     artifact: &Artifact<'m>,
     c: &Conv,
     form: &Form,

@@ -12,6 +12,7 @@ mod lookup;
 mod movement;
 mod products;
 mod rows;
+mod sparse;
 mod spatial;
 mod tokens;
 
@@ -29,6 +30,7 @@ use crate::ops::norm;
 use crate::ops::pool::{AveragePoolI8, Pool, PoolKind};
 use crate::ops::reduce::ReduceKind;
 use crate::ops::resize::Resize;
+use crate::ops::sparse::SparseI8;
 use crate::ops::unary::UnaryKind;
 use crate::ops::wide::ConvI16;
 use crate::tensor::{DType, Shape, Tensor};
@@ -46,6 +48,10 @@ pub(crate) enum Bound<'m> {
     ConvI16 {
         conv: ConvI16<'m>,
         batch: usize,
+    },
+    Sparse {
+        op: SparseI8<'m>,
+        residual: ResidualTerm,
     },
     ConvF32 {
         conv: ConvF32<'m>,
@@ -232,6 +238,13 @@ impl<'m> Bound<'m> {
             } if O::SET.any(Kind::Gather) => movement::gather::<O>(artifact, x, indices, y, axis),
             Step::ArgMax { x, y, axis, last } if O::SET.any(Kind::ArgMax) => {
                 rows::arg_max::<O>(artifact, x, y, axis, last)
+            }
+            Step::Sparse {
+                ref layer,
+                starts,
+                quads,
+            } if O::SET.has(Kind::Sparse, DType::I8) => {
+                sparse::sparse::<O>(artifact, layer, starts, quads)
             }
             _ => None,
         }

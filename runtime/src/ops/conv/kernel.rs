@@ -145,7 +145,7 @@ pub fn scratch_bytes(window: &Window, input_channels: usize, rows: usize) -> usi
 ///
 /// * `y` holds `pixels` whole pixels, and `first + pixels` is at most the pixels of the output.
 /// * `x` holds the input map, and the window fits in it wherever an output pixel puts it.
-/// * The packed weights are followed by [`WEIGHT_SLACK`] bytes; `bias`, `weight_sums` and
+/// * The packed weights, where they are the layer's, are followed by [`WEIGHT_SLACK`] bytes; `bias`, `weight_sums` and
 ///   `multipliers` are padded to whole blocks; the residual covers the pixels of `y`.
 /// * `pixels` and `channels` are not 0. A point window's output has the size of its input.
 #[cfg_attr(
@@ -170,6 +170,20 @@ impl<'a, 'c> CallI8<'a, 'c> {
         y: &'a mut [i8],
         scratch: &'a mut [u8],
     ) -> Result<Self, Error> {
+        let call = Self::without_weights(conv, x, first, y, scratch)?;
+        at_least(product(&[conv.depth(), conv.output[2]]), conv.weights.len())?;
+        at_least(call.packed.bytes() + WEIGHT_SLACK, conv.weights.len())?;
+        Ok(call)
+    }
+
+    /// A call of a layer that has its weights elsewhere.
+    pub(crate) fn without_weights(
+        conv: &'a ConvI8<'c>,
+        x: &'a [i8],
+        first: usize,
+        y: &'a mut [i8],
+        scratch: &'a mut [u8],
+    ) -> Result<Self, Error> {
         let channels = conv.output[2];
         let pixels = check_geometry(
             &conv.window,
@@ -183,8 +197,6 @@ impl<'a, 'c> CallI8<'a, 'c> {
         let padded = packed.padded_channels();
         let residual = conv.epilogue.residual.map(|r| r.data.len());
         let lengths = [
-            (product(&[conv.depth(), channels]), conv.weights.len()),
-            (packed.bytes() + WEIGHT_SLACK, conv.weights.len()),
             (padded, conv.bias.len()),
             (padded, conv.weight_sums.len()),
             (padded, conv.multipliers.len()),

@@ -99,7 +99,7 @@ fn multiply(acc: &mut [i32; LANES], x: &[i8; QUAD], w: &[i8]) {
 
 /// From accumulator to code; `index` is the position in the whole output.
 #[inline(always)]
-fn finish(e: &EpilogueI8<'_>, acc: i32, multiplier: f32, index: usize) -> i8 {
+pub(crate) fn finish(e: &EpilogueI8<'_>, acc: i32, multiplier: f32, index: usize) -> i8 {
     let (lo, hi) = (i32::from(e.lo), i32::from(e.hi));
     let code = match e.residual {
         None => requantize(acc, multiplier, e.zero, lo, hi),

@@ -232,10 +232,89 @@ impl Epilogue {
         }
     }
 
+    /// Whether there is a residual.
+    pub(super) fn adds(&self) -> bool {
+        self.extra.is_some_and(|extra| !extra.residual.is_null())
+    }
+
+    /// Finishes the sums of a block of channels, each of 16 neighbouring pixels in the lanes. Of the pixels, `rows` exist, and
+    /// of the channels from position `at` on `count`; no residual is [added](Epilogue::adds).
+    ///
+    /// # Safety
+    ///
+    /// These values belong to the call's output; the multipliers are those of the block.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi")]
+    #[inline]
+    pub(super) unsafe fn finish_columns(
+        &self,
+        sums: &[__m512i; WIDTH],
+        multipliers: &[f32; WIDTH],
+        at: usize,
+        rows: usize,
+        count: usize,
+    ) {
+        let order = by_lane();
+        let mut quads = [_mm512_setzero_si512(); WIDTH / GROUP];
+        for (g, quad) in quads.iter_mut().enumerate() {
+            let mut bits = [_mm512_setzero_si512(); GROUP];
+            for (c, bits) in bits.iter_mut().enumerate() {
+                let multiplier = _mm512_set1_ps(multipliers[g * GROUP + c]);
+                let t = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[g * GROUP + c]), multiplier);
+                *bits = _mm512_castps_si512(_mm512_add_ps(t, self.base));
+            }
+            // Each lane's four channels side by side.
+            *quad = _mm512_permutexvar_epi8(order, self.pack_quarters(bits));
+            if let Some(Extra {
+                table: Some(table), ..
+            }) = &self.extra
+            {
+                *quad = look_up(table, *quad);
+            }
+        }
+        let [a, b, c, d] = quads;
+        let low = [_mm512_unpacklo_epi32(a, b), _mm512_unpacklo_epi32(c, d)];
+        let high = [_mm512_unpackhi_epi32(a, b), _mm512_unpackhi_epi32(c, d)];
+        // Quarter `q` of vector `i` has all channels of pixel `4 q + i`.
+        let codes = [
+            _mm512_unpacklo_epi64(low[0], low[1]),
+            _mm512_unpackhi_epi64(low[0], low[1]),
+            _mm512_unpacklo_epi64(high[0], high[1]),
+            _mm512_unpackhi_epi64(high[0], high[1]),
+        ];
+        let mask = (1u32 << count.min(WIDTH)).wrapping_sub(1) as u16;
+        for i in 0..WIDTH.min(rows) {
+            let codes = codes[i % 4];
+            let row = match i / 4 {
+                0 => _mm512_castsi512_si128(codes),
+                1 => _mm512_extracti32x4_epi32::<1>(codes),
+                2 => _mm512_extracti32x4_epi32::<2>(codes),
+                _ => _mm512_extracti32x4_epi32::<3>(codes),
+            };
+            // SAFETY: as the caller; the mask covers no more than `count`.
+            unsafe {
+                let y = self.y.add(at + i * self.channels);
+                if mask == u16::MAX {
+                    _mm_storeu_si128(y.cast(), row);
+                } else {
+                    _mm_mask_storeu_epi8(y, mask, row);
+                }
+            }
+        }
+    }
+
     /// Clamped codes of four vectors of sums with [`MAGIC`], in order.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi")]
     #[inline]
-    fn pack(&self, mut bits: [__m512i; GROUP]) -> __m512i {
+    fn pack(&self, bits: [__m512i; GROUP]) -> __m512i {
+        // This puts the halves of the vectors' codes in order.
+        let order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
+        _mm512_permutexvar_epi64(order, self.pack_quarters(bits))
+    }
+
+    /// Clamped codes of four vectors of sums with [`MAGIC`], as packing in quarters leaves them.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi")]
+    #[inline]
+    fn pack_quarters(&self, mut bits: [__m512i; GROUP]) -> __m512i {
         if let Some([lo, hi]) = self.wide_bounds {
             for v in &mut bits {
                 *v = _mm512_min_epi32(_mm512_max_epi32(*v, lo), hi);
@@ -246,9 +325,7 @@ impl Epilogue {
         let [a, b, c, d] = bits;
         let ab = _mm512_permutex2var_epi16(a, even, b);
         let cd = _mm512_permutex2var_epi16(c, even, d);
-        // Packing works in quarters; this puts the halves of the vectors' codes in order.
-        let order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
-        let codes = _mm512_permutexvar_epi64(order, _mm512_packs_epi16(ab, cd));
+        let codes = _mm512_packs_epi16(ab, cd);
         _mm512_min_epi8(_mm512_max_epi8(codes, self.bounds[0]), self.bounds[1])
     }
 }
@@ -263,6 +340,25 @@ fn words(first: i16) -> __m512i {
     }
     // SAFETY: 64 bytes are read of 64.
     unsafe { _mm512_loadu_si512(at.as_ptr().cast()) }
+}
+
+/// Where the bytes of four packed vectors are, lane by lane.
+#[target_feature(enable = "avx512f,avx512bw")]
+#[inline]
+fn by_lane() -> __m512i {
+    const AT: [u8; 64] = {
+        let mut at = [0; 64];
+        let mut i = 0;
+        while i < 64 {
+            let (lane, v) = (i / 4, i % 4);
+            // Words of vectors 0 and 1 fill the lower halves of the quarters, those of 2 and 3 the upper ones.
+            at[i] = (((v % 2) * 2 + lane / 8) * 16 + (v / 2) * 8 + lane % 8) as u8;
+            i += 1;
+        }
+        at
+    };
+    // SAFETY: 64 bytes are read of 64.
+    unsafe { _mm512_loadu_si512(AT.as_ptr().cast()) }
 }
 
 /// Stores row `r` of those in `codes`, `B` blocks each, of which `count` values exist.
