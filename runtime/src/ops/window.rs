@@ -64,10 +64,14 @@ impl Window {
     ) -> core::ops::Range<usize> {
         let taps = usize::from(self.kernel[axis]);
         let pad = usize::from(self.pad[axis]);
-        let dilation = usize::from(self.dilation[axis]).max(1);
         let at = o * usize::from(self.stride[axis]);
-        let first = pad.saturating_sub(at).div_ceil(dilation).min(taps);
-        let end = (size + pad).saturating_sub(at).div_ceil(dilation);
+        // Most windows are dense, and to divide takes time.
+        let taps_before = |distance: usize| match usize::from(self.dilation[axis]) {
+            0 | 1 => distance,
+            dilation => distance.div_ceil(dilation),
+        };
+        let first = taps_before(pad.saturating_sub(at)).min(taps);
+        let end = taps_before((size + pad).saturating_sub(at));
         first..end.clamp(first, taps)
     }
 }

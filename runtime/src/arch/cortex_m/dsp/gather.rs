@@ -16,24 +16,26 @@ pub(super) fn gather(conv: &ConvI8<'_>, x: &[i8], pixel: usize, patch: &mut [i8]
     let oy = pixel.checked_div(out_width)?;
     let ox = pixel - oy * out_width;
     let (rows, columns) = (w.taps_inside(0, oy, height), w.taps_inside(1, ox, width));
+    // Where the run of each line begins in the map and in the patch; unused where there is none.
+    let ix = tap(w, 1, ox, columns.start).unwrap_or(0);
+    let run = columns.start * channels..columns.end * channels;
+    let piece = if dilation == 1 { run.len() } else { channels };
     let mut rest = patch;
     for ky in 0..kh {
         let (line, tail) = rest.split_at_mut_checked(kw * channels)?;
         rest = tail;
-        let inside = rows.contains(&ky) && !columns.is_empty();
+        let inside = rows.contains(&ky) && !run.is_empty();
         if !inside || columns.len() < kw {
             line.fill(conv.input_zero);
         }
         if !inside {
             continue;
         }
-        let (iy, ix) = (tap(w, 0, oy, ky)?, tap(w, 1, ox, columns.start)?);
-        let mut from = x.get((iy * width + ix) * channels..)?;
-        let mut to = line.get_mut(columns.start * channels..columns.end * channels)?;
-        let run = if dilation == 1 { to.len() } else { channels };
+        let mut from = x.get((tap(w, 0, oy, ky)? * width + ix) * channels..)?;
+        let mut to = line.get_mut(run.clone())?;
         while !to.is_empty() {
-            let (mine, others) = to.split_at_mut_checked(run)?;
-            copy(from.get(..run)?, mine);
+            let (mine, others) = to.split_at_mut_checked(piece)?;
+            copy(from.get(..piece)?, mine);
             from = from.get(dilation * channels..).unwrap_or_default();
             to = others;
         }
