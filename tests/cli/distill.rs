@@ -361,11 +361,11 @@ fn maps_of_a_teacher() {
     ampoule(with(&plain, &[])).text();
     let all = at("all");
     let (epochs, result) = lines(ampoule(with(&all, &["--scalekd", "--json"])));
-    assert_eq!((epochs.len(), &result["steps"]), (1, &4.into()));
+    assert_eq!((epochs.len(), &result["steps"]), (1, &3.into()));
     assert_eq!(student(&all).len(), student(&plain).len());
     assert!(student(&all) != student(&plain));
     let metrics = fs::read_to_string(all.join("student.run/metrics.jsonl")).unwrap();
-    assert_eq!(metrics.matches("\"features\"").count(), 4);
+    assert_eq!(metrics.matches("\"features\"").count(), 3);
     let again = at("again");
     let mut command = with(&again, &["--scalekd=projector"]);
     ampoule(command.clone()).text();

@@ -27,14 +27,8 @@ pub struct ElasticArgs {
     )]
     pub elastic: Option<Vec<f64>>,
     /// The student is a TinyViT with these shares of its widths and blocks, as 0.34,0.67
-    #[arg(
-        long,
-        value_name = "WIDTH,BLOCKS",
-        value_delimiter = ',',
-        num_args = 2,
-        conflicts_with = "pairs"
-    )]
-    pub shrink: Option<Vec<f64>>,
+    #[arg(long, value_name = "WIDTHS,BLOCKS", conflicts_with = "pairs", value_parser = two)]
+    pub shrink: Option<[f64; 2]>,
 }
 
 /// A size and what it knows.
@@ -89,14 +83,6 @@ impl ElasticArgs {
         let elastic = Elastic::new(config, shares).map_err(TrainError::from)?;
         Ok(Some(elastic))
     }
-
-    /// Shares of widths and blocks of the student itself.
-    pub fn shrink(&self) -> Option<[f64; 2]> {
-        match self.shrink.as_deref() {
-            Some(&[width, blocks]) => Some([width, blocks]),
-            _ => None,
-        }
-    }
 }
 
 /// A TinyViT with these shares of widths and blocks.
@@ -145,4 +131,10 @@ pub fn table(sizes: &[Measured]) -> String {
         table.row([widths, blocks, parameters, macs, top1]);
     }
     table.render()
+}
+
+fn two(text: &str) -> Result<[f64; 2], String> {
+    let pair = text.split_once(',');
+    let pair = pair.and_then(|(a, b)| Some([a.parse().ok()?, b.parse().ok()?]));
+    pair.ok_or_else(|| "expected two shares, as 0.34,0.67".to_owned())
 }

@@ -39,6 +39,8 @@ Examples:
   ampoule distill --store store/ --student tiny-moat-mini --labels-weight 0.3 --eval test/ -o student.onnx
   ampoule distill --teacher teacher.onnx --data photos/ --student tinyvit-mini -o student.onnx   (no store)
   ampoule distill --labels-only --data photos/ --label-fraction 0.1 --student tinyvit-mini -o student.onnx
+  ampoule distill --store store/ --teacher teacher.onnx --student tinyvit-mini --scalekd -o student.onnx   (maps, too)
+  ampoule distill --labels-only --data photos/ --student tinyvit-mini --elastic 0.34,0.67 -o student.onnx   (many sizes)
   ampoule distill --pairs captions.jsonl --text-teacher text.onnx --vocabulary vocab.txt --student clip-mini -o towers/
 
 Started again with the same arguments, it goes on where it was stopped (Ctrl-C: exit code 130) or killed.";

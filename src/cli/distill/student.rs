@@ -57,7 +57,7 @@ impl Student {
         if let Some(rate) = args.recipe.drop_path {
             config = config.with_drop_path(rate as f32);
         }
-        if let Some(shares) = args.elastic.shrink() {
+        if let Some(shares) = args.elastic.shrink {
             config = super::elastic::shrunk(&args.student, config, shares)?;
         }
         let network = config.build()?;
@@ -173,7 +173,7 @@ impl Student {
 
 /// A network from a file, with its weights; what it lost on the way is said.
 pub fn read(args: &Distill, file: &Path) -> Result<import::Student, Failure> {
-    let shrinks = args.elastic.shrink().is_some();
+    let shrinks = args.elastic.shrink.is_some();
     if args.init.is_some() || args.recipe.drop_path.is_some() || shrinks {
         return Err(Failure::Usage(
             "--init, --shrink and --drop-path are for networks of the zoo; an ONNX file has its weights"
