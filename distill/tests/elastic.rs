@@ -8,7 +8,7 @@ mod reference;
 use ampoule_distill::elastic::{Elastic, Size};
 use ampoule_distill::zoo::{self, Config, TinyVitConfig, Weights};
 use ampoule_distill_kernels::engine::{Engine, Mode};
-use ampoule_distill_kernels::graph::{Kind, Node, Op};
+use ampoule_distill_kernels::graph::{Activation, Kind, Node, Op};
 
 fn config() -> TinyVitConfig {
     let config = zoo::find("tinyvit-mini").unwrap().config.clone();
@@ -163,6 +163,14 @@ fn logits(elastic: &Elastic, size: &Size, values: &[Vec<f32>], input: &[f32]) ->
                     row.iter().enumerate().map(one).collect::<Vec<_>>()
                 })
                 .collect(),
+            // Beyond 6 the reference's series has no digits left, and Φ is 0 or 1 to 1e-9.
+            Op::Activation(Activation::Gelu) => {
+                let small: Vec<f64> = x[0].iter().map(|x| x.clamp(-6.0, 6.0)).collect();
+                let pairs = layer(&[&small]).into_iter().zip(x[0]);
+                pairs
+                    .map(|(y, &x)| if x.abs() > 6.0 { x.max(0.0) } else { y })
+                    .collect()
+            }
             _ => layer(x),
         };
         let active = active_of[&node.output.0];
