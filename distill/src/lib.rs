@@ -8,6 +8,8 @@
 //! * [`teacher`] runs large models over the pictures;
 //! * [`store`] keeps what they answer, from which students are trained;
 //! * [`loss`] says how far a student is from them;
+//! * [`elastic`] trains one set of weights for networks of many sizes;
+//! * [`scalekd`] has it learn a teacher's maps, too;
 //! * [`train`] brings it nearer;
 //! * [`taylor`] says what a network's channels matter to its loss.
 
@@ -15,9 +17,11 @@
 
 pub mod augment;
 pub mod data;
+pub mod elastic;
 pub mod export;
 pub mod import;
 pub mod loss;
+pub mod scalekd;
 pub mod store;
 pub mod taylor;
 pub mod teacher;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use ampoule::ClassifyError;
 use ampoule::distill::data::DatasetError;
+use ampoule::distill::elastic::ElasticError;
 use ampoule::distill::export::ExportError;
 use ampoule::distill::import::StudentError;
 use ampoule::distill::store::StoreError;
@@ -324,6 +325,15 @@ fn train_hint(error: &TrainError) -> Option<&'static str> {
         TrainError::NotFinite { .. } => Some(
             "a smaller --lr (a third of it) with another --run folder; check the preprocessing and the first weights",
         ),
+        TrainError::NoAttention => Some("leave out --attention-sparsity"),
+        TrainError::ScaleKd(_) => Some("another --teacher or --student, or leave out --scalekd"),
+        TrainError::Elastic(error) => match error {
+            ElasticError::Budget { .. } => Some("a larger --max-macs"),
+            ElasticError::Read { .. } | ElasticError::File { .. } => {
+                Some("the .safetensors file that `ampoule distill --elastic` wrote")
+            }
+            _ => None,
+        },
         TrainError::Read { .. } => Some("check that it is a file you may read"),
         TrainError::Write { .. } => Some(
             "make room or check the rights, and start it again: it goes on from its checkpoint",

@@ -12,6 +12,7 @@ pub mod demo;
 pub mod distill;
 mod error;
 mod eval;
+mod extract;
 mod files;
 pub mod inspect;
 mod labels;
@@ -63,6 +64,7 @@ enum Command {
     Merge(merge::Merge),
     Prune(prune::Prune),
     Distill(Box<distill::Distill>),
+    Extract(extract::Extract),
 }
 
 /// Parses the arguments, runs the command and gives the exit code.
@@ -82,6 +84,7 @@ pub fn main() -> ExitCode {
         Command::Merge(c) => c.execute(),
         Command::Prune(c) => c.execute(),
         Command::Distill(c) => c.execute(),
+        Command::Extract(c) => c.execute(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

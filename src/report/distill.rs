@@ -145,6 +145,24 @@ fn curves(page: &mut Page, o: &Outcome) {
         ],
         &percent,
     );
+    let features = steps(&|m| m.get("features"));
+    if !features.is_empty() {
+        page.lines(
+            "Maps of the teacher",
+            "While training: the part of the loss that is how unlike the teacher's maps the projected ones are.",
+            vec![line("unlike", "first", features)],
+            &plain,
+        );
+    }
+    let sparsity = steps(&|m| m.get("attention_sparsity"));
+    if !sparsity.is_empty() {
+        page.lines(
+            "Sparsity of attention",
+            "While training: the mean of ln(1 + A²) over attention weights A, least where attention is spread evenly.",
+            vec![line("ln(1 + A²)", "first", sparsity)],
+            &small,
+        );
+    }
     page.lines(
         "Learning rate",
         "",

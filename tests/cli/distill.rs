@@ -285,6 +285,8 @@ fn other_settings_data_and_students_are_refused() {
     );
     refused(&["--layer-decay", "0.8"], &["training.layer_decay"]);
     refused(&["--qat", "1"], &["training.quantized_epochs"]);
+    let more = ["--attention-sparsity", "0.01"];
+    refused(&more, &["training.attention_sparsity"]);
     refused(&["--mean", "0,0,0", "--scale", "1"], &["preprocess.scale"]);
     refused(&["--hold-out", "0.5"], &["lesson.data.hold_out"]);
     let mut moat = from_store(folder, &["--epochs", "1"]);
@@ -339,6 +341,106 @@ fn quantisation_aware_training() {
 
     let command = from_store(&at("refused"), &["--epochs", "2", "--qat", "3"]);
     ampoule(command).fails(2, &["--qat 3", "2 epochs"]);
+}
+
+/// Maps of a teacher leave no trace in the student's file but in its weights, and a run with them goes on.
+#[test]
+fn maps_of_a_teacher() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| {
+        let path = folder.path().join(name);
+        fs::create_dir_all(&path).unwrap();
+        path
+    };
+    let with = |folder: &Path, more: &[&str]| {
+        let mut command = from_store(folder, &[&["--epochs", "1"], more].concat());
+        command.extend(["--teacher".into(), teacher()]);
+        command
+    };
+    let plain = at("plain");
+    ampoule(with(&plain, &[])).text();
+    let all = at("all");
+    let (epochs, result) = lines(ampoule(with(&all, &["--scalekd", "--json"])));
+    assert_eq!((epochs.len(), &result["steps"]), (1, &3.into()));
+    assert_eq!(student(&all).len(), student(&plain).len());
+    assert!(student(&all) != student(&plain));
+    let metrics = fs::read_to_string(all.join("student.run/metrics.jsonl")).unwrap();
+    assert_eq!(metrics.matches("\"features\"").count(), 3);
+    let again = at("again");
+    let mut command = with(&again, &["--scalekd=projector"]);
+    ampoule(command.clone()).text();
+    assert!(student(&again) != student(&all));
+    command.extend(["--scalekd-weight".into(), "2".into()]);
+    ampoule(command).fails_with_advice(&["another run", "lesson.scalekd.weight"]);
+    let mut command = from_store(&at("none"), &["--scalekd"]);
+    ampoule(command.clone()).fails(2, &["--teacher"]);
+    command.extend(["--teacher".into(), teacher(), "--qat".into(), "1".into()]);
+    ampoule(command).fails(2, &["--qat", "--scalekd"]);
+    let vit = fixture("models/families/vit-tracer17.onnx");
+    let mut command = args(&at("vit"), &["--epochs", "1", "--scalekd"]);
+    command.extend(["--data".into(), photos().to_owned()]);
+    command.extend(["--teacher".into(), vit]);
+    ampoule(command).fails_with_advice(&["the teacher has no maps of two sizes"]);
+}
+
+/// One training, networks of several sizes, each a plain ONNX file.
+#[test]
+fn many_sizes_from_one_training() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let sizes = ["--elastic", "0.34,0.67"];
+    let settings = [&["--epochs", "2", "--json"][..], &sizes].concat();
+    let (_, result) = lines(ampoule(from_store(folder, &settings)));
+    let measured = result["sizes"].as_array().unwrap();
+    assert_eq!(measured.len(), 6);
+    let macs: Vec<u64> = measured
+        .iter()
+        .map(|s| s["macs"].as_u64().unwrap())
+        .collect();
+    assert!(macs.is_sorted() && measured.iter().all(|s| s["top1"]["total"] == 6));
+    let file = folder.join("student.safetensors");
+    let listed = ampoule(words!["extract", &file]).text();
+    assert!(
+        listed.contains("8 32 32 32") && listed.contains("1 1 2 1"),
+        "{listed}"
+    );
+    for budget in [macs[0], macs[3], macs[5]] {
+        let out = folder.join("small.onnx");
+        let budget = budget.to_string();
+        let text = ampoule(words![
+            "extract",
+            &file,
+            "--max-macs",
+            &budget,
+            "-o",
+            &out,
+            "--json"
+        ])
+        .text();
+        let cut: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(cut["size"]["macs"].to_string(), budget);
+        let info = ampoule(words!["inspect", &out, "--json"]).text();
+        assert!(info.contains(&budget), "{info}");
+    }
+    let out = folder.join("none.onnx");
+    ampoule(words!["extract", &file, "--max-macs", "1k", "-o", &out])
+        .fails_with_advice(&["at most 1000 multiply-accumulates", &macs[0].to_string()]);
+    ampoule(words!["extract", &file, "--max-macs", "few", "-o", &out]).fails(2, &["as 4M"]);
+    let other = folder.join("student.onnx");
+    ampoule(words!["extract", &other]).fails_with_advice(&["is no elastic network"]);
+    // The same with other sizes is another run.
+    let settings = [&["--epochs", "2"][..], &["--elastic", "0.5"]].concat();
+    ampoule(from_store(folder, &settings)).fails_with_advice(&["another run", "lesson.elastic"]);
+    let mut moat = from_store(folder, &settings);
+    moat[2] = "tiny-moat-mini".into();
+    ampoule(moat).fails(2, &["--elastic is for a TinyViT"]);
+    // A size alone.
+    let alone = folder.join("alone");
+    fs::create_dir_all(&alone).unwrap();
+    let settings = ["--epochs", "1", "--json", "--shrink", "0.34,0.34"];
+    let (_, result) = lines(ampoule(from_store(&alone, &settings)));
+    let rows = result["rows"].as_array().unwrap();
+    assert!(rows.iter().any(|r| r["macs"] == macs[0]), "{rows:?}");
 }
 
 #[test]

@@ -2,9 +2,9 @@
 
 use crate::program::ampoule;
 
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 14] = [
     "quantize", "inspect", "run", "eval", "compare", "bench", "selftest", "demo", "zoo", "teach",
-    "distill", "merge", "prune",
+    "distill", "extract", "merge", "prune",
 ];
 
 #[test]

@@ -360,6 +360,30 @@ fn tokens() {
         l.push("first", Op::Crop([0, 6]), &[x])
     });
     check("tokens", tokens, Mode::EVAL);
+    let queries = graph(&|l, x, ids| {
+        let table = l.parameter("queries", "weight", &[7, 12]);
+        let size = [1, 7];
+        let q = l.push("queries", Op::Queries { table, size }, &[ids]);
+        let q = l.linear(q, "q", 8);
+        let kv = l.linear(x, "kv", 16);
+        let lane = |input, offset| Lane {
+            input,
+            offset,
+            stride: 4,
+        };
+        let a = Attention {
+            heads: 2,
+            head_size: 4,
+            scale: 0.5,
+            lanes: [lane(0, 0), lane(1, 0), lane(1, 8)],
+            window: None,
+            bias: None,
+            causal: false,
+            mask: Some(2),
+        };
+        l.push("attention", Op::Attention(a), &[q, kv, ids])
+    });
+    check("queries", queries, Mode::EVAL);
     let normalize = graph(&|l, x, _| {
         let x = l.activation(x, Activation::Gelu);
         let x = l.push("normalize", Op::Normalize, &[x]);
@@ -397,6 +421,46 @@ fn tokens() {
         l.push("mean", Op::MaskedMean, &[x, ids])
     });
     check("padding is not seen", attention, Mode::EVAL);
+}
+
+/// A graph in two pieces, the second of them twice with the same weights.
+#[test]
+fn pieces_of_a_graph() {
+    let mut l = Layers {
+        graph: Graph::new(),
+    };
+    let picture = l.graph.input(Map::new(4, 4, 3));
+    let x = l.conv(picture, "first", 6, Window::square(3, 2), true);
+    let y = l.conv(x, "second", 6, Window::POINT, true);
+    let y = l.push("sum", Op::Add { drop_path: 0.0 }, &[x, y]);
+    let z = l.linear(y, "third", 5);
+    l.graph.output(z);
+    let mut pieces = Graph::new();
+    let at = pieces.input(Map::new(4, 4, 3));
+    let mut known = std::collections::HashMap::new();
+    let mut add =
+        |ends, at, prefix: &str| pieces.append_between(&l.graph, ends, at, prefix, &mut known);
+    let middle = add([picture, y], at, "").unwrap();
+    let ends = [0, 1].map(|_| add([y, z], middle, "twice.").unwrap());
+    assert!(add([x, z], middle, "").is_ok());
+    // The sum reads both.
+    let behind = l.graph.nodes()[1].output;
+    let error = add([behind, z], middle, "late.").unwrap_err();
+    assert!(error.to_string().contains("beside"), "{error}");
+    ends.iter().for_each(|&end| pieces.output(end));
+    let names: Vec<_> = pieces.parameters().iter().map(|p| &*p.name).collect();
+    let own = ["first.weight", "first.bias", "second.weight", "second.bias"];
+    assert_eq!(names[..4], own);
+    assert_eq!(names[4..], ["twice.third.weight", "twice.third.bias"]);
+    let mut parameters = initial(l.graph.parameters());
+    let input = noises(2 * 48, 5);
+    let mut engines = [l.graph, pieces].map(|g| Engine::new(g, 1).unwrap());
+    for engine in &mut engines {
+        let run = engine.forward(&mut parameters, &[&input], 2, Mode::EVAL);
+        run.unwrap();
+    }
+    assert_eq!(engines[0].output(0), engines[1].output(0));
+    assert_eq!(engines[0].output(0), engines[1].output(1));
 }
 
 /// Two towers in one graph.
@@ -614,4 +678,109 @@ fn layers_that_do_not_fit() {
     assert!(fails(Op::Embedding { table }).contains("with one channel"));
     assert!(fails(Op::Positions { table }).contains("expected 72 elements"));
     assert!(fails(Op::Tokens { table }).contains("expected 15 elements"));
+}
+
+/// The sparsity term of attention weights and its gradients are PyTorch's (`fixtures/attention_sparsity.py`), on
+/// any number of threads, and add to those of the outputs.
+#[test]
+fn sparse_attention() {
+    let mut l = Layers {
+        graph: Graph::new(),
+    };
+    let map = Map::new(4, 6, 3);
+    let mut x = l.graph.input(map);
+    for (name, window) in [("first", Some([2, 3])), ("second", None)] {
+        let shape = [24, l.graph.map(x).channels];
+        let weight = l.parameter(name, "weight", &shape);
+        let op = Op::Conv {
+            weight,
+            bias: None,
+            window: Window::POINT,
+        };
+        x = l.push(name, op, &[x]);
+        let lane = |i: usize| Lane {
+            input: 0,
+            offset: 8 * i,
+            stride: 4,
+        };
+        let a = Attention {
+            heads: 2,
+            head_size: 4,
+            scale: 2.0,
+            lanes: [lane(0), lane(1), lane(2)],
+            window,
+            bias: None,
+            causal: false,
+            mask: None,
+        };
+        x = l.push(name, Op::Attention(a), &[x]);
+    }
+    l.graph.output(x);
+    let (first, second) = (noises(24 * 3, 1), noises(24 * 8, 2));
+    let parameters = vec![first, second];
+    let input = noises(2 * map.len(), 7);
+    let run = |threads: usize, weight: f32, of_output: f32| {
+        let mut parameters = parameters.clone();
+        let mut engine = Engine::new(l.graph.clone(), threads).unwrap();
+        engine.regularise_attention(weight);
+        engine
+            .forward(&mut parameters, &[&input], 2, Mode::train(1))
+            .unwrap();
+        let by_output = vec![of_output; engine.output(0).len()];
+        let mut gradients: Vec<_> = parameters.iter().map(|p| vec![0.0; p.len()]).collect();
+        engine
+            .backward(&parameters, &[&by_output], &mut gradients)
+            .unwrap();
+        (engine.attention_sparsity(), gradients)
+    };
+    let (term, gradients) = run(1, 100.0, 0.0);
+    let norm = |x: &[f32]| x.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+    let along = |x: &[f32]| {
+        let pairs = x.iter().zip(noises(x.len(), 500));
+        pairs.map(|(x, n)| f64::from(*x) * f64::from(n)).sum()
+    };
+    let got = [
+        [term, 0.0],
+        [norm(&gradients[0]), along(&gradients[0])],
+        [norm(&gradients[1]), along(&gradients[1])],
+    ];
+    let lines = include_str!("fixtures/attention_sparsity.txt").lines();
+    for (line, got) in lines.zip(got) {
+        for (want, got) in line.split(' ').skip(1).zip(got) {
+            let want: f64 = want.parse().unwrap();
+            assert!((want - got).abs() <= 1e-5 * want.abs(), "{line}: {got}");
+        }
+    }
+    assert_eq!(run(2, 100.0, 0.0), (term, gradients.clone()));
+    // The same along all noise by a central difference of the term itself.
+    let directions = [noises(24 * 3, 500), noises(24 * 8, 500)];
+    let moved = |by: f32| {
+        let mut parameters = parameters.clone();
+        for (p, d) in parameters.iter_mut().zip(&directions) {
+            p.iter_mut().zip(d).for_each(|(p, d)| *p += by * d);
+        }
+        let mut engine = Engine::new(l.graph.clone(), 1).unwrap();
+        engine.regularise_attention(1.0);
+        let forward = engine.forward(&mut parameters, &[&input], 2, Mode::EVAL);
+        forward.unwrap();
+        engine.attention_sparsity()
+    };
+    let difference = 100.0 * (moved(5e-3) - moved(-5e-3)) / 1e-2;
+    let expected = along(&gradients[0]) + along(&gradients[1]);
+    assert!(
+        (difference - expected).abs() < 1e-3,
+        "{difference} {expected}"
+    );
+    // Beside a loss of the outputs; nothing is measured without a weight.
+    let (nothing, of_output) = run(1, 0.0, 1.0);
+    assert_eq!(nothing, 0.0);
+    let both = run(1, 100.0, 1.0).1;
+    for i in 0..2 {
+        for ((both, a), b) in both[i].iter().zip(&of_output[i]).zip(&gradients[i]) {
+            assert!(
+                (both - a - b).abs() <= 1e-4 * (1.0 + both.abs()),
+                "{both} {a} {b}"
+            );
+        }
+    }
 }

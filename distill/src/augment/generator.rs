@@ -21,6 +21,8 @@ pub(crate) enum Purpose {
     Split = 6,
     /// Which of a picture's captions is used.
     Caption = 7,
+    /// Which size of an elastic network learns.
+    Size = 8,
 }
 
 /// ChaCha with 8 rounds, counter and nonce 0.

@@ -30,7 +30,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use ampoule_distill_kernels::graph::ParameterId;
+use ampoule_distill_kernels::graph::{Graph as TrainingGraph, ParameterId};
 use ampoule_quantize::graph::{Graph, ValueId};
 use ampoule_quantize::import::{self, Imported};
 use ampoule_quantize::passes;
@@ -72,6 +72,18 @@ pub fn onnx(path: &Path) -> Result<Student, StudentError> {
 pub fn onnx_bytes(bytes: &[u8]) -> Result<Student, StudentError> {
     let imported = import::onnx_bytes(bytes, &import::ImportOptions::default())?;
     student(imported, "model in memory".to_owned())
+}
+
+/// The layers of an ONNX file that lead to its maps, up to the first that training does not have: a graph without
+/// outputs, and its weights. What is behind the maps, such as a head, need not be known.
+///
+/// # Errors
+///
+/// As [`onnx`], when an operator that training does not have comes before the last map.
+pub fn maps(path: &Path) -> Result<(TrainingGraph, Vec<Vec<f32>>), StudentError> {
+    let mut graph = import::onnx(path)?.graph;
+    passes::optimise::<StudentError>(&mut graph, None)?;
+    Translator::new(&graph).maps()
 }
 
 /// A student from a graph before fusion, and for each of its layers the graph's weights and its own.

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use ampoule_distill_kernels::graph::{Activation, Map, Op, ParameterId, Value};
+use ampoule_distill_kernels::graph::{Activation, Graph, Map, Op, ParameterId, Value};
 use ampoule_distill_kernels::ops::Window;
 use ampoule_quantize::graph::{Graph as Source, Node, Op as SourceOp, ReduceKind, ValueId};
 use ampoule_runtime::ops::Window as SourceWindow;
@@ -47,20 +47,7 @@ impl<'a> Translator<'a> {
         mut self,
         file: String,
     ) -> Result<(Student, Vec<(ValueId, ParameterId)>), StudentError> {
-        for port in &self.source.inputs {
-            let value = self.source.value(port.value);
-            let map = match value.is_index {
-                true => ids(&value.shape),
-                false => map(&value.shape),
-            };
-            let map = map.ok_or_else(|| StudentError::Unsupported {
-                node: port.name.clone(),
-                operator: "input".to_owned(),
-                what: format!("of shape {:?}", value.shape),
-            })?;
-            let input = self.net.graph.input(map);
-            self.known.insert(port.value, input);
-        }
+        self.inputs()?;
         for node in &self.source.nodes {
             let value = self.node(node)?;
             self.known.insert(node.output, value);
@@ -88,6 +75,46 @@ impl<'a> Translator<'a> {
             notes: self.notes,
         };
         Ok((student, self.weights))
+    }
+
+    /// The graph up to the first operator that training does not have, provided that no map is behind it.
+    pub fn maps(mut self) -> Result<(Graph, Vec<Vec<f32>>), StudentError> {
+        self.inputs()?;
+        let source = self.source;
+        for (index, node) in source.nodes.iter().enumerate() {
+            match self.node(node) {
+                Ok(value) => {
+                    self.known.insert(node.output, value);
+                }
+                Err(error) => {
+                    let behind = source.nodes[index..].iter();
+                    let mut maps = behind.filter_map(|n| map(source.shape(n.output)));
+                    match maps.any(|m| m.pixels() > 1) {
+                        true => return Err(error),
+                        false => break,
+                    }
+                }
+            }
+        }
+        Ok((self.net.graph, self.values))
+    }
+
+    fn inputs(&mut self) -> Result<(), StudentError> {
+        for port in &self.source.inputs {
+            let value = self.source.value(port.value);
+            let map = match value.is_index {
+                true => ids(&value.shape),
+                false => map(&value.shape),
+            };
+            let map = map.ok_or_else(|| StudentError::Unsupported {
+                node: port.name.clone(),
+                operator: "input".to_owned(),
+                what: format!("of shape {:?}", value.shape),
+            })?;
+            let input = self.net.graph.input(map);
+            self.known.insert(port.value, input);
+        }
+        Ok(())
     }
 
     fn node(&mut self, node: &Node) -> Result<Value, StudentError> {

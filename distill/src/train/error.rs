@@ -8,7 +8,9 @@ use ampoule_distill_kernels::graph::GraphError;
 use thiserror::Error;
 
 use crate::data::DatasetError;
+use crate::elastic::ElasticError;
 use crate::loss::LossError;
+use crate::scalekd::ScaleKdError;
 use crate::store::{Difference, StoreError};
 use crate::teacher::TeacherError;
 
@@ -28,12 +30,21 @@ pub enum TrainError {
     /// Outputs and targets that do not fit each other.
     #[error(transparent)]
     Loss(#[from] LossError),
+    /// A teacher's maps.
+    #[error(transparent)]
+    ScaleKd(#[from] ScaleKdError),
+    /// A network of many sizes.
+    #[error(transparent)]
+    Elastic(#[from] ElasticError),
     /// Inputs or parameters that are not the graph's.
     #[error(transparent)]
     Engine(#[from] EngineError),
     /// A graph that has no form with int8 codes.
     #[error(transparent)]
     Graph(#[from] GraphError),
+    /// Attention is to be regularised where there is none.
+    #[error("the student has no attention that could be regularised")]
+    NoAttention,
     /// Nothing to learn from.
     #[error("there is nothing to learn from: {0}")]
     Nothing(String),

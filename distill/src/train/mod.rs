@@ -11,6 +11,7 @@
 //!
 //! Nothing here prints: an [`Observer`] sees every step, and can ask to stop.
 
+mod branches;
 mod checkpoint;
 pub mod classify;
 mod error;

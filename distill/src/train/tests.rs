@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ampoule_distill_kernels::engine::Engine;
 use ampoule_distill_kernels::graph::{
-    Activation, BatchNorm, Graph, Kind, Map, Op, ParameterId, Value,
+    Activation, Attention, BatchNorm, Graph, Kind, Lane, Map, Op, ParameterId, Value,
 };
 use ampoule_distill_kernels::ops::Window;
 use serde_json::json;
@@ -18,9 +18,33 @@ const BATCH: usize = 8;
 
 /// A stem, a residual block with drop path, a head; and a temperature that no layer uses.
 fn graph() -> (Graph, ParameterId) {
+    graph_with(false)
+}
+
+/// The same, with attention behind the stem if asked for.
+fn graph_with(attention: bool) -> (Graph, ParameterId) {
     let mut g = Graph::new();
     let input = g.input(Map::new(8, 8, 3));
-    let x = conv(&mut g, input, "stem", 8, Window::square(3, 2));
+    let mut x = conv(&mut g, input, "stem", 8, Window::square(3, 2));
+    if attention {
+        let qkv = conv(&mut g, x, "qkv", 24, Window::POINT);
+        let lane = |offset| Lane {
+            input: 0,
+            offset,
+            stride: 4,
+        };
+        let op = Op::Attention(Attention {
+            heads: 2,
+            head_size: 4,
+            scale: 0.5,
+            lanes: [0, 8, 16].map(lane),
+            window: None,
+            bias: None,
+            causal: false,
+            mask: None,
+        });
+        x = g.push("attention", op, &[qkv]).unwrap();
+    }
     let y = conv(&mut g, x, "block", 8, Window::POINT);
     let op = Op::Add { drop_path: 0.3 };
     let x = g.push("add", op, &[x, y]).unwrap();
@@ -165,17 +189,19 @@ fn trainer(threads: usize) -> (Trainer, Halves) {
 }
 
 fn trainer_with(threads: usize, optimizer: OptimizerKind) -> (Trainer, Halves) {
-    trainer_of(threads, optimizer, 0)
+    trainer_of(threads, optimizer, 0, 0.0)
 }
 
-/// The last epochs with int8 codes.
+/// The last epochs with int8 codes, and with a student whose attention is regularised.
 fn trainer_of(
     threads: usize,
     optimizer: OptimizerKind,
     quantized_epochs: usize,
+    attention_sparsity: f32,
 ) -> (Trainer, Halves) {
-    let (graph, temperature) = graph();
+    let (graph, temperature) = graph_with(attention_sparsity > 0.0);
     let options = TrainOptions {
+        attention_sparsity,
         quantized_epochs,
         epochs: 6,
         rate: 2e-2,
@@ -250,24 +276,26 @@ fn a_run_stopped_anywhere_ends_in_the_same_weights() {
     use OptimizerKind::{AdamW, CoatAdamW, SgdSai};
     // Within an epoch, at its last step, right behind it, on two threads, and with every optimiser.
     // 2 epochs are 14 steps: stopped before, at and behind the first one with int8 codes, and at the end.
-    for (stop, threads, kind, codes) in [
-        (3, 1, AdamW, 0),
-        (14, 1, AdamW, 0),
-        (15, 1, CoatAdamW, 0),
-        (31, 2, AdamW, 0),
-        (33, 1, SgdSai, 0),
-        (42, 1, AdamW, 0),
-        (5, 1, AdamW, 2),
-        (28, 2, AdamW, 2),
-        (31, 1, CoatAdamW, 2),
-        (42, 1, AdamW, 2),
-        (3, 1, SgdSai, 6),
+    for (stop, threads, kind, codes, sparsity) in [
+        (3, 1, AdamW, 0, 0.0),
+        (14, 1, AdamW, 0, 0.0),
+        (15, 1, CoatAdamW, 0, 0.0),
+        (31, 2, AdamW, 0, 0.0),
+        (33, 1, SgdSai, 0, 0.0),
+        (42, 1, AdamW, 0, 0.0),
+        (5, 1, AdamW, 2, 0.0),
+        (28, 2, AdamW, 2, 0.0),
+        (31, 1, CoatAdamW, 2, 0.0),
+        (42, 1, AdamW, 2, 0.0),
+        (3, 1, SgdSai, 6, 0.0),
+        (17, 2, AdamW, 0, 0.1),
+        (31, 1, AdamW, 2, 0.1),
     ] {
-        let (mut whole, mut task) = trainer_of(1, kind, codes);
+        let (mut whole, mut task) = trainer_of(1, kind, codes, sparsity);
         whole.train(&mut task, None, &mut Silent).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let settings = json!({"seed": 0});
-        let (mut first, mut task) = trainer_of(threads, kind, codes);
+        let (mut first, mut task) = trainer_of(threads, kind, codes, sparsity);
         let mut run = Run::open(folder.path(), settings.clone()).unwrap();
         let mut watch = Watch {
             stop: Some(stop),
@@ -276,7 +304,7 @@ fn a_run_stopped_anywhere_ends_in_the_same_weights() {
         let end = first.train(&mut task, Some(&mut run), &mut watch).unwrap();
         assert_eq!(end, End::Stopped(stop));
         drop(run);
-        let (mut second, mut task) = trainer_of(1, kind, codes);
+        let (mut second, mut task) = trainer_of(1, kind, codes, sparsity);
         let mut run = Run::open(folder.path(), settings).unwrap();
         let mut watch = Watch::default();
         let end = second.train(&mut task, Some(&mut run), &mut watch).unwrap();
@@ -297,9 +325,43 @@ fn a_run_stopped_anywhere_ends_in_the_same_weights() {
 }
 
 #[test]
+fn attention_is_spread_by_its_term() {
+    let last = |weight: f32| {
+        let (mut trainer, mut task) = trainer_of(1, OptimizerKind::AdamW, 0, weight);
+        let folder = tempfile::tempdir().unwrap();
+        let mut run = Run::open(folder.path(), json!({})).unwrap();
+        let end = trainer.train(&mut task, Some(&mut run), &mut Silent);
+        assert_eq!(end.unwrap(), End::Done);
+        let records = read_metrics(folder.path()).unwrap();
+        let terms = records.iter().filter_map(|r| match r {
+            Record::Step(report) => report.measures.get("attention_sparsity"),
+            Record::Epoch(_) => None,
+        });
+        let terms: Vec<f64> = terms.collect();
+        assert_eq!(terms.len(), 42);
+        terms[41]
+    };
+    // 16 tokens: evenly spread attention has a term of ln(1 + 1/256).
+    let (little, much) = (last(1e-6), last(100.0));
+    let least = (1.0f64 / 256.0).ln_1p();
+    assert!(
+        much < little && much >= least && much < 1.05 * least,
+        "{little} {much} {least}"
+    );
+    let (graph, _) = graph();
+    let first = parameters(&graph);
+    let options = TrainOptions {
+        attention_sparsity: 0.1,
+        ..TrainOptions::default()
+    };
+    let error = Trainer::new(graph, first, options).err().unwrap();
+    assert!(error.to_string().contains("no attention"), "{error}");
+}
+
+#[test]
 fn the_last_epochs_see_int8_codes() {
     let (plain, _) = trainer(1);
-    let (mut coded, mut task) = trainer_of(1, OptimizerKind::AdamW, 2);
+    let (mut coded, mut task) = trainer_of(1, OptimizerKind::AdamW, 2, 0.0);
     let mut watch = Watch::default();
     coded.train(&mut task, None, &mut watch).unwrap();
     assert!(watch.accuracy[5] > 0.9, "{:?}", watch.accuracy);

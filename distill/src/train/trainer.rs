@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use ampoule_distill_kernels::engine::{Engine, Mode};
-use ampoule_distill_kernels::graph::{Graph, Kind, Parameter};
+use ampoule_distill_kernels::graph::{Graph, Kind, Op, Parameter};
 use ampoule_distill_kernels::optim::{Ema, Optimizer, WarmupCosine, clip_global_norm, layer_decay};
 use serde::{Deserialize, Serialize};
 
+use super::branches::{Branches, Branching};
 use super::metrics::{Metrics, Record};
 use super::optimizer::{self, OptimizerKind};
 use super::task::outputs;
@@ -16,6 +17,7 @@ use super::{
     EpochReport, Evaluator, Measures, Observer, Run, Snapshot, Step, StepReport, Task, TrainError,
 };
 use crate::augment::{Generator, Purpose};
+use crate::elastic::Elastic;
 
 /// How a network is trained.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -35,10 +37,14 @@ pub struct TrainOptions {
     pub clip: Option<f32>,
     /// Decay of the average of the weights that is measured and exported; the weights themselves without.
     pub ema: Option<f32>,
-    /// Factors of the learning rate for parameters whose names begin so; the first that fits counts.
+    /// Factors of the learning rate for parameters whose names begin so; the first that fits counts. With 0
+    /// they stay as they are.
     pub factors: Vec<(String, f32)>,
     /// Factor by which the learning rate falls from each layer to the one before it; all learn alike without.
     pub layer_decay: Option<f32>,
+    /// Weight of the attention's sparsity term in the loss: the mean of ln(1 + A²) over the attention weights A of
+    /// each layer, averaged over the layers (Sparse then Prune).
+    pub attention_sparsity: f32,
     /// So many epochs at the end see values and weights as the runtime's int8 codes stand for them.
     pub quantized_epochs: usize,
     /// Weights that are zero at the start stay zero: a network that pruning has emptied in part learns in what is left.
@@ -69,6 +75,7 @@ impl Default for TrainOptions {
             ema: Some(0.999),
             factors: Vec::new(),
             layer_decay: None,
+            attention_sparsity: 0.0,
             quantized_epochs: 0,
             keep_zeros: false,
             seed: 0,
@@ -119,6 +126,10 @@ pub struct Trainer {
     ema: Option<Ema>,
     /// Weights that stay zero.
     zeros: Option<Zeros>,
+    /// The smaller sizes of an elastic network.
+    branches: Option<Branches>,
+    /// Parameters whose learning rate is 0: their gradients do not count.
+    frozen: Vec<usize>,
     /// Parameters of the network itself; ranges of codes follow.
     own: usize,
     /// The graph of the last epochs, until they begin.
@@ -141,9 +152,33 @@ impl Trainer {
     ///
     /// When the parameters are not the graph's.
     pub fn new(
+        graph: Graph,
+        parameters: Vec<Vec<f32>>,
+        options: TrainOptions,
+    ) -> Result<Self, TrainError> {
+        Trainer::build(graph, parameters, options, None)
+    }
+
+    /// An elastic network with the whole's first parameters. Each step trains the whole and one of the other sizes,
+    /// half on the task and half on what the whole answers; the losses' gradients are added.
+    ///
+    /// # Errors
+    ///
+    /// As [`Trainer::new`].
+    pub fn elastic(
+        elastic: &Elastic,
+        parameters: Vec<Vec<f32>>,
+        options: TrainOptions,
+    ) -> Result<Self, TrainError> {
+        let graph = elastic.whole().graph().clone();
+        Trainer::build(graph, parameters, options, Some(elastic))
+    }
+
+    fn build(
         mut graph: Graph,
         mut parameters: Vec<Vec<f32>>,
         options: TrainOptions,
+        elastic: Option<&Elastic>,
     ) -> Result<Self, TrainError> {
         let own = graph.parameters();
         if own.len() != parameters.len() {
@@ -166,6 +201,15 @@ impl Trainer {
         }
         let (count, factors) = (own.len(), options.factors(own));
         let zeros_kept = options.keep_zeros.then(|| Zeros::of(own, &parameters));
+        let has_attention = || {
+            graph
+                .nodes()
+                .iter()
+                .any(|n| matches!(n.op, Op::Attention(_)))
+        };
+        if options.attention_sparsity != 0.0 && !has_attention() {
+            return Err(TrainError::NoAttention);
+        }
         let mut quantized = None;
         if options.quantized_epochs > 0 {
             let with_codes = graph.quantization_aware(RANGE_MOMENTUM)?;
@@ -176,21 +220,40 @@ impl Trainer {
             }
             quantized = Some(with_codes);
         }
+        let mut branches = None;
+        if let Some(elastic) = elastic {
+            let numbers = [options.threads as u64, options.seed];
+            branches = Some(Branches::new(
+                elastic,
+                &mut graph,
+                &mut parameters,
+                numbers,
+            )?);
+        }
         let all = graph.parameters();
         let zeros = all.iter().zip(&parameters).map(|(p, v)| match p.kind {
             Kind::Statistic => Vec::new(),
             _ => vec![0.0; v.len()],
         });
+        let frozen = factors.iter().enumerate().filter(|(_, f)| **f == 0.0);
+        let frozen = frozen.map(|(i, _)| i).collect();
+        let optimizer = options.optimizer.build(all, options.weight_decay, &factors);
+        let gradients = zeros.collect();
+        let output_gradients = vec![Vec::new(); graph.outputs().len()];
+        let mut engine = Engine::new(graph, options.threads)?;
+        engine.regularise_attention(options.attention_sparsity);
         Ok(Trainer {
-            gradients: zeros.collect(),
-            output_gradients: vec![Vec::new(); graph.outputs().len()],
-            optimizer: options.optimizer.build(all, options.weight_decay, &factors),
+            gradients,
+            output_gradients,
+            optimizer,
+            branches,
+            frozen,
             own: count,
             zeros: zeros_kept,
             quantized,
             mode: Mode::EVAL,
             ema: options.ema.map(|decay| Ema::new(decay, &parameters)),
-            engine: Engine::new(graph, options.threads)?,
+            engine,
             at: Snapshot::default(),
             parameters,
             options,
@@ -284,17 +347,23 @@ impl Trainer {
 
     /// The weights to be exported: the average where there is one. In the graph's order, with statistics.
     pub fn weights(&self) -> &[Vec<f32>] {
-        let all = match &self.ema {
+        &self.values()[..self.own]
+    }
+
+    /// [`Trainer::weights`], and behind them the statistics of an elastic network's sizes.
+    pub fn values(&self) -> &[Vec<f32>] {
+        match &self.ema {
             Some(ema) => &ema.average,
             None => &self.parameters,
-        };
-        &all[..self.own]
+        }
     }
 
     /// From here on values and weights are what int8 codes stand for.
     fn quantize(&mut self) -> Result<(), TrainError> {
         if let Some(graph) = self.quantized.take() {
             self.engine = Engine::new(graph, self.options.threads)?;
+            self.engine
+                .regularise_attention(self.options.attention_sparsity);
             self.mode = Mode::EVAL.quantized();
         }
         Ok(())
@@ -337,7 +406,7 @@ impl Trainer {
             gradient.clear();
             gradient.resize(output.len(), 0.0);
         }
-        let measures = task.loss(
+        let mut measures = task.loss(
             batch,
             Step {
                 number: self.at.steps,
@@ -347,6 +416,12 @@ impl Trainer {
                 gradients: &mut self.gradients,
             },
         )?;
+        if self.options.attention_sparsity != 0.0 {
+            let term = self.engine.attention_sparsity();
+            let weight = f64::from(self.options.attention_sparsity);
+            measures.loss = measures.loss.map(|loss| loss + weight * term);
+            measures = measures.and("attention_sparsity", term);
+        }
         let not_finite = |what, value: f64| TrainError::NotFinite {
             what,
             value,
@@ -361,6 +436,25 @@ impl Trainer {
         let of_outputs: Vec<&[f32]> = self.output_gradients.iter().map(|g| &g[..]).collect();
         self.engine
             .backward(&self.parameters, &of_outputs, &mut self.gradients)?;
+        if let Some(branches) = &mut self.branches {
+            let at = Branching {
+                number: self.at.steps,
+                samples: inputs.samples,
+                inputs: &inputs.values,
+                mode,
+                whole: self.engine.output(0),
+                parameters: &mut self.parameters,
+                gradients: &mut self.gradients,
+            };
+            let loss = branches.step(task, batch, at)?;
+            if !loss.is_finite() {
+                return Err(not_finite("loss of a smaller size", loss));
+            }
+            measures = measures.and("smaller_size", loss);
+        }
+        for &i in &self.frozen {
+            self.gradients[i].fill(0.0);
+        }
         if let Some(zeros) = &self.zeros {
             zeros.restore(&mut self.gradients);
         }
@@ -376,8 +470,10 @@ impl Trainer {
         }
         if let Some(ema) = &mut self.ema {
             ema.update(&self.parameters, self.at.steps);
-            // Ranges are averages of batches already.
-            ema.average[self.own..].clone_from_slice(&self.parameters[self.own..]);
+            if self.branches.is_none() {
+                // Ranges are averages of batches already.
+                ema.average[self.own..].clone_from_slice(&self.parameters[self.own..]);
+            }
         }
         self.at.steps += 1;
         Ok(StepReport {

@@ -1,6 +1,6 @@
 //! What distinguishes the networks: widths, depths, windows, input size.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::error::ZooError;
 use super::network::Network;
@@ -31,7 +31,7 @@ pub enum Config {
 }
 
 /// Size of a TinyViT (Wu et al., 2022).
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TinyVitConfig {
     /// Height and width of the input.
     pub size: usize,

@@ -233,6 +233,8 @@ impl Lesson {
             "temperature": recipe.temperature,
             "smoothing": recipe.smoothing,
             "seed": recipe.seed,
+            "scalekd": args.maps.parts(),
+            "elastic": args.elastic.elastic,
         })
     }
 

@@ -1,14 +1,17 @@
 //! `ampoule distill`: a small network learns what a large one says.
 
+pub mod elastic;
 mod lesson;
 pub mod live;
 pub mod measure;
 pub mod pairs;
+pub mod scalekd;
 mod student;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ampoule::distill::scalekd::FROZEN;
 use ampoule::distill::train::classify::{Classification, Confusion};
 use ampoule::distill::train::{
     Effort, End, Evaluator, Measures, OptimizerKind, Record, Run, TrainError, TrainOptions,
@@ -27,6 +30,7 @@ use super::preprocessing::{ImageArgs, Preset};
 use crate::report;
 use live::{Live, View};
 use measure::Row;
+use scalekd::Trained;
 use student::Student;
 
 const EXAMPLES: &str = "\
@@ -35,6 +39,8 @@ Examples:
   ampoule distill --store store/ --student tiny-moat-mini --labels-weight 0.3 --eval test/ -o student.onnx
   ampoule distill --teacher teacher.onnx --data photos/ --student tinyvit-mini -o student.onnx   (no store)
   ampoule distill --labels-only --data photos/ --label-fraction 0.1 --student tinyvit-mini -o student.onnx
+  ampoule distill --store store/ --teacher teacher.onnx --student tinyvit-mini --scalekd -o student.onnx   (maps, too)
+  ampoule distill --labels-only --data photos/ --student tinyvit-mini --elastic 0.34,0.67 -o student.onnx   (many sizes)
   ampoule distill --pairs captions.jsonl --text-teacher text.onnx --vocabulary vocab.txt --student clip-mini -o towers/
 
 Started again with the same arguments, it goes on where it was stopped (Ctrl-C: exit code 130) or killed.";
@@ -84,6 +90,10 @@ pub struct Distill {
     pub pairs: pairs::PairsArgs,
     #[command(flatten)]
     pub recipe: Recipe,
+    #[command(flatten)]
+    pub maps: scalekd::ScaleKdArgs,
+    #[command(flatten)]
+    pub elastic: elastic::ElasticArgs,
     #[command(flatten)]
     pub augment: AugmentArgs,
     #[command(flatten)]
@@ -137,6 +147,9 @@ pub struct Recipe {
     /// that has learnt already
     #[arg(long, value_name = "FACTOR", value_parser = share)]
     pub layer_decay: Option<f64>,
+    /// Weight in the loss of the mean of ln(1 + A²) over the student's attention weights A, as 0.01
+    #[arg(long, default_value_t = 0.0, value_name = "WEIGHT", conflicts_with = "pairs", value_parser = rate)]
+    pub attention_sparsity: f32,
     /// Train the last N epochs with values and weights rounded as int8 rounds them (quantisation-aware)
     #[arg(long, value_name = "N", conflicts_with = "pairs", value_parser = clap::value_parser!(u32).range(1..))]
     pub qat: Option<u32>,
@@ -181,6 +194,12 @@ pub struct Outcome {
     pub images_per_second: f64,
     /// Teacher; student as its file was, where it came from one; student; int8.
     pub rows: Vec<Row>,
+    /// Of an elastic student, the smallest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sizes: Vec<elastic::Measured>,
+    /// The file of an elastic student.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub elastic: Option<PathBuf>,
     pub unreadable: Vec<String>,
     #[serde(serialize_with = "output::path")]
     pub artifact: PathBuf,
@@ -228,6 +247,10 @@ impl Distill {
         let settings = lesson.settings(self, &student);
         let threads = self.threads();
         let (mut task, known) = lesson.into_task(self, &student)?;
+        let trained = Trained::new(self, &student, &known)?;
+        if let Some(mimicry) = trained.mimicry {
+            task = task.with_mimicry(mimicry);
+        }
         let epochs = self.epochs(&known);
         if let Some(rounded) = self.recipe.qat.filter(|&n| n as usize > epochs) {
             return Err(Failure::Usage(format!(
@@ -242,7 +265,11 @@ impl Distill {
             "lesson": settings,
         });
         let mut run = Run::open(&folder, settings)?;
-        let mut trainer = Trainer::new(student.graph.clone(), student.first.clone(), options)?;
+        let elastic = self.elastic.sizes(&student)?;
+        let mut trainer = match &elastic {
+            Some(elastic) => Trainer::elastic(elastic, trained.first, options)?,
+            None => Trainer::new(trained.graph, trained.first, options)?,
+        };
         live.introduce(&self.introduction(&task, &student, epochs, &known));
         let untrained = match &student.file {
             Some(file) => Some((file, task.confusion(&mut trainer.evaluator())?)),
@@ -258,8 +285,17 @@ impl Distill {
         if let End::Stopped(steps) = end {
             return Err(Failure::Stopped { steps, run: folder });
         }
-        save(&self.output, &student.to_onnx(trainer.weights())?)?;
-        self.measure(&trainer, &task, &student, untrained, &known, folder)
+        save(&self.output, &student.to_onnx(student.own(&trainer))?)?;
+        let mut outcome = self.measure(&trainer, &task, &student, untrained, &known, folder)?;
+        if let Some(elastic) = &elastic {
+            let file = self.output.with_extension("safetensors");
+            let bytes = elastic.to_bytes(trainer.values());
+            save(&file, &bytes.map_err(TrainError::from)?)?;
+            outcome.sizes = elastic::measure(elastic, trainer.values(), &task, self.threads())?;
+            outcome.elastic = Some(file);
+        }
+        save(&outcome.report, report::distill::page(&outcome).as_bytes())?;
+        Ok(outcome)
     }
 
     fn measure(
@@ -271,7 +307,7 @@ impl Distill {
         known: &lesson::Known,
         folder: PathBuf,
     ) -> Result<Outcome, Failure> {
-        let mut weights = trainer.weights().to_vec();
+        let mut weights = student.own(trainer).to_vec();
         let engine = Engine::new(student.graph.clone(), self.threads());
         let mut engine = engine.map_err(TrainError::from)?;
         let confusion = task.confusion(&mut Evaluator::new(&mut engine, &mut weights))?;
@@ -288,7 +324,7 @@ impl Distill {
             source,
         })?;
         let effort = Effort::of(&metrics);
-        let outcome = Outcome {
+        Ok(Outcome {
             student: self.output.clone(),
             network: self.student.clone(),
             learnt_from: known.source.clone(),
@@ -313,9 +349,9 @@ impl Distill {
                 self.image.is_assumed(),
                 self.recipe.qat.is_some(),
             ),
-        };
-        save(&outcome.report, report::distill::page(&outcome).as_bytes())?;
-        Ok(outcome)
+            sizes: Vec::new(),
+            elastic: None,
+        })
     }
 
     fn options(&self, epochs: usize, threads: usize) -> TrainOptions {
@@ -332,8 +368,13 @@ impl Distill {
             weight_decay: recipe.weight_decay,
             ema: Some(recipe.ema as f32).filter(|&ema| ema > 0.0),
             layer_decay: recipe.layer_decay.map(|factor| factor as f32),
+            attention_sparsity: recipe.attention_sparsity,
             quantized_epochs: recipe.qat.map_or(0, |n| n as usize),
             keep_zeros: recipe.keep_zeros,
+            factors: match self.maps.parts() {
+                Some(_) => vec![(FROZEN.to_owned(), 0.0)],
+                None => Vec::new(),
+            },
             seed: recipe.seed,
             threads,
             checkpoint_every: Duration::from_secs_f64(recipe.checkpoint_every),
@@ -375,7 +416,7 @@ impl Distill {
             Some(n) => format!(", the last {n} with int8 codes"),
             None => String::new(),
         };
-        facts(&[
+        let mut rows = vec![
             (
                 "student",
                 format!(
@@ -396,8 +437,22 @@ impl Distill {
                 ),
             ),
             ("epochs", format!("{epochs}{cycles}{rounded}")),
-            ("run", self.run_folder().display().to_string()),
-        ])
+        ];
+        if self.recipe.attention_sparsity != 0.0 {
+            let weight = self.recipe.attention_sparsity;
+            rows.push((
+                "attention",
+                format!("ln(1 + A²) in the loss, times {weight}"),
+            ));
+        }
+        if let Some(parts) = self.maps.parts() {
+            let mut what = vec!["maps of the teacher's last two stages"];
+            what.extend(parts.second_view.then_some("without their means, too"));
+            what.extend(parts.teacher_stage.then_some("through its last stage"));
+            rows.push(("maps", what.join(", ")));
+        }
+        rows.push(("run", self.run_folder().display().to_string()));
+        facts(&rows)
     }
 }
 
@@ -424,7 +479,11 @@ pub fn render(o: &Outcome) -> String {
             or_dash(r.arena_bytes.map(bytes)),
         ]);
     }
-    let rows = [
+    let mut text = table.render();
+    if !o.sizes.is_empty() {
+        text.push_str(&format!("\n{}", elastic::table(&o.sizes)));
+    }
+    let mut rows = vec![
         ("student", o.student.display().to_string()),
         ("int8", o.artifact.display().to_string()),
         ("report", o.report.display().to_string()),
@@ -440,7 +499,10 @@ pub fn render(o: &Outcome) -> String {
         ),
         ("again", o.quantize.clone()),
     ];
-    format!("{}\n{}", table.render(), facts(&rows))
+    if let Some(file) = &o.elastic {
+        rows.insert(1, ("sizes", file.display().to_string()));
+    }
+    format!("{text}\n{}", facts(&rows))
 }
 
 /// The measure of an evaluation that people look at first.

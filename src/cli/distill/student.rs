@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use ampoule::distill::export::{self, Settings};
 use ampoule::distill::import;
-use ampoule::distill::zoo::{self, MODELS, Network, Weights};
+use ampoule::distill::train::Trainer;
+use ampoule::distill::zoo::{self, Config, MODELS, Network, TinyVitConfig, Weights};
 use ampoule_distill_kernels::graph::Graph;
 use ampoule_runtime::preprocess::Preprocess;
 use serde_json::{Value, json};
@@ -27,6 +28,8 @@ pub struct Student {
     pub macs: u64,
     /// From pictures to its input.
     pub preprocess: Preprocess,
+    /// Its configuration, where it is a TinyViT of the zoo.
+    pub tiny_vit: Option<TinyVitConfig>,
     config: Value,
 }
 
@@ -54,12 +57,23 @@ impl Student {
         if let Some(rate) = args.recipe.drop_path {
             config = config.with_drop_path(rate as f32);
         }
+        if let Some(shares) = args.elastic.shrink {
+            config = super::elastic::shrunk(&args.student, config, shares)?;
+        }
         let network = config.build()?;
         let weights = match &args.init {
             Some(path) => Weights::read(&network, path)?,
             None => Weights::initial(&network, args.recipe.seed),
         };
-        Self::new(args, args.student.clone(), &network, weights, json!(config))
+        let name = args.student.clone();
+        let student = Self::new(args, name, &network, weights, json!(config))?;
+        Ok(Student {
+            tiny_vit: match config {
+                Config::TinyVit(config) => Some(config),
+                _ => None,
+            },
+            ..student
+        })
     }
 
     /// A network that another program wrote, or this one, pruned or not, with its weights.
@@ -105,6 +119,7 @@ impl Student {
             parameters: network.parameter_count(),
             macs: network.macs(),
             preprocess: preprocess(args, [picture.height, picture.width])?,
+            tiny_vit: None,
             config,
             first: weights.into_values(),
             graph,
@@ -122,6 +137,11 @@ impl Student {
             "first_weights": hex(&hash.finalize()),
             "preprocess": self.preprocess,
         })
+    }
+
+    /// Its weights in a training that may have more.
+    pub fn own<'t>(&self, trainer: &'t Trainer) -> &'t [Vec<f32>] {
+        &trainer.weights()[..self.graph.parameters().len()]
     }
 
     /// The network with these weights as an ONNX file.
@@ -153,9 +173,10 @@ impl Student {
 
 /// A network from a file, with its weights; what it lost on the way is said.
 pub fn read(args: &Distill, file: &Path) -> Result<import::Student, Failure> {
-    if args.init.is_some() || args.recipe.drop_path.is_some() {
+    let shrinks = args.elastic.shrink.is_some();
+    if args.init.is_some() || args.recipe.drop_path.is_some() || shrinks {
         return Err(Failure::Usage(
-            "--init and --drop-path are for networks of the zoo; an ONNX file has its weights"
+            "--init, --shrink and --drop-path are for networks of the zoo; an ONNX file has its weights"
                 .to_owned(),
         ));
     }

@@ -90,6 +90,7 @@ impl Engine {
             parameters,
             neutral: &self.neutral,
             mode: self.mode,
+            sparsity: self.sparsity.factor(self.batch),
         };
         let output = OutputGradient {
             gradient: &gradient,
@@ -231,7 +232,7 @@ impl Engine {
                 }
                 return;
             }
-            Kernel::Positions(table) | Kernel::Tokens(table) => {
+            Kernel::Positions(table) | Kernel::Queries(table) | Kernel::Tokens(table) => {
                 for part in scratch {
                     pool::scaled(1.0, &part.weight, true, &mut gradients[table.0]);
                 }
@@ -507,6 +508,10 @@ impl<'a> Part<'a> {
                     to.copy_from_slice(d)
                 });
             }
+            Kernel::Queries(_) => {
+                let samples = d.chunks_exact(scratch.weight.len());
+                samples.for_each(|d| pool::scaled(1.0, d, true, &mut scratch.weight));
+            }
             Kernel::Normalize => {
                 let y = context.raw(unit.output, chunk);
                 self.emit(0, chunk, slope, &mut gradients[0], scratch, |to| {
@@ -623,13 +628,16 @@ impl Scratch {
                 bias: Some(bias),
             } => (geometry.heads * bias.index.len(), 0),
             Kernel::Embedding(_) => (samples * context.plan.storages[unit.output].map.len(), 0),
-            Kernel::Positions(table) | Kernel::Tokens(table) => (len(*table), 0),
+            Kernel::Positions(table) | Kernel::Queries(table) | Kernel::Tokens(table) => {
+                (len(*table), 0)
+            }
             _ => (0, 0),
         };
         for (sums, len) in [(&mut self.weight, weight), (&mut self.bias, bias)] {
             sums.clear();
             sums.resize(len, 0.0);
         }
+        self.attention.sparsity = context.sparsity(unit);
     }
 }
 

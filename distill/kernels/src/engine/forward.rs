@@ -31,6 +31,7 @@ impl Engine {
             parameters,
             neutral: &self.neutral,
             mode: self.mode,
+            sparsity: self.sparsity.factor(self.batch),
         };
         let statistics = self.mode.batch_statistics && !storage.norms.is_empty();
         let parts = parts(self.batch);
@@ -40,6 +41,7 @@ impl Engine {
         parallel(&self.pool, jobs, |((samples, mut out), scratch)| {
             scratch.moments.reset(channels);
             scratch.limits = [f32::INFINITY, f32::NEG_INFINITY];
+            scratch.attention.sparsity = context.sparsity(unit);
             for chunk in context.chunks(unit, samples.clone()) {
                 let size = context.range(unit.output, chunk).len();
                 let (piece, rest) = out.split_at_mut(size);
@@ -50,6 +52,13 @@ impl Engine {
                 out = rest;
             }
         });
+        if let Kernel::Attention { geometry, .. } = &unit.kernel
+            && self.sparsity.weight != 0.0
+        {
+            let sums = self.scratch[..parts.len()].iter();
+            let sum: f64 = sums.map(|s| s.attention.sparsity.sum).sum();
+            self.sparsity.sum += sum / (geometry.weights() * self.batch) as f64;
+        }
         if let Kernel::FakeQuantize { range, momentum } = unit.kernel {
             let momentum = if self.mode.batch_statistics {
                 momentum
@@ -192,6 +201,11 @@ impl Context<'_> {
             Kernel::Positions(table) => {
                 out.copy_from_slice(inputs[0]);
                 pool::scaled(1.0, &self.parameters[table.0], true, out);
+            }
+            Kernel::Queries(table) => {
+                let table = &self.parameters[table.0];
+                let samples = out.chunks_exact_mut(table.len());
+                samples.for_each(|out| out.copy_from_slice(table));
             }
             Kernel::Normalize => normalize(map(0).channels, inputs[0], out),
             // Rounded once the range of the whole batch is known.

@@ -42,6 +42,7 @@ pub struct Engine {
     scratch: Vec<Scratch>,
     /// Ones and zeros for views without norm.
     neutral: [Vec<f32>; 2],
+    sparsity: Sparsity,
     /// Forward and backward, by unit, once asked for.
     times: Option<Vec<[Duration; 2]>>,
 }
@@ -134,6 +135,23 @@ pub enum EngineError {
     NothingToDifferentiate,
 }
 
+/// The term of attention weights.
+#[derive(Debug, Default)]
+struct Sparsity {
+    weight: f32,
+    /// Layers with attention.
+    layers: usize,
+    /// Of the layers' means in the last forward pass.
+    sum: f64,
+}
+
+impl Sparsity {
+    /// Of each layer's mean over its weights of a sample.
+    fn factor(&self, batch: usize) -> f32 {
+        self.weight / (self.layers.max(1) * batch.max(1)) as f32
+    }
+}
+
 /// A batch norm during a step.
 #[derive(Debug, Default)]
 struct NormState {
@@ -212,6 +230,10 @@ impl Engine {
             prepared: plan.units.iter().map(|_| Prepared::default()).collect(),
             scratch: (0..PARTS).map(|_| Scratch::new(sources)).collect(),
             neutral: [vec![1.0; plan.channels], vec![0.0; plan.channels]],
+            sparsity: Sparsity {
+                layers: plan.attentions(),
+                ..Sparsity::default()
+            },
             times: None,
             graph,
             plan,
@@ -221,6 +243,18 @@ impl Engine {
     /// The graph.
     pub fn graph(&self) -> &Graph {
         &self.graph
+    }
+
+    /// From here on backward passes add the gradient of `weight` times [`Engine::attention_sparsity`] to that of
+    /// the outputs; 0 stops it.
+    pub fn regularise_attention(&mut self, weight: f32) {
+        self.sparsity.weight = weight;
+    }
+
+    /// Mean of ln(1 + A²) over the attention weights A of each layer in the last forward pass, averaged over the
+    /// layers; 0 when no weight was set with [`Engine::regularise_attention`].
+    pub fn attention_sparsity(&self) -> f64 {
+        self.sparsity.sum / self.sparsity.layers.max(1) as f64
     }
 
     /// Computes the outputs of `batch` samples; [`Engine::output`] has them. Parameters are in the graph's
@@ -251,6 +285,7 @@ impl Engine {
             self.free.give(gradient.take());
         }
         self.prepare(parameters);
+        self.sparsity.sum = 0.0;
         for &storage in &self.plan.inputs.clone() {
             self.input_statistics(storage, parameters);
         }

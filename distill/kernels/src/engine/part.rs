@@ -21,6 +21,8 @@ pub(super) struct Context<'a> {
     pub parameters: &'a [Vec<f32>],
     pub neutral: &'a [Vec<f32>; 2],
     pub mode: Mode,
+    /// Factor of each layer's mean of ln(1 + A²) over its attention weights, over the batch.
+    pub sparsity: f32,
 }
 
 /// Memory of a part.
@@ -273,6 +275,15 @@ impl<'a> Context<'a> {
             &self.parameters[layer.weight.0],
             &self.parameters[layer.bias.0],
         ]
+    }
+
+    /// The term of a unit's attention weights, with nothing summed yet.
+    pub fn sparsity(&self, unit: &Unit) -> attention::Sparsity {
+        let factor = match &unit.kernel {
+            Kernel::Attention { geometry, .. } => self.sparsity / geometry.weights() as f32,
+            _ => 0.0,
+        };
+        attention::Sparsity { factor, sum: 0.0 }
     }
 
     /// Codes of a range.

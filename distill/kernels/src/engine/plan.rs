@@ -116,6 +116,7 @@ pub(super) enum Kernel {
     MaskedMean,
     Embedding(ParameterId),
     Positions(ParameterId),
+    Queries(ParameterId),
     Tokens(ParameterId),
     Normalize,
     FakeQuantize {
@@ -129,6 +130,12 @@ pub(super) enum Kernel {
 }
 
 impl Plan {
+    /// How many units are attention.
+    pub fn attentions(&self) -> usize {
+        let is_attention = |u: &&Unit| matches!(u.kernel, Kernel::Attention { .. });
+        self.units.iter().filter(is_attention).count()
+    }
+
     pub fn new(graph: &Graph) -> Plan {
         let mut builder = Builder {
             graph,
@@ -290,7 +297,8 @@ impl Builder<'_> {
                 slots.len() - 1
             })
         };
-        for source in units.iter_mut().flat_map(|u| &mut u.sources) {
+        let read = |unit: &&mut Unit| !matches!(unit.kernel, Kernel::Queries(_));
+        for source in units.iter_mut().filter(read).flat_map(|u| &mut u.sources) {
             let View {
                 storage, normalize, ..
             } = source.view;
@@ -411,6 +419,7 @@ fn kernel(op: &Op, x: Map) -> Kernel {
         Op::MaskedMean => Kernel::MaskedMean,
         Op::Embedding { table } => Kernel::Embedding(table),
         Op::Positions { table } => Kernel::Positions(table),
+        Op::Queries { table, .. } => Kernel::Queries(table),
         Op::Tokens { table } => Kernel::Tokens(table),
         Op::Normalize => Kernel::Normalize,
         Op::FakeQuantize { range, momentum } => Kernel::FakeQuantize { range, momentum },

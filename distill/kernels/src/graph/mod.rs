@@ -138,6 +138,14 @@ pub enum Op {
         /// `[rows, C]`
         table: ParameterId,
     },
+    /// The rows of a table as the pixels of a map, the same for all samples and whatever the input is: learnt
+    /// queries. The input gets no gradient.
+    Queries {
+        /// `[height · width, C]`
+        table: ParameterId,
+        /// Height and width.
+        size: [usize; 2],
+    },
     /// The channels of each pixel as a vector of length 1.
     Normalize,
     /// Rounding to the runtime's int8 codes and back; gradients pass straight through where nothing is

@@ -122,6 +122,15 @@ impl Graph {
                 self.has(*table, rows.max(1) * c)?;
                 Ok(Map::new(1, rows + x.pixels(), c))
             }
+            Op::Queries { table, size } => {
+                let pixels = size[0] * size[1];
+                let width = self.dim(*table, 1)?;
+                self.has(*table, pixels * width)?;
+                match pixels {
+                    0 => Err(format!("a map of {size:?}")),
+                    _ => Ok(Map::new(size[0], size[1], width)),
+                }
+            }
             Op::Normalize => Ok(x),
             Op::FakeQuantize { range, .. } => {
                 self.has(*range, 2)?;

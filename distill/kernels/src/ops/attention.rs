@@ -56,9 +56,26 @@ pub struct Scratch {
     out: Vec<f32>,
     packed: Packed,
     panels: Panels,
+    /// The term of the weights themselves.
+    pub sparsity: Sparsity,
+}
+
+/// A term of the loss that looks at attention weights A: a factor times the sum of ln(1 + A²) (Prasetyo et al., "Sparse then
+/// Prune: Toward Efficient Vision Transformers", 2023).
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Sparsity {
+    /// The factor; where it is 0, nothing is summed.
+    pub factor: f32,
+    /// The sum over the forward passes since it was 0.
+    pub sum: f64,
 }
 
 impl Geometry {
+    /// Attention weights of a sample.
+    pub fn weights(&self) -> usize {
+        self.windows() * self.heads * self.tokens() * self.tokens()
+    }
+
     /// Tokens of a window.
     pub fn tokens(&self) -> usize {
         self.window[0] * self.window[1]
@@ -105,6 +122,9 @@ pub fn forward(
         for h in 0..g.heads {
             s.gather(g, inputs, h);
             s.weigh(g, inputs, bias, h);
+            if s.sparsity.factor != 0.0 {
+                s.sparsity.sum += log_one_plus_squares(&s.weights);
+            }
             s.packed.pack(&s.v, [n, d], [d, 1]);
             gemm::product(n, &s.weights, n, &s.packed, Start::Zero, &mut s.out, d);
             scatter(&s.rows, d, &s.out, 1.0, g.result(h), y);
@@ -152,6 +172,9 @@ pub fn backward(
             s.packed.pack(&s.v, [d, n], [1, d]);
             s.of_weights.resize(n * n, 0.0);
             gemm::product(n, &s.d, d, &s.packed, Start::Zero, &mut s.of_weights, n);
+            if s.sparsity.factor != 0.0 {
+                sparsity_gradient(s.sparsity.factor, &s.weights, &mut s.of_weights);
+            }
             softmax_gradient(n, &s.weights, &mut s.of_weights);
             if let Some(of_bias) = of_bias.as_deref_mut() {
                 let of_bias = &mut of_bias[h * n * n..][..n * n];
@@ -283,6 +306,24 @@ kernel! {
             for x in row.iter_mut() {
                 *x *= share;
             }
+        }
+    }
+}
+
+/// `Σ ln(1 + x²)` of values within ±1, with one logarithm for many: products of 64 factors up to 2 do not overflow.
+fn log_one_plus_squares(x: &[f32]) -> f64 {
+    let product = |x: &[f32]| {
+        let factors = x.iter().map(|&x| 1.0 + f64::from(x) * f64::from(x));
+        factors.product::<f64>()
+    };
+    x.chunks(64).map(|x| product(x).ln()).sum()
+}
+
+kernel! {
+    /// Adds the gradient of `factor · Σ ln(1 + y²)` to `d`.
+    fn sparsity_gradient<'a, S, simd>(factor: f32, y: &'a [f32], d: &'a mut [f32]) {
+        for (y, d) in y.iter().zip(d) {
+            *d += 2.0 * factor * y / simd.mul_add(*y, *y, 1.0);
         }
     }
 }

@@ -11,6 +11,22 @@ pub fn forward(
     batch: usize,
     statistics: bool,
 ) -> Vec<f64> {
+    let plain = |_: &Node, x: &[&[f64]], layer: &Layer<'_>| layer(x);
+    forward_with(graph, parameters, inputs, batch, statistics, &plain)
+}
+
+/// A layer on its inputs.
+pub type Layer<'l> = dyn Fn(&[&[f64]]) -> Vec<f64> + 'l;
+
+/// [`forward`] with something else in the place of each layer: `compute` gets the node, its inputs and the layer.
+pub fn forward_with(
+    graph: &Graph,
+    parameters: &[Vec<f64>],
+    inputs: &[Vec<f64>],
+    batch: usize,
+    statistics: bool,
+    compute: &dyn Fn(&Node, &[&[f64]], &Layer<'_>) -> Vec<f64>,
+) -> Vec<f64> {
     let last = graph.nodes().iter().map(|n| n.output).max();
     let count = 1 + last
         .max(graph.inputs().iter().copied().max())
@@ -22,15 +38,9 @@ pub fn forward(
     for node in graph.nodes() {
         let x: Vec<&[f64]> = node.inputs.iter().map(|v| &values[v.0][..]).collect();
         let maps: Vec<Map> = node.inputs.iter().map(|&v| graph.map(v)).collect();
-        values[node.output.0] = layer(
-            &node.op,
-            parameters,
-            &x,
-            &maps,
-            graph.map(node.output),
-            batch,
-            statistics,
-        );
+        let to = graph.map(node.output);
+        let plain = |x: &[&[f64]]| layer(&node.op, parameters, x, &maps, to, batch, statistics);
+        values[node.output.0] = compute(node, &x, &plain);
     }
     graph
         .outputs()
@@ -163,6 +173,7 @@ fn layer(
         Op::Positions { table } => (0..x0.len())
             .map(|i| x0[i] + of(table)[i % m.len()])
             .collect(),
+        Op::Queries { table, .. } => of(table).repeat(batch),
         Op::Tokens { table } => x0
             .chunks_exact(m.len())
             .flat_map(|x| [of(table), x].concat())

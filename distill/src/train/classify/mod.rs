@@ -7,4 +7,4 @@ mod task;
 
 pub use split::{Split, SplitOptions};
 pub use targets::{Source, Weighting};
-pub use task::{Answered, Classification, ClassificationOptions, Confusion};
+pub use task::{Answered, Classification, ClassificationOptions, Confusion, Mimicry};

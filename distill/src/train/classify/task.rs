@@ -11,6 +11,7 @@ use crate::augment::{Augmentation, Generator, Purpose};
 use crate::data::{
     Batch, Dataset, Loader, LoaderOptions, Pictures, Seeds, epoch_order, record_seed,
 };
+use crate::scalekd::{Comparison, Features, Parts, compare};
 use crate::store::{Epoch, Kind, Store};
 use crate::teacher::Desks;
 use crate::train::{Evaluator, Inputs, Measures, Step, Task, TrainError};
@@ -44,13 +45,25 @@ pub struct Classification {
     loader: Option<Loader>,
     epoch: Option<Arc<Epoch>>,
     desks: Vec<Desks>,
+    mimicry: Option<Mimicry>,
     unreadable: Vec<String>,
 }
 
-/// A batch with what the teacher says of it.
+/// A teacher whose maps the student learns, too.
+pub struct Mimicry {
+    /// The teacher.
+    pub teacher: Features,
+    /// How its maps are compared with the outputs of the student's graph but the first.
+    pub comparisons: Vec<Comparison>,
+    /// What counts how much.
+    pub parts: Parts,
+}
+
+/// A batch with what the teacher says of it, and its maps if they are learnt.
 pub struct Lesson {
     batch: Batch,
     answers: Vec<Answer>,
+    maps: Option<[Vec<f32>; 2]>,
 }
 
 /// Right and wrong answers on the samples that are measured.
@@ -147,10 +160,20 @@ impl Classification {
             options,
             loader: None,
             epoch: None,
+            mimicry: None,
             unreadable: Vec::new(),
         };
         task.check()?;
         Ok(task)
+    }
+
+    /// The same with a teacher's maps to be learnt, for a student that [`extend`](crate::scalekd::extend) has
+    /// extended.
+    pub fn with_mimicry(self, mimicry: Mimicry) -> Self {
+        Classification {
+            mimicry: Some(mimicry),
+            ..self
+        }
     }
 
     fn check(&self) -> Result<(), TrainError> {
@@ -279,7 +302,7 @@ impl Classification {
             ahead: 2,
             preprocess: self.options.preprocess,
             max_unreadable: self.options.max_unreadable,
-            keep_pixels: matches!(self.source, Source::Teachers(_)),
+            keep_pixels: matches!(self.source, Source::Teachers(_)) || self.mimicry.is_some(),
         }
     }
 
@@ -409,7 +432,16 @@ impl Task for Classification {
             Source::Store(_) => self.look_up(&batch)?,
             Source::Teachers(_) => self.ask(&batch)?,
         };
-        Ok(Some(Lesson { batch, answers }))
+        let size = self.pictures.augmentation.size;
+        let maps = match &mut self.mimicry {
+            Some(mimicry) => Some(mimicry.teacher.see(&batch.pixels, size)?),
+            None => None,
+        };
+        Ok(Some(Lesson {
+            batch,
+            answers,
+            maps,
+        }))
     }
 
     fn position(&self) -> u64 {
@@ -424,10 +456,15 @@ impl Task for Classification {
     }
 
     fn loss(&mut self, lesson: &Lesson, step: Step<'_>) -> Result<Measures, TrainError> {
-        let Lesson { batch, answers } = lesson;
+        let Lesson {
+            batch,
+            answers,
+            maps,
+        } = lesson;
         let samples = batch.samples.len();
         let rows = step.outputs[0].chunks_exact(self.classes);
-        let gradients = step.output_gradients[0].chunks_exact_mut(self.classes);
+        let (of_classes, of_maps) = step.output_gradients.split_at_mut(1);
+        let gradients = of_classes[0].chunks_exact_mut(self.classes);
         let (mut total, mut right, mut agreed) = (0.0, (0, 0), 0);
         for (i, (row, gradient)) in rows.zip(gradients).enumerate() {
             let (answer, labels) = (answers.get(i), self.labels_of(batch, i));
@@ -442,6 +479,15 @@ impl Task for Classification {
             agreed += usize::from(answer.is_some_and(|a| a.best() == best));
         }
         let mut measures = Measures::of_loss(total / samples as f64);
+        if let (Some(mimicry), Some(maps)) = (&self.mimicry, maps) {
+            let Mimicry {
+                comparisons, parts, ..
+            } = mimicry;
+            let outputs = &step.outputs[1..];
+            let unlike = compare(comparisons, parts, samples, outputs, maps, of_maps)?;
+            measures.loss = measures.loss.map(|loss| loss + unlike);
+            measures = measures.and("features", unlike);
+        }
         if right.1 > 0 {
             measures = measures.and("accuracy", right.0 as f64 / right.1 as f64);
         }

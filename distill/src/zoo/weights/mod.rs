@@ -48,12 +48,8 @@ impl Weights {
         seed: u64,
         parameter: fn(&mut Random, Role, &[usize]) -> Vec<f32>,
     ) -> Self {
-        let mut random = Random::new(seed);
-        let parameters = network.parameters().iter().zip(network.roles());
         Weights {
-            values: parameters
-                .map(|(p, &role)| parameter(&mut random, role, &p.shape))
-                .collect(),
+            values: values(network.parameters(), network.roles(), seed, parameter),
             source: format!("random, seed {seed}"),
             resized: Vec::new(),
         }
@@ -71,6 +67,15 @@ impl Weights {
         let stored = names::modern(read::tensors(path)?);
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         Weights::assign(network, stored, name.into_owned())
+    }
+
+    /// The values of [`Weights::initial`] for parameters and their roles.
+    pub(crate) fn initial_values(
+        parameters: &[Parameter],
+        roles: &[Role],
+        seed: u64,
+    ) -> Vec<Vec<f32>> {
+        values(parameters, roles, seed, Random::initial)
     }
 
     /// Values that another reader found.
@@ -167,4 +172,17 @@ fn side(shape: &[usize], heads: usize) -> Option<usize> {
         _ => return None,
     };
     (*first == heads && side > 0 && rest.iter().product::<usize>() == side * side).then_some(side)
+}
+
+/// Draws the values of parameters one after the other.
+fn values(
+    parameters: &[Parameter],
+    roles: &[Role],
+    seed: u64,
+    draw: fn(&mut Random, Role, &[usize]) -> Vec<f32>,
+) -> Vec<Vec<f32>> {
+    let mut random = Random::new(seed);
+    let parameters = parameters.iter().zip(roles);
+    let values = parameters.map(|(p, &role)| draw(&mut random, role, &p.shape));
+    values.collect()
 }
