@@ -41,6 +41,10 @@ pub fn sparse_i8(
     let call = CallI8::without_weights(&op.conv, x, first, y, scratch)?;
     match cap {
         #[cfg(target_arch = "x86_64")]
+        Capability::Avx2(token) => x86::sparse256::sparse_i8(token, call, blocks),
+        #[cfg(target_arch = "x86_64")]
+        Capability::AvxVnni(token) => x86::sparse256::sparse_i8(token.avx2(), call, blocks),
+        #[cfg(target_arch = "x86_64")]
         Capability::Avx512Vnni(token) => x86::sparse512::sparse_i8(token, call, blocks),
         #[cfg(target_arch = "x86_64")]
         Capability::Amx(token) => x86::sparse512::sparse_i8(token.avx512vnni(), call, blocks),

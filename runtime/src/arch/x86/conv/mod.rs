@@ -15,6 +15,7 @@ pub(crate) mod f32_avx2;
 pub(crate) mod f32_avx512;
 mod panel;
 mod panel256;
+pub(crate) mod sparse256;
 pub(crate) mod sparse512;
 
 use crate::arch::{f32_panel, parts};
