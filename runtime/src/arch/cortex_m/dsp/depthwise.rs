@@ -85,7 +85,7 @@ impl Group<'_, '_> {
             inner.end = ((width + pad - kw) / step + 1).clamp(inner.start, out_w);
         }
         let row = out_w * channels;
-        let mut place = self.c;
+        let (first, mut place) = (first_row * row, self.c);
         for oy in first_row..first_row + y.len().checked_div(row)? {
             let rows = w.taps_inside(0, oy, height);
             let columns = if rows.len() == kh {
@@ -98,19 +98,29 @@ impl Group<'_, '_> {
             if !columns.is_empty() {
                 at = (tap(w, 0, oy, 0)? * width + columns.start * step - pad) * channels + self.c;
             }
-            for ox in 0..out_w {
-                let sums = if columns.contains(&ox) {
-                    at += step * channels;
-                    self.inside(at - step * channels, width * channels)?
+            let mut ox = 0;
+            while ox < out_w {
+                if ox == columns.start && !columns.is_empty() {
+                    for _ in columns.clone() {
+                        let sums = self.inside(at, width * channels)?;
+                        self.finish(sums, first, place, y)?;
+                        (at, place) = (at + step * channels, place + channels);
+                    }
+                    ox = columns.end;
                 } else {
-                    self.border(oy, ox, rows.clone())?
-                };
-                let index = first_row * row + place;
-                let codes = self.finish.row(sums, &self.multipliers, index);
-                *y.get_mut(place..)?.first_chunk_mut()? = codes;
-                place += channels;
+                    self.border([oy, ox], rows.clone(), [first, place], y)?;
+                    (ox, place) = (ox + 1, place + channels);
+                }
             }
         }
+        Some(())
+    }
+
+    /// Writes the codes of a pixel to `place` of `y`, which begins at `first` of the whole map.
+    #[inline(always)]
+    fn finish(&self, sums: [i32; GROUP], first: usize, place: usize, y: &mut [i8]) -> Option<()> {
+        let codes = self.finish.row(sums, &self.multipliers, first + place);
+        *y.get_mut(place..)?.first_chunk_mut()? = codes;
         Some(())
     }
 
@@ -164,10 +174,16 @@ impl Group<'_, '_> {
         Some(sums)
     }
 
-    /// Any window: what lies outside the map reads as the zero point, so the distances of the others from it
+    /// A pixel of any window: what lies outside the map reads as the zero point, so the distances of the others from it
     /// are what counts. A call, so that what it needs takes no registers from the other windows.
     #[inline(never)]
-    fn border(&self, oy: usize, ox: usize, rows: Range<usize>) -> Option<[i32; GROUP]> {
+    fn border(
+        &self,
+        [oy, ox]: [usize; 2],
+        rows: Range<usize>,
+        [to, place]: [usize; 2],
+        y: &mut [i8],
+    ) -> Option<()> {
         let ([_, width, channels], t) = (self.dw.input, self.token);
         let w = &self.dw.window;
         let zero = self.dw.input_zero as u16 as u32;
@@ -176,7 +192,7 @@ impl Group<'_, '_> {
         let kw = usize::from(w.kernel[1]);
         let columns = w.taps_inside(1, ox, width);
         if rows.is_empty() || columns.is_empty() {
-            return Some(sums);
+            return self.finish(sums, to, place, y);
         }
         let line = usize::from(w.dilation[0]) * width * channels;
         let step = usize::from(w.dilation[1]) * channels;
@@ -197,7 +213,7 @@ impl Group<'_, '_> {
             start += line;
             first += kw;
         }
-        Some(sums)
+        self.finish(sums, to, place, y)
     }
 }
 

@@ -16,9 +16,10 @@ pub(super) fn gather(conv: &ConvI8<'_>, x: &[i8], pixel: usize, patch: &mut [i8]
     let oy = pixel.checked_div(out_width)?;
     let ox = pixel - oy * out_width;
     let (rows, columns) = (w.taps_inside(0, oy, height), w.taps_inside(1, ox, width));
-    // Where the run of each line begins in the map and in the patch; unused where there is none.
-    let ix = tap(w, 1, ox, columns.start).unwrap_or(0);
+    // Where each line's run lies in the patch, and the first line's in the map; unused where there is none.
     let run = columns.start * channels..columns.end * channels;
+    let (iy, ix) = (tap(w, 0, oy, rows.start), tap(w, 1, ox, columns.start));
+    let mut at = (iy.unwrap_or(0) * width + ix.unwrap_or(0)) * channels;
     let piece = if dilation == 1 { run.len() } else { channels };
     let mut rest = patch;
     for ky in 0..kh {
@@ -31,7 +32,8 @@ pub(super) fn gather(conv: &ConvI8<'_>, x: &[i8], pixel: usize, patch: &mut [i8]
         if !inside {
             continue;
         }
-        let mut from = x.get((tap(w, 0, oy, ky)? * width + ix) * channels..)?;
+        let mut from = x.get(at..)?;
+        at += usize::from(w.dilation[0]) * width * channels;
         let mut to = line.get_mut(run.clone())?;
         while !to.is_empty() {
             let (mine, others) = to.split_at_mut_checked(piece)?;
