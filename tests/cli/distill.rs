@@ -357,6 +357,18 @@ fn maps_of_a_teacher() {
         command.extend(["--teacher".into(), teacher()]);
         command
     };
+    // Killed behind its first step, it goes on to the same weights.
+    let killed = at("killed");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_ampoule"))
+        .args(with(&killed, &["--scalekd"]))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_for_step(&killed, 1);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    ampoule(with(&killed, &["--scalekd"])).text();
     let plain = at("plain");
     ampoule(with(&plain, &[])).text();
     let all = at("all");
@@ -364,6 +376,7 @@ fn maps_of_a_teacher() {
     assert_eq!((epochs.len(), &result["steps"]), (1, &3.into()));
     assert_eq!(student(&all).len(), student(&plain).len());
     assert!(student(&all) != student(&plain));
+    assert!(student(&all) == student(&killed));
     let metrics = fs::read_to_string(all.join("student.run/metrics.jsonl")).unwrap();
     assert_eq!(metrics.matches("\"features\"").count(), 3);
     let again = at("again");

@@ -218,8 +218,12 @@ fn an_expert_that_is_left_alone_runs() {
     let folder = tempfile::tempdir().unwrap();
     let task = folder.path().join("task.onnx");
     let experts = fixture("experts/stack.onnx");
-    let args = |gate: &str| words!["prune", &experts, "--fix", gate, "-o", &task, "--json"];
-    let json = ampoule(args("/Softmax=0,0,1,0")).json();
+    let prune = |gate| {
+        ampoule(words![
+            "prune", &experts, "--fix", gate, "-o", &task, "--json"
+        ])
+    };
+    let json = prune("/Softmax=0,0,1,0").json();
     let (before, after) = (
         number(&json["before"]["macs"]),
         number(&json["after"]["macs"]),
@@ -227,6 +231,6 @@ fn an_expert_that_is_left_alone_runs() {
     assert!(after < 0.4 * before, "{before} to {after}");
     ampoule(words!["inspect", &task]).text();
     let words = ["nothing that is computed is named `/Softmix`", "/Softmax"];
-    ampoule(args("/Softmix=1")).fails_with_advice(&words);
-    ampoule(args("/Softmax=0,a")).fails(2, &["`a` is no number"]);
+    prune("/Softmix=1").fails_with_advice(&words);
+    prune("/Softmax=0,a").fails(2, &["`a` is no number"]);
 }

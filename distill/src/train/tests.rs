@@ -359,6 +359,35 @@ fn attention_is_spread_by_its_term() {
 }
 
 #[test]
+fn what_has_no_rate_stays_as_it_is() {
+    use OptimizerKind::{AdamW, CoatAdamW, SgdSai};
+    for optimizer in [AdamW, CoatAdamW, SgdSai] {
+        let (graph, temperature) = graph();
+        let first = parameters(&graph);
+        let options = TrainOptions {
+            epochs: 1,
+            rate: 2e-2,
+            optimizer,
+            factors: vec![("stem.".to_owned(), 0.0)],
+            ..TrainOptions::default()
+        };
+        let mut trainer = Trainer::new(graph.clone(), first.clone(), options).unwrap();
+        let mut task = Halves {
+            temperature,
+            epoch: 0,
+            at: 0,
+            poison: None,
+        };
+        trainer.train(&mut task, None, &mut Silent).unwrap();
+        let all = graph.parameters().iter().zip(&first).zip(trainer.weights());
+        for ((p, first), last) in all.filter(|((p, _), _)| p.kind != Kind::Statistic) {
+            let is_frozen = p.name.starts_with("stem.");
+            assert_eq!(first == last, is_frozen, "{} {optimizer:?}", p.name);
+        }
+    }
+}
+
+#[test]
 fn the_last_epochs_see_int8_codes() {
     let (plain, _) = trainer(1);
     let (mut coded, mut task) = trainer_of(1, OptimizerKind::AdamW, 2, 0.0);
