@@ -80,7 +80,7 @@ fn seeds() -> Vec<(&'static str, AlignedBytes)> {
     );
     out.push(("bands", bands.unwrap().bytes));
     let mut pruned = Builder::new(9);
-    let x = pruned.graph.input("image", &[1, 4, 5, 60]);
+    let x = pruned.graph.input("image", &[1, 7, 7, 60]);
     let y = pruned.conv(x, 34, Window::POINT, 1, Some(UnaryKind::Silu));
     let y = pruned.conv_with(y, 34, Window::POINT, 1, None, Some(y));
     pruned.graph.output("y", y);

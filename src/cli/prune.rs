@@ -817,7 +817,8 @@ pub fn speed(layers: &[LayerSparsity], isa: &str) -> String {
     let of_name = Isa::from_name(isa);
     let is_faster = |l: &&LayerSparsity| {
         let (depth, left) = (l.weights / l.channels.max(1), l.blocks - l.empty_blocks);
-        l.blocks > 0 && of_name.is_some_and(|isa| sparse_pays(isa, l.channels, depth, left))
+        l.blocks > 0
+            && of_name.is_some_and(|isa| sparse_pays(isa, l.pixels, l.channels, depth, left))
     };
     match layers.iter().filter(is_faster).count() {
         0 => "no speed-up on this target: kernels multiply zeros like other numbers; files compress better"

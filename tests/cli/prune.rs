@@ -151,7 +151,7 @@ fn empty_blocks_run_faster_where_there_is_a_kernel() {
             "prune",
             vww_onnx(),
             "--blocks",
-            "0.75",
+            "0.95",
             "-o",
             &pruned,
             "--isa",

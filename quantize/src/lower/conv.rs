@@ -62,8 +62,7 @@ impl Lowering<'_> {
                 let scratch = sparse::scratch(form.depth)
                     .map(|bytes| self.working_memory(node, bytes))
                     .transpose()?;
-                let elements: usize = self.graph.shape(node.output).iter().product();
-                macs = elements as u64 / form.channels.max(1) as u64 * u64::from(conv.weights.len);
+                macs = sparse::pixels(self.graph, node) as u64 * u64::from(conv.weights.len);
                 Step::Sparse {
                     layer: Conv { scratch, ..conv },
                     starts,
@@ -244,11 +243,12 @@ impl Lowering<'_> {
             .iter()
             .map(|&s| (f64::from(x_scale) * f64::from(s) / f64::from(target.scale)) as f32)
             .collect();
+        let pixels = sparse::pixels(self.graph, node);
         let can = dtype == DType::I8 && sparse::runs_sparse(self.graph, node);
         let is_sparse = self
             .options
             .sparse
-            .is_some_and(|isa| can && sparse::pays(isa, &rows, form.depth));
+            .is_some_and(|isa| can && sparse::pays(isa, pixels, &rows, form.depth));
         let residual = residual.map(|r| {
             let scale = self.program.tensor(r).scale;
             (r, (f64::from(scale) / f64::from(target.scale)) as f32)

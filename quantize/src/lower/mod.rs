@@ -13,6 +13,7 @@ mod merge;
 mod sparse;
 
 pub(crate) use conv::clamp_of;
+pub(crate) use sparse::pixels;
 pub use sparse::{has_sparse_kernel, runs_sparse, sparse_pays};
 
 use std::collections::HashMap;

@@ -14,9 +14,11 @@ const PIXELS: usize = 16;
 const DEPTH: usize = 1 << 16;
 
 /// What the sparse kernel of an instruction set takes, in units of the dense kernel's product of a vector with a quad of
-/// weights, by least squares over layers of TinyViT and EfficientNet-Lite0 (`runtime/examples/sparse_times.rs`,
+/// weights, fitted to layers of TinyViT and EfficientNet-Lite0 (`runtime/examples/sparse_times.rs`,
 /// `targets/count.sh`).
 struct Cost {
+    /// Fewest pixels that fill enough vectors for a walk over the blocks.
+    pixels: usize,
     /// A block.
     block: f64,
     /// A block where 64 pixels of all inputs are more than the nearest cache holds.
@@ -36,6 +38,7 @@ const MARGIN: f64 = 0.9;
 
 /// Measured on a Zen 4.
 const AVX512VNNI: Cost = Cost {
+    pixels: 48,
     block: 1.2,
     far_block: 1.65,
     near: 112,
@@ -44,8 +47,20 @@ const AVX512VNNI: Cost = Cost {
     quad: 12.0,
 };
 
+/// Likewise, with `--isa avx2`.
+const AVX2: Cost = Cost {
+    pixels: 24,
+    block: 1.18,
+    far_block: 1.6,
+    near: 128,
+    channel: 7.2,
+    dense_channel: 3.0,
+    quad: 32.0,
+};
+
 /// Instructions that an emulator counted: no time was ever measured.
 const NEON: Cost = Cost {
+    pixels: PIXELS,
     block: 2.5,
     far_block: 2.5,
     near: usize::MAX,
@@ -56,6 +71,7 @@ const NEON: Cost = Cost {
 
 /// Likewise.
 const DOTPROD: Cost = Cost {
+    pixels: PIXELS,
     block: 2.5,
     far_block: 2.5,
     near: usize::MAX,
@@ -66,6 +82,7 @@ const DOTPROD: Cost = Cost {
 
 fn cost(isa: Isa) -> Option<Cost> {
     match isa {
+        Isa::Avx2 => Some(AVX2),
         Isa::Avx512Vnni => Some(AVX512VNNI),
         Isa::Neon => Some(NEON),
         Isa::Dotprod => Some(DOTPROD),
@@ -78,18 +95,18 @@ pub fn has_sparse_kernel(isa: Isa) -> bool {
     cost(isa).is_some()
 }
 
-/// Whether a layer of which so many blocks are left is faster on `isa` as a list of them.
+/// Whether a layer over so many pixels, of which so many blocks are left, is faster on `isa` as a list of them.
 ///
 /// ```
 /// use ampoule_quantize::lower::sparse_pays;
 /// use ampoule_runtime::Isa;
 /// // Three quarters of the blocks are gone, or an eighth of them.
-/// assert!(sparse_pays(Isa::Avx512Vnni, 768, 192, 768 * 12));
-/// assert!(!sparse_pays(Isa::Avx512Vnni, 768, 192, 768 * 42));
+/// assert!(sparse_pays(Isa::Avx512Vnni, 196, 768, 192, 768 * 12));
+/// assert!(!sparse_pays(Isa::Avx512Vnni, 196, 768, 192, 768 * 42));
 /// // Tiles are too fast to keep up with.
-/// assert!(!sparse_pays(Isa::Amx, 768, 192, 768 * 12));
+/// assert!(!sparse_pays(Isa::Amx, 196, 768, 192, 768 * 12));
 /// ```
-pub fn sparse_pays(isa: Isa, channels: usize, depth: usize, blocks: usize) -> bool {
+pub fn sparse_pays(isa: Isa, pixels: usize, channels: usize, depth: usize, blocks: usize) -> bool {
     let Some(cost) = cost(isa) else {
         return false;
     };
@@ -101,7 +118,7 @@ pub fn sparse_pays(isa: Isa, channels: usize, depth: usize, blocks: usize) -> bo
         false => cost.far_block,
     };
     let sparse = blocks as f64 * block + channels as f64 * cost.channel + quads as f64 * cost.quad;
-    sparse < MARGIN * dense
+    pixels >= cost.pixels && sparse < MARGIN * dense
 }
 
 /// Whether a layer has a kernel for lists of blocks: a linear layer or 1×1 convolution over at least 16 pixels.
@@ -111,21 +128,27 @@ pub fn runs_sparse(graph: &Graph, node: &Node) -> bool {
         Op::Conv { window, groups, .. } => groups == 1 && window.is_point(),
         _ => false,
     };
-    let y = graph.shape(node.output);
-    let elements: usize = y.iter().product();
-    let pixels = elements / y.last().copied().unwrap_or(1).max(1);
     let depth = node
         .inputs
         .get(1)
         .and_then(|&w| graph.shape(w).last().copied());
-    is_point && pixels >= PIXELS && depth.is_some_and(|depth| (1..=DEPTH).contains(&depth))
+    is_point
+        && pixels(graph, node) >= PIXELS
+        && depth.is_some_and(|depth| (1..=DEPTH).contains(&depth))
 }
 
-/// Whether a layer of row-major codes `[channel][depth]` that [has a kernel](runs_sparse) is faster on `isa` as a list of
-/// blocks.
-pub(super) fn pays(isa: Isa, codes: &[i8], depth: usize) -> bool {
+/// Output pixels of a layer, those of a batch together.
+pub(crate) fn pixels(graph: &Graph, node: &Node) -> usize {
+    let y = graph.shape(node.output);
+    y.split_last().map_or(1, |(_, rest)| rest.iter().product())
+}
+
+/// Whether a layer of row-major codes `[channel][depth]` over so many pixels that [has a kernel](runs_sparse) is faster on
+/// `isa` as a list of blocks.
+pub(super) fn pays(isa: Isa, pixels: usize, codes: &[i8], depth: usize) -> bool {
     let depth = depth.max(1);
-    sparse_pays(isa, codes.len() / depth, depth, count_blocks(codes, depth))
+    let blocks = count_blocks(codes, depth);
+    sparse_pays(isa, pixels, codes.len() / depth, depth, blocks)
 }
 
 /// A layer's blocks in the constants.

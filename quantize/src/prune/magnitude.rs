@@ -6,7 +6,7 @@ use ampoule_runtime::ops::conv::QUAD;
 
 use super::PruneError;
 use crate::graph::{Graph, Op, ValueId};
-use crate::lower::runs_sparse;
+use crate::lower::{pixels, runs_sparse};
 
 /// Which weights become zero.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -34,6 +34,8 @@ pub struct LayerSparsity {
     pub weights: usize,
     /// Those that are zero now.
     pub zeros: usize,
+    /// Its output pixels.
+    pub pixels: usize,
     /// Its output channels.
     pub channels: usize,
     /// Blocks of four neighbours along its inputs, where it [can run from a list of them](crate::lower::runs_sparse).
@@ -73,6 +75,7 @@ pub fn magnitude(graph: &mut Graph, sparsity: Sparsity) -> Result<Vec<LayerSpars
     for Layer {
         name,
         w,
+        pixels,
         runs_sparse,
     } in layers
     {
@@ -104,6 +107,7 @@ pub fn magnitude(graph: &mut Graph, sparsity: Sparsity) -> Result<Vec<LayerSpars
             name,
             weights: data.len(),
             zeros: data.iter().filter(|&&v| v == 0.0).count(),
+            pixels,
             channels: data.len() / row,
             blocks: if runs_sparse { blocks().count() } else { 0 },
             empty_blocks: if runs_sparse {
@@ -121,6 +125,7 @@ pub fn magnitude(graph: &mut Graph, sparsity: Sparsity) -> Result<Vec<LayerSpars
 struct Layer {
     name: String,
     w: ValueId,
+    pixels: usize,
     runs_sparse: bool,
 }
 
@@ -131,6 +136,7 @@ fn layers(graph: &Graph) -> Vec<Layer> {
         Op::Conv { .. } | Op::Linear { .. } => Some(Layer {
             name: n.name.clone(),
             w: n.inputs[1],
+            pixels: pixels(graph, n),
             runs_sparse: runs_sparse(graph, n),
         }),
         _ => None,

@@ -116,7 +116,11 @@ pub fn clipped(q: &Quantized) -> Option<Clipped> {
 fn sparse_line(s: &SparseLayers) -> String {
     match (s.possible, s.layers) {
         (false, _) => format!("no layer: no speed-up on {}", s.isa),
-        (_, 0) => format!("none of {}: too few blocks are zero", plural(s.of, "layer")),
+        (_, 0) => format!(
+            "none of {}: with the zeros there are, none would be faster on {}",
+            plural(s.of, "layer"),
+            s.isa
+        ),
         (_, n) => format!(
             "{n} of {} as lists of blocks, for {}",
             plural(s.of, "layer"),
