@@ -60,8 +60,8 @@ pub struct Scratch {
     pub sparsity: Sparsity,
 }
 
-/// A term of the loss that looks at attention weights A: a factor times the sum of ln(1 + A²) (Prasetyo et al., "Sparse then
-/// Prune: Toward Efficient Vision Transformers", 2023).
+/// A term of the loss that looks at attention weights A: a factor times the sum of ln(1 + A²) (Prasetyo et al.,
+/// "Sparse then Prune: Toward Efficient Vision Transformers", 2023).
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Sparsity {
     /// The factor; where it is 0, nothing is summed.
