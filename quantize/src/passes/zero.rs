@@ -180,8 +180,12 @@ mod tests {
         g.output("y", sum);
         while run(&mut g).unwrap() > 0 {}
         g.validate().unwrap();
-        let names: Vec<&str> = g.nodes.iter().map(|n| &n.name[..]).collect();
-        assert_eq!(names, ["double", "gated"]);
+        let factors: Vec<&[f32]> = g
+            .nodes
+            .iter()
+            .map(|n| &g.constant(n.inputs[1]).unwrap()[..])
+            .collect();
+        assert_eq!(factors, [[2.0], [3.0]]);
     }
 
     #[test]

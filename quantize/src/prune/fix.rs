@@ -18,7 +18,7 @@ use crate::passes::dead;
 /// let mut g = Graph::default();
 /// let x = g.input("x", &[1, 4]);
 /// let gate = g.push("gate", Op::Unary(UnaryKind::Sigmoid), &[x])?;
-/// let expert = g.push("expert", Op::Unary(UnaryKind::Gelu), &[x])?;
+/// let expert = g.push("expert", Op::Unary(UnaryKind::Square), &[x])?;
 /// let op = |kind| Op::Binary { kind, activation: None };
 /// let gated = g.push("gated", op(BinaryKind::Mul), &[expert, gate])?;
 /// let sum = g.push("sum", op(BinaryKind::Add), &[x, gated])?;
