@@ -3,10 +3,20 @@
 #![no_std]
 #![no_main]
 
+use core::ptr::addr_of_mut;
+
+use ampoule_runtime::artifact::layout::bank_bytes;
 use ampoule_runtime::{Arena, Artifact, Error, OperatorSet, Operators, Session, arena_bytes};
 
 static MODEL: &[u8] = ampoule_runtime::include_ampoule!(concat!(env!("OUT_DIR"), "/model.amp"));
+/// Bytes of the second arena bank; 0 where the artifact has one.
+const SECOND: usize = match bank_bytes(MODEL, 1) {
+    Some(bytes) => bytes,
+    None => 0,
+};
+
 static mut ARENA: Arena<{ arena_bytes(MODEL) }> = Arena::new();
+static mut BANK1: Arena<SECOND> = Arena::new();
 
 struct Linked;
 
@@ -26,10 +36,13 @@ fn main() -> ! {
 }
 
 fn infer() -> Result<(), Error> {
-    // SAFETY: `main` runs once, and nothing else names the arena.
-    let arena = unsafe { &mut *core::ptr::addr_of_mut!(ARENA) };
+    // SAFETY: `main` runs once, and nothing else names the banks.
+    let (first, second) = unsafe { (&mut *addr_of_mut!(ARENA), &mut *addr_of_mut!(BANK1)) };
     let artifact = Artifact::verify_for::<Linked>(MODEL)?;
-    let mut session = Session::<Linked>::linked(artifact, [arena.bytes()])?;
+    let mut session = match SECOND {
+        0 => Session::<Linked>::linked(artifact, [first.bytes()])?,
+        _ => Session::<Linked>::linked(artifact, [first.bytes(), second.bytes()])?,
+    };
     for byte in session.input_bytes(0)? {
         *byte = sample();
     }
