@@ -5,7 +5,7 @@ use super::lines::Line;
 use super::{Cell, Page};
 use crate::cli::output::{count, micros, plural};
 use crate::cli::prune::layers::{HEADER, before_after, change};
-use crate::cli::prune::{Point, Summary, comparison, kind, speed};
+use crate::cli::prune::summary::{Point, Summary, comparison, kind, speed};
 
 /// The page.
 pub fn page(s: &Summary) -> String {
