@@ -3,14 +3,14 @@
 
 /// The lines, two times.
 macro_rules! twice {
-    ($($line:literal),+) => {
+    ($($line:expr),+) => {
         concat!($($line, "\n",)+ $($line, "\n",)+)
     };
 }
 
 /// The lines, three times.
 macro_rules! thrice {
-    ($($line:literal),+) => {
+    ($($line:expr),+) => {
         concat!($($line, "\n",)+ $($line, "\n",)+ $($line, "\n",)+)
     };
 }

@@ -16,6 +16,30 @@ use crate::operators::{Operators, Variant};
 use crate::ops::conv::kernel::CallI8;
 use crate::ops::conv::{ConvI8, QUAD, WIDTH, conv_i8_reference};
 
+/// Products of two quads with two pixels and two channels: sums `[pixel][channel]` in r0 to r3, quads from r4 on, weights from r5
+/// on, what lies between them in the low half of r12.
+macro_rules! products {
+    () => {
+        twice!(
+            "ldm r4!, {{r8, r9, r10, r11}}",
+            "ldrd r6, r7, [r5]",
+            "uxtah r5, r5, r12",
+            "sxtb16 lr, r6",
+            "smlad r0, r8, lr, r0",
+            "smlad r2, r10, lr, r2",
+            "sxtb16 r6, r6, ror #8",
+            "smlad r0, r9, r6, r0",
+            "smlad r2, r11, r6, r2",
+            "sxtb16 lr, r7",
+            "smlad r1, r8, lr, r1",
+            "smlad r3, r10, lr, r3",
+            "sxtb16 r7, r7, ror #8",
+            "smlad r1, r9, r7, r1",
+            "smlad r3, r11, r7, r3"
+        )
+    };
+}
+
 /// Widened quads of two pixels that the buffer holds; of one pixel it holds twice as many.
 const PAIR_QUADS: usize = 160;
 /// Words of the buffer.
@@ -281,23 +305,7 @@ impl<'w> Block<'w> {
                 "mov r3, r1",
                 // The products: sums `[pixel][channel]` in r0 to r3.
                 "3:",
-                twice!(
-                    "ldm r4!, {{r8, r9, r10, r11}}",
-                    "ldrd r6, r7, [r5]",
-                    "uxtah r5, r5, r12",
-                    "sxtb16 lr, r6",
-                    "smlad r0, r8, lr, r0",
-                    "smlad r2, r10, lr, r2",
-                    "sxtb16 r6, r6, ror #8",
-                    "smlad r0, r9, r6, r0",
-                    "smlad r2, r11, r6, r2",
-                    "sxtb16 lr, r7",
-                    "smlad r1, r8, lr, r1",
-                    "smlad r3, r10, lr, r3",
-                    "sxtb16 r7, r7, ror #8",
-                    "smlad r1, r9, r7, r1",
-                    "smlad r3, r11, r7, r3"
-                ),
+                products!(),
                 "subs r12, r12, #0x10000",
                 "bpl 3b",
                 // Requantised, as `Finish::code`.
@@ -433,23 +441,7 @@ impl<'w> Block<'w> {
             asm!(
                 "push {{r6, r7}}",
                 "2:",
-                twice!(
-                    "ldm r4!, {{r8, r9, r10, r11}}",
-                    "ldrd r6, r7, [r5]",
-                    "uxtah r5, r5, r12",
-                    "sxtb16 lr, r6",
-                    "smlad r0, r8, lr, r0",
-                    "smlad r2, r10, lr, r2",
-                    "sxtb16 r6, r6, ror #8",
-                    "smlad r0, r9, r6, r0",
-                    "smlad r2, r11, r6, r2",
-                    "sxtb16 lr, r7",
-                    "smlad r1, r8, lr, r1",
-                    "smlad r3, r10, lr, r3",
-                    "sxtb16 r7, r7, ror #8",
-                    "smlad r1, r9, r7, r1",
-                    "smlad r3, r11, r7, r3"
-                ),
+                products!(),
                 "subs r12, r12, #0x10000",
                 "bpl 2b",
                 "pop {{r6, r7}}",

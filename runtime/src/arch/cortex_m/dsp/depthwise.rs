@@ -8,6 +8,20 @@ use crate::arch::cortex_m::Dsp;
 use crate::arch::cortex_m::repeat::thrice;
 use crate::ops::depthwise::{DepthwiseI8, tap};
 
+/// Products of the four channels at an address with the next weights.
+macro_rules! products {
+    ($address:literal) => {
+        concat!(
+            "ldr {x}, ",
+            $address,
+            "\nldrd {even}, {odd}, [{w}], #8\n",
+            "sxtb16 {t}, {x}\nsxtb16 {x}, {x}, ror #8\n",
+            "smlabb {s0}, {t}, {even}, {s0}\nsmlatt {s2}, {t}, {even}, {s2}\n",
+            "smlabb {s1}, {x}, {odd}, {s1}\nsmlatt {s3}, {x}, {odd}, {s3}"
+        )
+    };
+}
+
 /// Channels side by side.
 const GROUP: usize = 4;
 /// Taps whose widened weights are held.
@@ -137,30 +151,9 @@ impl Group<'_, '_> {
         unsafe {
             asm!(
                 thrice!(
-                    "ldr {x}, [{at}]",
-                    "ldrd {even}, {odd}, [{w}], #8",
-                    "sxtb16 {t}, {x}",
-                    "sxtb16 {x}, {x}, ror #8",
-                    "smlabb {s0}, {t}, {even}, {s0}",
-                    "smlatt {s2}, {t}, {even}, {s2}",
-                    "smlabb {s1}, {x}, {odd}, {s1}",
-                    "smlatt {s3}, {x}, {odd}, {s3}",
-                    "ldr {x}, [{at}, {c}]",
-                    "ldrd {even}, {odd}, [{w}], #8",
-                    "sxtb16 {t}, {x}",
-                    "sxtb16 {x}, {x}, ror #8",
-                    "smlabb {s0}, {t}, {even}, {s0}",
-                    "smlatt {s2}, {t}, {even}, {s2}",
-                    "smlabb {s1}, {x}, {odd}, {s1}",
-                    "smlatt {s3}, {x}, {odd}, {s3}",
-                    "ldr {x}, [{at}, {c}, lsl #1]",
-                    "ldrd {even}, {odd}, [{w}], #8",
-                    "sxtb16 {t}, {x}",
-                    "sxtb16 {x}, {x}, ror #8",
-                    "smlabb {s0}, {t}, {even}, {s0}",
-                    "smlatt {s2}, {t}, {even}, {s2}",
-                    "smlabb {s1}, {x}, {odd}, {s1}",
-                    "smlatt {s3}, {x}, {odd}, {s3}",
+                    products!("[{at}]"),
+                    products!("[{at}, {c}]"),
+                    products!("[{at}, {c}, lsl #1]"),
                     "add {at}, {at}, {row}"
                 ),
                 s0 = inout(reg) *s0, s1 = inout(reg) *s1, s2 = inout(reg) *s2, s3 = inout(reg) *s3,
