@@ -14,7 +14,7 @@ use ampoule_quantize::plan::PlanOptions;
 use ampoule_quantize::seal::{AlignedBytes, Extras};
 use ampoule_runtime::artifact::layout::{HEADER_LEN, field};
 use ampoule_runtime::{Artifact, Error, Isa, Pool, Session, arena_bytes};
-use common::{Builder, Lcg, inverted_residual, quantized, zoo_net};
+use common::{Builder, Lcg, inverted_residual, outputs, quantized, zoo_net};
 
 /// Counts this thread's allocations.
 struct Counting;
@@ -46,24 +46,11 @@ fn artifact_bytes() -> AlignedBytes {
         .bytes
 }
 
-/// Output bytes of a run on codes made from a seed.
-fn run(session: &mut Session<'_, '_>, seed: u32) -> Vec<u8> {
-    let mut rng = Lcg(seed);
-    session
-        .input_bytes(0)
-        .unwrap()
-        .fill_with(|| rng.next() as u8);
-    session.run().unwrap();
-    (0..session.artifact().outputs().count())
-        .flat_map(|i| session.output_bytes(i).unwrap().to_vec())
-        .collect()
-}
-
 #[test]
 fn every_isa_and_thread_count_gives_the_same_bytes() {
     let mut model = Model::from_bytes(artifact_bytes()).unwrap();
     let expected: Vec<_> = (0..4)
-        .map(|s| run(&mut model.session(Isa::Portable).unwrap(), s))
+        .map(|s| outputs(&mut model.session(Isa::Portable).unwrap(), s))
         .collect();
     let mut skipped = Vec::new();
     for isa in Isa::ALL {
@@ -76,7 +63,7 @@ fn every_isa_and_thread_count_gives_the_same_bytes() {
             let mut session = model.session_with_pool(isa, pool).unwrap();
             for (seed, expected) in expected.iter().enumerate() {
                 assert_eq!(
-                    &run(&mut session, seed as u32),
+                    &outputs(&mut session, seed as u32),
                     expected,
                     "{} × {}",
                     isa.name(),
@@ -138,7 +125,7 @@ fn the_arena_is_exactly_as_large_as_announced() {
         arena.fill(paint);
         let mut session = Session::new(artifact, [&mut arena[..]]).unwrap();
         for seed in 0..8 {
-            run(&mut session, seed);
+            outputs(&mut session, seed);
         }
         let after = session.bank(0).unwrap();
         touched
@@ -183,13 +170,13 @@ fn a_depthwise_layer_at_the_peak_runs_in_place() {
     let (map, all) = (2 * 24 * 20 * 64, done.compiled.plan.total());
     assert!(all < 2 * map && 2 * map < apart.plan.total(), "{all}");
     let mut apart = Model::from_bytes(apart.bytes).unwrap();
-    let expected = run(&mut apart.session(Isa::Portable).unwrap(), 3);
+    let expected = outputs(&mut apart.session(Isa::Portable).unwrap(), 3);
     let mut model = Model::from_bytes(done.compiled.bytes).unwrap();
     for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
         for threads in 1..=4 {
             let pool = Pool::new(threads);
             let mut session = model.session_with_pool(isa, &pool).unwrap();
-            let got = run(&mut session, 3);
+            let got = outputs(&mut session, 3);
             assert!(got == expected, "{} × {threads}", isa.name());
         }
     }

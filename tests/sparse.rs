@@ -13,8 +13,8 @@ use ampoule_quantize::seal::{AlignedBytes, Extras, SealError, seal};
 use ampoule_runtime::artifact::{Blob, Step};
 use ampoule_runtime::ops::Window;
 use ampoule_runtime::ops::unary::UnaryKind;
-use ampoule_runtime::{Artifact, Error, Isa, Pool, Session};
-use common::{Builder, Lcg, quantized, window};
+use ampoule_runtime::{Artifact, Error, Isa, Pool};
+use common::{Builder, outputs, quantized, window};
 
 /// Most blocks of each layer that has a kernel for them are zero.
 fn pruned_net() -> Builder {
@@ -63,16 +63,6 @@ fn sparse_steps(bytes: &AlignedBytes) -> usize {
     artifact.steps().filter(is_sparse).count()
 }
 
-fn run(session: &mut Session<'_, '_>) -> Vec<u8> {
-    let mut rng = Lcg(7);
-    session
-        .input_bytes(0)
-        .unwrap()
-        .fill_with(|| rng.next() as u8);
-    session.run().unwrap();
-    session.output_bytes(0).unwrap().to_vec()
-}
-
 #[test]
 fn blocks_give_the_bytes_of_dense_layers() {
     let q = quantized(pruned_net(), &QuantizeOptions::default());
@@ -92,17 +82,26 @@ fn blocks_give_the_bytes_of_dense_layers() {
     assert!(macs(&sparse) < macs(&dense) / 2);
     let banded = compiled(&q, Some(Isa::Avx512Vnni), Some(sparse.plan.total() * 3 / 4));
     assert!(sparse_steps(&banded.bytes) > sparse_steps(&sparse.bytes));
-    let expected = run(&mut Model::from_bytes(dense.bytes)
-        .unwrap()
-        .session(Isa::Portable)
-        .unwrap());
+    let expected = outputs(
+        &mut Model::from_bytes(dense.bytes)
+            .unwrap()
+            .session(Isa::Portable)
+            .unwrap(),
+        7,
+    );
     let pool = Pool::new(2);
     for bytes in [sparse.bytes, banded.bytes] {
         let mut model = Model::from_bytes(bytes).unwrap();
         for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
-            assert!(run(&mut model.session(isa).unwrap()) == expected, "{isa:?}");
+            assert!(
+                outputs(&mut model.session(isa).unwrap(), 7) == expected,
+                "{isa:?}"
+            );
             let mut session = model.session_with_pool(isa, &pool).unwrap();
-            assert!(run(&mut session) == expected, "{isa:?} on two threads");
+            assert!(
+                outputs(&mut session, 7) == expected,
+                "{isa:?} on two threads"
+            );
         }
     }
 }

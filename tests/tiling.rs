@@ -8,18 +8,8 @@ use ampoule_quantize::model::{Model, ModelError, compile};
 use ampoule_quantize::pipeline::QuantizeOptions;
 use ampoule_quantize::plan::PlanOptions;
 use ampoule_quantize::seal::Extras;
-use ampoule_runtime::{Isa, Pool, Session};
-use common::{Lcg, quantized, rows_net};
-
-fn run(session: &mut Session<'_, '_>, seed: u32) -> Vec<u8> {
-    let mut rng = Lcg(seed);
-    session
-        .input_bytes(0)
-        .unwrap()
-        .fill_with(|| rng.next() as u8);
-    session.run().unwrap();
-    session.output_bytes(0).unwrap().to_vec()
-}
+use ampoule_runtime::{Isa, Pool};
+use common::{outputs, quantized, rows_net};
 
 #[test]
 fn bands_take_less_memory_and_give_the_same_bytes() {
@@ -41,7 +31,7 @@ fn bands_take_less_memory_and_give_the_same_bytes() {
     let expected: Vec<_> = {
         let mut model = Model::from_bytes(plain.bytes.clone()).unwrap();
         let mut session = model.session(Isa::Portable).unwrap();
-        (0..3).map(|seed| run(&mut session, seed)).collect()
+        (0..3).map(|seed| outputs(&mut session, seed)).collect()
     };
     let total = plain.plan.total();
     let generous = with(Some(total)).unwrap();
@@ -63,7 +53,7 @@ fn bands_take_less_memory_and_give_the_same_bytes() {
             let mut session = model.session_with_pool(isa, &pool).unwrap();
             for (seed, expected) in (0..).zip(&expected) {
                 assert!(
-                    &run(&mut session, seed) == expected,
+                    &outputs(&mut session, seed) == expected,
                     "{} {tiling:?}",
                     isa.name()
                 );

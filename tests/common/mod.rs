@@ -5,6 +5,7 @@ use ampoule_quantize::graph::{
     Attention, Graph, Op, ReduceKind, ResizeCoordinates, ResizeMode, ValueId,
 };
 use ampoule_quantize::pipeline::{QuantizeOptions, Quantized, Silent, quantize};
+use ampoule_runtime::Session;
 use ampoule_runtime::ops::Window;
 use ampoule_runtime::ops::attention::{Geometry, View};
 use ampoule_runtime::ops::binary::BinaryKind;
@@ -31,6 +32,19 @@ impl Lcg {
     pub fn values(&mut self, n: usize, scale: f32) -> Vec<f32> {
         (0..n).map(|_| self.normal() * scale).collect()
     }
+}
+
+/// Output bytes of a run on codes made from a seed.
+pub fn outputs(session: &mut Session<'_, '_>, seed: u32) -> Vec<u8> {
+    let mut rng = Lcg(seed);
+    session
+        .input_bytes(0)
+        .unwrap()
+        .fill_with(|| rng.next() as u8);
+    session.run().unwrap();
+    (0..session.artifact().outputs().count())
+        .flat_map(|i| session.output_bytes(i).unwrap().to_vec())
+        .collect()
 }
 
 pub struct Builder {
