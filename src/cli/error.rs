@@ -401,7 +401,9 @@ fn store_hint(error: &StoreError) -> Option<&'static str> {
         StoreError::Incomplete { .. } | StoreError::Cut { .. } | StoreError::Damaged { .. } => {
             Some("run `ampoule teach` again as before: it does what is missing")
         }
-        StoreError::Length { .. } => Some("copy the store again, or teach it again"),
+        StoreError::Header { .. } | StoreError::Version { .. } | StoreError::Length { .. } => {
+            Some("copy the store again, or teach another folder")
+        }
         StoreError::Range { .. } => Some("keep to one number of shards, or another folder"),
         StoreError::Busy { .. } => Some("wait for the other process, or end it"),
         _ => None,

@@ -57,7 +57,7 @@ pub enum DatasetError {
         source: PreprocessError,
     },
     /// More unreadable pictures than allowed.
-    #[error("{} pictures can't be used, at most {limit} may be; the first: {}", .reasons.len(), .reasons.join("; "))]
+    #[error("more than {limit} pictures can't be used; the first: {}", .reasons.join("; "))]
     Unreadable {
         /// How many were allowed.
         limit: usize,
