@@ -75,7 +75,7 @@ pub const BOARDS: [Board; 5] = [
         "thumbv8m.main-none-eabihf",
         "cortex-m55",
         "mps3-an547",
-        MIB / 2,
+        4 * MIB,
     ),
 ];
 

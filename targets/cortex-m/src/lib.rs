@@ -7,10 +7,15 @@ pub mod marks;
 pub mod paint;
 pub mod print;
 
-use ampoule_runtime::{Artifact, OperatorSet, Operators};
+use ampoule_runtime::{Aligned, Artifact, OperatorSet, Operators};
 
 /// The artifact that the build was given.
-pub static MODEL: &[u8] = ampoule_runtime::include_ampoule!(concat!(env!("OUT_DIR"), "/model.amp"));
+pub static MODEL: &[u8] = &FILE.0;
+const BYTES: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/model.amp"));
+/// In a section of its own: `build.rs` decides on its memory.
+#[unsafe(link_section = ".model")]
+static FILE: Aligned<[u8; BYTES.len()]> =
+    Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/model.amp")));
 
 /// The operators of the artifact: no others are linked.
 pub struct Linked;

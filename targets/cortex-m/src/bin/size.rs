@@ -6,9 +6,16 @@
 use core::ptr::addr_of_mut;
 
 use ampoule_runtime::artifact::layout::bank_bytes;
-use ampoule_runtime::{Arena, Artifact, Error, OperatorSet, Operators, Session, arena_bytes};
+use ampoule_runtime::{
+    Aligned, Arena, Artifact, Error, OperatorSet, Operators, Session, arena_bytes,
+};
 
-static MODEL: &[u8] = ampoule_runtime::include_ampoule!(concat!(env!("OUT_DIR"), "/model.amp"));
+static MODEL: &[u8] = &MODEL_FILE.0;
+const BYTES: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/model.amp"));
+/// In a section of its own: `build.rs` decides on its memory.
+#[unsafe(link_section = ".model")]
+static MODEL_FILE: Aligned<[u8; BYTES.len()]> =
+    Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/model.amp")));
 /// Bytes of the second arena bank; 0 where the artifact has one.
 const SECOND: usize = match bank_bytes(MODEL, 1) {
     Some(bytes) => bytes,
