@@ -142,6 +142,12 @@ pub fn is_source(path: &Path) -> bool {
     extension.is_some_and(is("onnx")) || extension.is_some_and(is("tflite"))
 }
 
+/// Whether a path names a TFLite model.
+pub fn is_tflite(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|e| e.eq_ignore_ascii_case("tflite"))
+}
+
 /// Whether a path names an array file.
 pub fn is_npy(path: &Path) -> bool {
     path.extension()

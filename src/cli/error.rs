@@ -157,7 +157,16 @@ impl Failure {
     /// 2 for wrong usage, 130 when the user stopped it, 1 for everything else.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Failure::Usage(_) => 2,
+            Failure::Usage(_)
+            | Failure::Prune(
+                PruneError::Share { .. }
+                | PruneError::Pattern { .. }
+                | PruneError::NoSuchLayer { .. }
+                | PruneError::NoSuchValue { .. }
+                | PruneError::Values { .. },
+            )
+            | Failure::Merge(MergeError::Shares { .. })
+            | Failure::Zoo(ZooError::Size { .. }) => 2,
             Failure::Stopped { .. } => 130,
             _ => 1,
         }
@@ -281,6 +290,7 @@ fn bank_hint(error: &BankError) -> Option<&'static str> {
 fn import_hint(problem: &Problem) -> Option<&'static str> {
     match problem {
         Problem::Read(_) => Some("check the path"),
+        Problem::OtherKind(_) => Some("give the network as an .onnx file"),
         Problem::NotOnnx(_) => Some("give an .onnx file, and check that it was copied whole"),
         Problem::NotTflite(_) => Some("give a .tflite file, and check that it was copied whole"),
         _ => None,
@@ -429,6 +439,9 @@ fn zoo_hint(error: &ZooError) -> Option<&'static str> {
 fn data_hint(error: &DataError) -> Option<&'static str> {
     match error {
         DataError::Unreadable { .. } => Some("check the path"),
+        DataError::NoFolder { .. } => {
+            Some("check what stands behind the option, and the file's extension")
+        }
         DataError::NoImages { .. } => Some("give a folder with pictures the model is meant for"),
         DataError::Damaged { .. } | DataError::Empty { .. } => Some("replace the picture"),
         DataError::Unsupported { .. } => Some("convert the picture to PNG or JPEG"),

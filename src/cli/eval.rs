@@ -26,9 +26,6 @@ Examples:
   ampoule eval model.onnx --data labelled/ --like model.amp      (the float original, same pictures)
   ampoule eval model.onnx --data labelled/ --preset imagenet --limit 500";
 
-/// Folders named in the note about their order.
-const SHOWN: usize = 4;
-
 /// Measure accuracy on labelled pictures: a folder per class, or a labels.csv with columns `file` and `class`
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -152,11 +149,7 @@ impl Eval {
                 hint: "--labels with the names of all classes in order, or folders named by class number",
             });
         }
-        let more = if classes > SHOWN { ", …" } else { "" };
-        note(&format!(
-            "assuming: the classes are the folders in alphabetical order ({}{more}); give --labels to choose",
-            folders[..classes.min(SHOWN)].join(", ")
-        ));
+        labels::assume_order(&folders);
         Ok(())
     }
 

@@ -2,7 +2,13 @@
 
 use std::path::Path;
 
+use ampoule_quantize::data::ImageSet;
+
 use super::error::Failure;
+use super::output::note;
+
+/// Folders that a note names.
+const SHOWN: usize = 4;
 
 /// Reads labels in class order.
 pub fn read(path: &Path) -> Result<Vec<String>, Failure> {
@@ -39,6 +45,34 @@ pub fn check_count(path: &Path, labels: usize, classes: usize) -> Result<(), Fai
             hint: "one label per class, in the model's order; some models start with `background`",
         }),
     }
+}
+
+/// Whether the folders of a labelled set are the model's classes, and says so where their order decides: folders
+/// that nothing numbers are classes only where there are as many as the model has.
+pub fn number(set: &ImageSet, classes: usize) -> bool {
+    if !set.in_folder_order() {
+        return true;
+    }
+    let folders: Vec<&str> = set.class_names().values().map(String::as_str).collect();
+    if folders.len() != classes {
+        note(&format!(
+            "note: no accuracy: {} folders named otherwise than by number, and the model has {classes} classes; give --labels",
+            folders.len()
+        ));
+        return false;
+    }
+    assume_order(&folders);
+    true
+}
+
+/// Says which folder is taken for which class.
+pub fn assume_order(folders: &[&str]) {
+    let shown = folders.len().min(SHOWN);
+    let more = if folders.len() > SHOWN { ", …" } else { "" };
+    note(&format!(
+        "assuming: the classes are the folders in alphabetical order ({}{more}); give --labels to choose",
+        folders[..shown].join(", ")
+    ));
 }
 
 /// Labels of a table; without a column `class` the rows are in class order.

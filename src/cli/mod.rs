@@ -37,7 +37,7 @@ mod zoo;
 use std::io::ErrorKind;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use error::Failure;
 
@@ -67,9 +67,29 @@ enum Command {
     Extract(extract::Extract),
 }
 
+/// The arguments; a negative number behind an option is its value, and is then refused in the option's own words.
+fn command() -> clap::Command {
+    let command = Cli::command();
+    let names: Vec<String> = command
+        .get_subcommands()
+        .map(|c| c.get_name().to_owned())
+        .collect();
+    names.into_iter().fold(command, |command, name| {
+        command.mut_subcommand(name, |c| {
+            c.mut_args(|arg| {
+                let is_value = arg.get_long().is_some() && arg.get_action().takes_values();
+                match is_value && !arg.is_allow_hyphen_values_set() {
+                    true => arg.allow_negative_numbers(true),
+                    false => arg,
+                }
+            })
+        })
+    })
+}
+
 /// Parses the arguments, runs the command and gives the exit code.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::from_arg_matches(&command().get_matches()).unwrap_or_else(|e| e.exit());
     let result = match &cli.command {
         Command::Quantize(c) => c.execute(),
         Command::Inspect(c) => c.execute(),

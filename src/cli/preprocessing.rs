@@ -78,6 +78,25 @@ impl ImageArgs {
         self.preset.is_none() && self.scale.is_none() && self.mean.is_none() && self.std.is_none()
     }
 
+    /// The arguments as they were given, but for the size, which a student's file has.
+    pub fn spelled_out(&self) -> String {
+        let list = |v: [f32; 3]| format!("{},{},{}", v[0], v[1], v[2]);
+        let named = |name: &str, value: Option<String>| value.map(|v| format!("--{name} {v}"));
+        let preset = self.preset.and_then(|p| p.to_possible_value());
+        let flag = |is: bool, name: &str| is.then(|| format!("--{name}"));
+        let all = [
+            named("preset", preset.map(|p| p.get_name().to_owned())),
+            named("resize", self.resize.map(resize_name)),
+            named("filter", self.filter.map(|f| filter_name(f).to_owned())),
+            flag(self.no_antialias, "no-antialias"),
+            named("scale", self.scale.map(|s| s.to_string())),
+            named("mean", self.mean.map(list)),
+            named("std", self.std.map(list)),
+            flag(self.bgr, "bgr"),
+        ];
+        all.into_iter().flatten().collect::<Vec<_>>().join(" ")
+    }
+
     /// The preprocessing for an input of that stored shape.
     pub fn preprocess(&self, shape: &[usize]) -> Result<Preprocess, Failure> {
         let not_pictures = || {
@@ -232,6 +251,15 @@ fn filter(text: &str) -> Result<Filter, String> {
         .ok_or_else(|| "expected nearest, bilinear, bicubic or area".into())
 }
 
+/// What [`resize`] reads.
+fn resize_name(resize: Resize) -> String {
+    match resize {
+        Resize::None => "none".to_owned(),
+        Resize::ShorterSide(n) => format!("shorter:{n}"),
+        _ => "exact".to_owned(),
+    }
+}
+
 fn resize(text: &str) -> Result<Resize, String> {
     let shorter = |n: &str| n.parse().ok().filter(|&n| n > 0).map(Resize::ShorterSide);
     match text {
@@ -299,6 +327,16 @@ mod tests {
                 "{shape:?}"
             );
         }
+        let given = ImageArgs {
+            preset: Some(Preset::Signed),
+            resize: resize("shorter:72").ok(),
+            std: Some([64.0; 3]),
+            ..ImageArgs::default()
+        };
+        assert_eq!(
+            given.spelled_out(),
+            "--preset signed --resize shorter:72 --std 64,64,64"
+        );
         let zero = ImageArgs {
             std: Some([0.0; 3]),
             ..ImageArgs::default()

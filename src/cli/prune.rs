@@ -1,38 +1,37 @@
 //! `ampoule prune`: smaller graphs that are really faster.
 
+mod budget;
 pub mod layers;
+mod measure;
 pub mod summary;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use ampoule::distill::taylor::{Objective, taylor};
 use ampoule_quantize::data::ImageSet;
 use ampoule_quantize::export::graph_to_onnx;
 use ampoule_quantize::graph::Graph;
-use ampoule_quantize::metrics::{Rate, argmax, classes};
-use ampoule_quantize::model::Model;
+use ampoule_quantize::metrics::classes as classes_of;
 use ampoule_quantize::observe::Samples;
-use ampoule_quantize::pipeline::{self, Progress, QuantizeOptions, Silent};
+use ampoule_quantize::passes;
+use ampoule_quantize::pipeline::Progress;
 use ampoule_quantize::prune::{
-    Coupling, Criterion, GroupCut, PruneError, Sparsity, StructuredOptions, cut, fix, importance,
-    magnitude, structured,
+    Coupling, Criterion, PruneError, Sparsity, StructuredOptions, fix, importance, magnitude,
 };
-use ampoule_quantize::{metrics::Difference, passes};
-use clap::{Args, ValueEnum};
+use clap::{ArgGroup, Args, ValueEnum};
 
-use super::args::{ExecArgs, ImportArgs, is_npy};
+use super::args::{ExecArgs, ImportArgs, is_npy, is_tflite};
 use super::error::Failure;
 use super::files::{check_output, save};
 use super::labels;
 use super::models::SourceModel;
-use super::output::{micros, note, print, print_json};
-use super::preprocessing::ImageArgs;
+use super::output::{note, print, print_json};
+use super::preprocessing::{ImageArgs, describe};
 use super::progress::Bars;
 use super::samples::{Loaded, known_ids};
-use super::timing::{Times, Until, measure};
 use crate::report;
-use summary::{Point, Size, Summary, render};
+use budget::Cutter;
+use summary::{Size, Summary, render};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -44,20 +43,9 @@ Examples:
   ampoule prune experts.onnx --fix /gate/Softmax=0,1,0,0 -o task.onnx
   ampoule distill --student pruned.onnx --teacher model.onnx …      (recovery)";
 
-/// Rounds in which models take turns.
-const ROUNDS: usize = 9;
-/// How long each turn is.
-const TURN: Duration = Duration::from_millis(60);
-/// How near the measured time has to come to --budget-ms.
-const NEAR: f64 = 0.05;
-/// Most ratios that --budget-ms tries.
-const TRIES: usize = 10;
-/// Samples that models are calibrated with for measuring alone.
-const FEW: usize = 16;
-
 /// Cut channels, heads and hidden units out of an ONNX model, or set weights to zero
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, group = ArgGroup::new("how").required(true))]
 pub struct Prune {
     /// The float model
     pub model: PathBuf,
@@ -69,8 +57,7 @@ pub struct Prune {
         long,
         value_name = "SHARE",
         allow_negative_numbers = true,
-        group = "how",
-        required = true
+        group = "how"
     )]
     pub structured: Option<f32>,
     /// Cut until an int8 run takes so many milliseconds here, whatever matters least for its cost first
@@ -169,6 +156,13 @@ impl Prune {
 
     fn run(&self) -> Result<Summary, Failure> {
         self.check_arguments()?;
+        if is_tflite(&self.model) {
+            return Err(Failure::Unfit {
+                path: self.model.clone(),
+                what: "is a TFLite model, and pruning writes ONNX".to_owned(),
+                hint: "export the network as ONNX, prune that, then quantise it",
+            });
+        }
         let source = SourceModel::open(&self.model, &self.import, self.image.size(), false)?;
         if source.is_quantised() {
             return Err(Failure::Unfit {
@@ -267,6 +261,11 @@ impl Prune {
         read.extend(self.labels.as_deref());
         check_output(&self.output, &read)?;
         if let Some(report) = &self.report {
+            if *report == self.output {
+                return Err(Failure::Usage(
+                    "--report and --output are the same file; give two names".to_owned(),
+                ));
+            }
             read.push(&self.output);
             check_output(report, &read)?;
             check_output(&report.with_extension("json"), &read)?;
@@ -325,9 +324,17 @@ impl Prune {
             Some(names) => ImageSet::open_with_classes(path, names)?,
             None => ImageSet::open(path)?,
         };
-        // Folder names that nothing numbers are no classes.
-        let labelled = set.has_labels() && (names.is_some() || !set.in_folder_order());
-        let loaded = Loaded::pictures(&set.limit(limit), &self.image.preprocess(shape)?, bars)?;
+        let classes = source.graph.outputs.first();
+        let classes = classes.and_then(|port| classes_of(source.graph.shape(port.value)));
+        let labelled = set.has_labels() && classes.is_some_and(|n| labels::number(&set, n));
+        let preprocess = self.image.preprocess(shape)?;
+        if self.image.is_assumed() {
+            note(&format!(
+                "assuming: {}; give --preset to choose",
+                describe(&preprocess)
+            ));
+        }
+        let loaded = Loaded::pictures(&set.limit(limit), &preprocess, bars)?;
         Ok(Some(match labelled {
             true => loaded,
             false => loaded.without_labels(),
@@ -375,225 +382,6 @@ impl Prune {
         let source = self.model.file_name().unwrap_or_default().to_string_lossy();
         let facts = [("pruned_from", &*source)];
         graph_to_onnx(graph, &name, &facts).map_err(|e| Failure::Usage(e.to_string()))
-    }
-
-    /// Tries shares of the multiply-accumulates until a run takes as long as the budget.
-    fn within(
-        &self,
-        cutter: &Cutter<'_>,
-        budget_ms: f64,
-        samples: &Loaded,
-    ) -> Result<(Graph, Vec<GroupCut>), Failure> {
-        let budget = budget_ms * 1e3;
-        let few = Few(samples);
-        let time = |graph: &Graph| -> Result<f64, Failure> {
-            let mut model = self.int8(graph, &few)?.0;
-            Ok(self.turns(&mut [&mut model])?[0].median_us)
-        };
-        let whole = time(cutter.graph)?;
-        if whole <= budget {
-            return Err(Failure::Usage(format!(
-                "a run takes {} as it is, which --budget-ms {budget_ms} allows",
-                micros(whole)
-            )));
-        }
-        let (mut low, mut high) = (0.0f32, 1.0f32);
-        let mut best: Option<(f64, Graph, Vec<GroupCut>)> = None;
-        let mut share = (1.0 - budget / whole) as f32;
-        for _ in 0..TRIES {
-            let share_now = share.clamp(0.01, 0.99);
-            let (graph, cuts) = cutter.cut(share_now)?;
-            let us = time(&graph)?;
-            note(&format!(
-                "{:.1} % less work: {}",
-                100.0 * share_now,
-                micros(us)
-            ));
-            let distance = |us: f64| (us / budget - 1.0).abs();
-            if best
-                .as_ref()
-                .is_none_or(|(b, ..)| distance(us) < distance(*b))
-            {
-                best = Some((us, graph, cuts));
-            }
-            if distance(us) < NEAR {
-                break;
-            }
-            match us > budget {
-                true => low = share_now,
-                false => high = share_now,
-            }
-            share = (low + high) / 2.0;
-        }
-        match best {
-            Some((us, graph, cuts)) if us <= budget * 1.1 => Ok((graph, cuts)),
-            best => Err(Failure::Usage(format!(
-                "no cut comes down to {budget_ms} ms: the fastest takes {}",
-                micros(best.map_or(whole, |b| b.0))
-            ))),
-        }
-    }
-
-    /// The model in int8, and the sizes of artifact and arena.
-    fn int8(&self, graph: &Graph, samples: &dyn Samples) -> Result<(Model, usize, usize), Failure> {
-        let mut graph = graph.clone();
-        pipeline::prepare(&mut graph, false)?;
-        let mut options = QuantizeOptions::default();
-        options.lowering.sparse = Some(self.exec.isa());
-        let q = pipeline::quantize(graph, samples, &options, &Silent)?;
-        let (bytes, arena) = (q.compiled.bytes.len(), q.compiled.plan.total());
-        Ok((Model::from_bytes(q.compiled.bytes)?, bytes, arena))
-    }
-
-    /// Times of models that take turns.
-    fn turns(&self, models: &mut [&mut Model]) -> Result<Vec<Times>, Failure> {
-        let pool = self.exec.pool();
-        let mut times = vec![Vec::new(); models.len()];
-        for round in 0..ROUNDS {
-            for (model, times) in models.iter_mut().zip(&mut times) {
-                let mut session = self.exec.session(model, pool.as_ref())?;
-                let turn = measure(&mut session, Until::Elapsed(TURN))?;
-                // The first is for warming up.
-                if round > 0 {
-                    times.extend(turn);
-                }
-            }
-        }
-        Ok(times.into_iter().map(Times::of).collect())
-    }
-
-    fn measure(
-        &self,
-        whole: &Graph,
-        pruned: &Graph,
-        samples: &Loaded,
-        [before, after]: [&mut Size; 2],
-        bars: &Bars,
-    ) -> Result<[Model; 2], Failure> {
-        bars.begin("measure", 2);
-        let (mut a, bytes, arena) = self.int8(whole, samples)?;
-        (before.int8_bytes, before.arena_bytes) = (Some(bytes), Some(arena));
-        bars.advance(1);
-        let (mut b, bytes, arena) = self.int8(pruned, samples)?;
-        (after.int8_bytes, after.arena_bytes) = (Some(bytes), Some(arena));
-        let mut times = self.turns(&mut [&mut a, &mut b])?;
-        after.times = times.pop();
-        before.times = times.pop();
-        bars.end();
-        Ok([a, b])
-    }
-
-    /// Cuts other shares, and measures each in turns with the whole model.
-    fn sweep(
-        &self,
-        cutter: &Cutter<'_>,
-        shares: &[f32],
-        samples: &Loaded,
-        bars: &Bars,
-    ) -> Result<Vec<Point>, Failure> {
-        let few = Few(samples);
-        let mut whole = self.int8(cutter.graph, &few)?.0;
-        let mut points: Vec<Point> = Vec::new();
-        bars.begin("sweep", shares.len());
-        for &share in shares {
-            let (graph, _) = cutter.cut(share)?;
-            let mut model = self.int8(&graph, &few)?.0;
-            let times = self.turns(&mut [&mut whole, &mut model])?;
-            let [mut before, mut after] = [cutter.graph, &graph].map(|g| Size::of(g, 0));
-            let min_cosine =
-                self.quality(cutter.graph, &graph, samples, [&mut before, &mut after])?;
-            let whole_us = times[0].median_us;
-            let point = |share, us, size: Size, min_cosine| Point {
-                share,
-                parameters: size.parameters,
-                macs: size.macs,
-                us,
-                whole_us,
-                top1: size.top1,
-                min_cosine,
-            };
-            if points.is_empty() {
-                points.push(point(0.0, whole_us, before, Some(1.0)));
-            }
-            points.push(point(share, times[1].median_us, after, min_cosine));
-            bars.advance(1);
-        }
-        bars.end();
-        points.sort_by(|a, b| a.share.total_cmp(&b.share));
-        Ok(points)
-    }
-
-    /// Accuracy of the float models where there are labels; smallest cosine between their outputs.
-    fn quality(
-        &self,
-        whole: &Graph,
-        pruned: &Graph,
-        samples: &Loaded,
-        [before, after]: [&mut Size; 2],
-    ) -> Result<Option<f64>, Failure> {
-        let float = |graph: &Graph| -> Result<Model, Failure> {
-            let mut graph = graph.clone();
-            pipeline::prepare(&mut graph, false)?;
-            Ok(Model::float(&graph)?)
-        };
-        let (mut a, mut b) = (float(whole)?, float(pruned)?);
-        let first = whole.outputs.first().map(|p| whole.shape(p.value));
-        let is_classes = first.and_then(classes).is_some();
-        let mut rates = [Rate::default(), Rate::default()];
-        let mut least: Option<f64> = None;
-        for index in 0..samples.len() {
-            let inputs = samples.sample(index).map_err(Failure::Usage)?;
-            let (x, y) = (a.run_f32(&inputs)?, b.run_f32(&inputs)?);
-            for (x, y) in x.iter().zip(&y) {
-                let mut difference = Difference::default();
-                if difference.update(x, y).is_ok() {
-                    let cosine = difference.cosine();
-                    least = Some(least.map_or(cosine, |l| l.min(cosine)));
-                }
-            }
-            if let (true, Some(label)) = (is_classes, samples.label(index)) {
-                for (rate, output) in rates.iter_mut().zip([&x, &y]) {
-                    rate.add(output.first().and_then(|o| argmax(o)) == Some(label));
-                }
-            }
-        }
-        let labelled = (0..samples.len()).any(|i| samples.label(i).is_some());
-        if is_classes && labelled {
-            [before.top1, after.top1] = rates.map(Some);
-        }
-        Ok(least)
-    }
-}
-
-/// Everything a cut is made from.
-struct Cutter<'a> {
-    graph: &'a Graph,
-    coupling: &'a Coupling,
-    importance: &'a ampoule_quantize::prune::Importance,
-    options: StructuredOptions,
-}
-
-impl Cutter<'_> {
-    fn cut(&self, share: f32) -> Result<(Graph, Vec<GroupCut>), Failure> {
-        let options = StructuredOptions {
-            share,
-            ..self.options.clone()
-        };
-        let (gone, cuts) = structured(self.graph, self.coupling, self.importance, &options)?;
-        Ok((cut(self.graph, self.coupling, &gone)?, cuts))
-    }
-}
-
-/// The first samples.
-struct Few<'s>(&'s Loaded);
-
-impl Samples for Few<'_> {
-    fn len(&self) -> usize {
-        self.0.len().min(FEW)
-    }
-
-    fn sample(&self, index: usize) -> Result<Vec<Vec<f32>>, String> {
-        self.0.sample(index)
     }
 }
 

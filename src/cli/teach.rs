@@ -408,7 +408,13 @@ fn render(o: &Outcome) -> String {
             format!("{} written, {} kept{again}", o.records - o.kept, o.kept),
         ),
         ("unreadable", plural(o.unreadable.len(), "picture")),
-        ("speed", format!("{:.1} images/s", o.images_per_second)),
+        (
+            "speed",
+            match o.records == o.kept {
+                true => "nothing was left to do".to_owned(),
+                false => format!("{:.1} images/s", o.images_per_second),
+            },
+        ),
     ])
 }
 

@@ -545,7 +545,7 @@ fn what_can_not_be_learnt_says_why() {
         }
     }
     fs::write(some.join("person/0-broken.jpg"), b"\xff\xd8 not much").unwrap();
-    labels(&some, &[]).fails_with_advice(&["0-broken.jpg", "at most 0 may be"]);
+    labels(&some, &[]).fails_with_advice(&["0-broken.jpg", "more than 0"]);
     let ran = labels(&some, &["--max-unreadable", "1", "--hold-out", "0"]);
     assert!(ran.err.contains("warning: left out: `"), "{ran}");
     ran.text();
@@ -572,6 +572,23 @@ fn what_can_not_be_learnt_says_why() {
     odd[6] = "7".into();
     ampoule(odd).fails(2, &["even number"]);
     ampoule(args(folder, &[])).fails(2, &["what is learnt from"]);
+    for rate in ["0", "-1", "inf"] {
+        ampoule(from_store(folder, &["--lr", rate])).fails(2, &["expected a number above 0"]);
+    }
+    ampoule(from_store(folder, &["--keep-zeros"])).fails(2, &["--student FILE.onnx"]);
+    // The student's file and its artifact need two names.
+    for name in ["student.amp", "student.safetensors"] {
+        let output = folder.join(name);
+        let words = words![
+            "distill",
+            "--student",
+            "tinyvit-mini",
+            "--labels-only",
+            "-o",
+            &output
+        ];
+        ampoule(words).fails(2, &["written as ONNX", "student.onnx"]);
+    }
     let mut unknown = from_store(folder, &[]);
     unknown[2] = "tinyvit-99m".into();
     ampoule(unknown).fails(2, &["no network `tinyvit-99m`", "tinyvit-mini"]);

@@ -77,7 +77,7 @@ fn means_are_those_of_onnx_runtime() {
     for share in ["1.5", "-0.2", "0", "NaN"] {
         let share = format!("{}:{share}", other.display());
         let args = words!["merge", &base, "--average", &share, "-o", &merged];
-        ampoule(args).fails_with_advice(&["shares"]);
+        ampoule(args).is_misused_with_advice(&["shares"]);
     }
 }
 
@@ -139,7 +139,7 @@ fn bad_adapters_say_what_to_try() {
     fs::write(&map, "[]").unwrap();
     merge(&["--alpha", "4", "--map", map.to_str().unwrap()]).fails(2, &["no map of names"]);
     fs::write(&weights, "no adapter").unwrap();
-    merge(&[]).fails_with_advice(&["not a safetensors file"]);
+    merge(&[]).fails_with_advice(&["no safetensors file"]);
     let none: [(String, TensorView<'_>); 0] = [];
     fs::write(&weights, safetensors::serialize(none, &None).unwrap()).unwrap();
     merge(&[]).fails_with_advice(&["no `lora_A`"]);

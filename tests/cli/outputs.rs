@@ -231,6 +231,7 @@ fn arguments_that_do_nothing_are_refused() {
         &["--no-bias-correction"],
         &["--samples", "4"],
         &["--deny-fallback"],
+        &["--calibration", photos().to_str().unwrap()],
     ] {
         float(vww_onnx(), option).fails(2, &[option[0], "--float"]);
     }
@@ -263,6 +264,10 @@ fn wrong_usage_is_explained() {
         ),
         (
             words!["bench", vww_amp(), "--seconds", "nan"].to_vec(),
+            "expected seconds",
+        ),
+        (
+            words!["bench", vww_amp(), "--seconds", "-1"].to_vec(),
             "expected seconds",
         ),
         (

@@ -72,7 +72,16 @@ impl Ran {
     /// As [`Ran::fails`] with exit code 1, and the message says what to try.
     #[track_caller]
     pub fn fails_with_advice(self, words: &[&str]) {
-        let message = self.fails(1, words);
+        self.advises(1, words);
+    }
+
+    /// The same for wrong usage.
+    pub fn is_misused_with_advice(self, words: &[&str]) {
+        self.advises(2, words);
+    }
+
+    fn advises(self, code: i32, words: &[&str]) {
+        let message = self.fails(code, words);
         assert!(message.contains("\n  try: "), "no advice: {message}");
     }
 }

@@ -108,8 +108,13 @@ fn gradients_rank_channels_with_labels_and_without() {
         ampoule(args.chain(more.iter().copied()))
     };
     let labels = words!["--data", &labelled, "--labels", &labels];
-    let unlabelled = words!["--data", &labelled];
-    for (more, objective) in [(&labels[..], "labels"), (&unlabelled[..], "outputs")] {
+    let (folders, one_folder) = (&labels[..2], labelled.join("flags"));
+    let unlabelled = words!["--data", &one_folder];
+    for (more, objective) in [
+        (&labels[..], "labels"),
+        (folders, "labels"),
+        (&unlabelled[..], "outputs"),
+    ] {
         let json = with(&minis, more).json();
         assert_eq!(json["objective"], objective);
         assert!(number(&json["after"]["macs"]) < 0.65 * number(&json["before"]["macs"]));
@@ -195,21 +200,29 @@ fn bad_requests_say_what_to_try() {
     };
     for share in ["0", "1", "-0.5", "NaN"] {
         prune(&["--structured", share])
-            .fails_with_advice(&["expected more than 0 and less than 1"]);
+            .is_misused_with_advice(&["expected more than 0 and less than 1"]);
         for how in ["--magnitude", "--blocks"] {
-            prune(&[how, share]).fails_with_advice(&["expected more than 0 and less than 1"]);
+            prune(&[how, share]).is_misused_with_advice(&["expected more than 0 and less than 1"]);
         }
     }
     prune(&["--structured", "0.5", "--keep", "nowhere"])
-        .fails_with_advice(&["`nowhere`", "nearest"]);
+        .is_misused_with_advice(&["`nowhere`", "nearest"]);
     let data = photos().to_str().unwrap();
     prune(&["--structured", "0.5", "--data", data, "--sweep=0.3,1.5"])
-        .fails_with_advice(&["share of 1.5"]);
+        .is_misused_with_advice(&["share of 1.5"]);
     prune(&["--structured", "0.5", "--sweep=0.3"]).fails(2, &["--data"]);
-    prune(&["--nm", "4:4"]).fails(1, &["4 of 4"]);
+    prune(&["--nm", "4:4"]).fails(2, &["4 of 4"]);
     prune(&["--structured", "0.5", "--importance", "energy"]).fails(2, &["give --data"]);
     prune(&["--structured", "0.5", "--importance", "taylor"]).fails(2, &["give --data"]);
     prune(&["--structured", "0.5", "--nm", "2:4"]).fails(2, &["cannot be used with"]);
+    prune(&[]).fails(2, &["--structured", "--budget-ms", "--magnitude", "--fix"]);
+    prune(&["--budget-ms", "1"]).fails(2, &["--data"]);
+    prune(&["--budget-ms", "1e9", "--data", data]).fails_with_advice(&["as it is"]);
+    prune(&["--budget-ms", "1e-9", "--data", data, "--step", "1"])
+        .fails_with_advice(&["can't be cut down"]);
+    let of = |model: &Path| ampoule(words!["prune", model, "-o", &out, "--structured", "0.5"]);
+    of(&fixture("models/tflite/kws_dscnn_float.tflite")).fails_with_advice(&["TFLite", "ONNX"]);
+    of(crate::program::vww_amp()).fails_with_advice(&["is a sealed artifact"]);
     assert!(!out.exists());
 }
 
@@ -231,6 +244,6 @@ fn an_expert_that_is_left_alone_runs() {
     assert!(after < 0.4 * before, "{before} to {after}");
     ampoule(words!["inspect", &task]).text();
     let words = ["nothing that is computed is named `/Softmix`", "/Softmax"];
-    prune("/Softmix=1").fails_with_advice(&words);
+    prune("/Softmix=1").is_misused_with_advice(&words);
     prune("/Softmax=0,a").fails(2, &["`a` is no number"]);
 }

@@ -409,7 +409,7 @@ fn unreadable_pictures_are_named_and_limited() {
     fs::write(pictures.join("broken.jpg"), b"\xff\xd8").unwrap();
     let store = folder.path().join("store");
     let run = |more: &[&str]| ampoule(args(&store, &teacher(), &pictures, more));
-    run(&[]).fails_with_advice(&["broken.jpg", "at most 0", "--max-unreadable"]);
+    run(&[]).fails_with_advice(&["broken.jpg", "more than 0", "--max-unreadable"]);
     let ran = run(&["--max-unreadable", "1", "--json"]);
     assert!(ran.err.contains("warning: no answer: `"), "{ran}");
     let made = ran.json();

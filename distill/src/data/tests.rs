@@ -218,7 +218,7 @@ fn unreadable_pictures_are_named_counted_and_limited() {
     };
     let error = load(0).find_map(Result::err).unwrap().to_string();
     assert!(
-        error.contains("0-broken.jpg") && error.contains("at most 0"),
+        error.contains("0-broken.jpg") && error.contains("more than 0"),
         "{error}"
     );
     let mut loader = load(1);

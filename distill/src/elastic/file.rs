@@ -71,12 +71,12 @@ impl Elastic {
             what,
         };
         let metadata = SafeTensors::read_metadata(&bytes);
-        let (_, metadata): (usize, Metadata) = metadata.map_err(|e| wrong(e.to_string()))?;
+        let (_, metadata): (usize, Metadata) = metadata.map_err(|e| wrong(no_safetensors(e)))?;
         let sizes = metadata.metadata().as_ref().and_then(|m| m.get(KEY));
         let sizes = sizes.ok_or_else(|| wrong("it names no sizes".to_owned()))?;
         let sizes: Sizes = serde_json::from_str(sizes).map_err(|e| wrong(e.to_string()))?;
         let elastic = Elastic::new(sizes.config, &sizes.shares)?;
-        let file = SafeTensors::deserialize(&bytes).map_err(|e| wrong(e.to_string()))?;
+        let file = SafeTensors::deserialize(&bytes).map_err(|e| wrong(no_safetensors(e)))?;
         let values = elastic.names().into_iter().map(|(name, shape)| {
             let tensor = file.tensor(&name).map_err(|e| wrong(e.to_string()))?;
             if tensor.dtype() != Dtype::F32 || tensor.shape() != shape {
@@ -102,4 +102,8 @@ impl Elastic {
         }
         names
     }
+}
+
+fn no_safetensors(error: safetensors::SafeTensorError) -> String {
+    format!("it is no safetensors file, or a damaged one ({error})")
 }

@@ -188,6 +188,14 @@ pub(crate) fn differences(expected: &Value, got: &Value) -> Vec<Difference> {
     found
 }
 
+/// A value as it was given: numbers of single precision have become longer ones.
+fn text(value: &Value) -> String {
+    match value.as_f64() {
+        Some(x) if value.is_f64() && f64::from(x as f32) == x => (x as f32).to_string(),
+        _ => value.to_string(),
+    }
+}
+
 /// Walks two JSON values and notes where they differ.
 fn compare(field: String, expected: &Value, got: &Value, found: &mut Vec<Difference>) {
     let inner = |key: &str| match field.is_empty() {
@@ -210,8 +218,8 @@ fn compare(field: String, expected: &Value, got: &Value, found: &mut Vec<Differe
         (a, b) if a == b => {}
         (a, b) => found.push(Difference {
             field,
-            expected: a.to_string(),
-            got: b.to_string(),
+            expected: text(a),
+            got: text(b),
         }),
     }
 }

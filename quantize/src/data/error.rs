@@ -17,6 +17,12 @@ pub enum DataError {
         /// What the system says.
         source: io::Error,
     },
+    /// A file in the place of a folder.
+    #[error("`{path}` is a file; expected a folder of pictures, a picture, or samples as .npy")]
+    NoFolder {
+        /// The file.
+        path: PathBuf,
+    },
     /// A folder without images.
     #[error(
         "no images in `{path}`: expected .jpg, .jpeg, .png, .bmp or .webp files, got {other} other files"

@@ -20,6 +20,11 @@ pub(super) struct Listing {
 /// Lists the images below `root`. Hidden files and folders are left out; links to folders are
 /// followed once.
 pub(super) fn list(root: &Path) -> Result<Listing, DataError> {
+    if root.is_file() {
+        return Err(DataError::NoFolder {
+            path: root.to_owned(),
+        });
+    }
     let mut listing = Listing::default();
     let mut visited = HashSet::new();
     let mut pending = vec![PathBuf::new()];

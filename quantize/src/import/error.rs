@@ -30,6 +30,9 @@ pub enum Problem {
     /// The bytes are not an ONNX model, or only the beginning of one.
     #[error("not an ONNX model, or a truncated one: {0}")]
     NotOnnx(String),
+    /// A file of another kind that is known.
+    #[error("is {0}; expected an ONNX model")]
+    OtherKind(&'static str),
     /// The bytes are not a TFLite model, or only a part of one.
     #[error("not a TFLite model, or a damaged one: {0}")]
     NotTflite(String),

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
+use ampoule_runtime::artifact::layout::MAGIC;
 use tract_onnx::pb::{GraphProto, ModelProto, NodeProto};
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::optim::Optimizer;
@@ -140,6 +141,14 @@ impl Source {
 pub(super) fn read(bytes: &[u8]) -> Result<ModelProto, Problem> {
     if bytes.is_empty() {
         return Err(Problem::NotOnnx("the file is empty".into()));
+    }
+    let other = match bytes {
+        [_, _, _, _, b'T', b'F', b'L', b'3', ..] => Some("a TFLite model"),
+        _ if bytes.starts_with(&MAGIC) => Some("a sealed artifact"),
+        _ => None,
+    };
+    if let Some(other) = other {
+        return Err(Problem::OtherKind(other));
     }
     guarded("parsing", || {
         onnx()

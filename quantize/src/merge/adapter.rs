@@ -76,7 +76,8 @@ impl Adapter {
             path: name.clone(),
             source,
         })?;
-        let not_safetensors = |e| malformed(format!("not a safetensors file: {e}"));
+        let not_safetensors =
+            |e| malformed(format!("it is no safetensors file, or a damaged one ({e})"));
         let file = SafeTensors::deserialize(&bytes).map_err(not_safetensors)?;
         let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(not_safetensors)?;
         let scales = Scales {

@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 use super::Distill;
 use super::student::Student;
 use crate::cli::error::Failure;
-use crate::cli::output::{hex, note};
+use crate::cli::output::{hex, note, plural};
 use crate::cli::preprocessing::ImageArgs;
 
 /// Everything that is known before there is a student.
@@ -104,10 +104,10 @@ impl Lesson {
         let names: Vec<&str> = stored.teachers.iter().map(|t| &*t.name).collect();
         let known = Known {
             source: format!(
-                "the store of {} ({} of {classes} probabilities, {} epochs)",
+                "the store of {} ({} of {classes} probabilities, {})",
                 names.join(" + "),
                 k,
-                stored.epochs
+                plural(stored.epochs, "epoch")
             ),
             store_epochs: Some(stored.epochs),
             teachers: teachers_of(args, &stored)?,

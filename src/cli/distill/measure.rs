@@ -15,6 +15,7 @@ use ampoule_quantize::metrics::{Rate, argmax};
 use ampoule_quantize::model::Model;
 use ampoule_quantize::observe::Samples;
 use ampoule_quantize::pipeline::{Progress, QuantizeOptions, quantize, seal_float};
+use ampoule_quantize::program::Island;
 use ampoule_runtime::Isa;
 use ampoule_runtime::preprocess::{Preprocess, Resize};
 use serde::Serialize;
@@ -25,7 +26,9 @@ use crate::cli::args::ImportArgs;
 use crate::cli::error::Failure;
 use crate::cli::files::save;
 use crate::cli::models::SourceModel;
+use crate::cli::output::{note, plural};
 use crate::cli::progress::Bars;
+use crate::cli::quantize::summary::island_line;
 use crate::cli::samples::pixels;
 use crate::cli::timing::{self, Times, Until};
 
@@ -160,6 +163,7 @@ impl Measured {
         let samples = Calibration::read(&self.calibration, &student.preprocess)?;
         let int8 = quantize(source.graph.clone(), &samples, &options, &bars)?;
         save(artifact, &int8.compiled.bytes)?;
+        tell_islands("student", &int8.compiled.program.islands);
         let float = Model::from_bytes(seal_float(&source.graph, &options)?.bytes)?;
         let int8 = Model::from_bytes(int8.compiled.bytes)?;
         let classifier = Classifier::new(int8.clone())?;
@@ -240,6 +244,18 @@ impl Measured {
         let count = lanes.len();
         let in_order = (0..paths.len()).filter_map(|i| lanes[i % count].next());
         Ok(in_order.collect())
+    }
+}
+
+/// Says which steps of an artifact are not int8.
+pub fn tell_islands(of: &str, islands: &[Island]) {
+    if !islands.is_empty() {
+        let lines: Vec<String> = islands.iter().map(island_line).collect();
+        note(&format!(
+            "note: not int8 in the {of}'s artifact: {}\n{}",
+            plural(islands.len(), "step"),
+            lines.join("\n")
+        ));
     }
 }
 

@@ -114,7 +114,7 @@ pub struct Recipe {
     #[arg(long, default_value_t = 64, value_name = "N", value_parser = batch)]
     pub batch: usize,
     /// Highest learning rate
-    #[arg(long, default_value_t = 1e-3, value_name = "RATE", value_parser = rate)]
+    #[arg(long, default_value_t = 1e-3, value_name = "RATE", value_parser = learning_rate)]
     pub lr: f32,
     /// Weight decay
     #[arg(long, default_value_t = 0.05, value_name = "DECAY", value_parser = rate)]
@@ -230,6 +230,24 @@ impl Distill {
         inputs.extend(self.teachers.iter().map(|p| Some(p.as_path())));
         let inputs: Vec<&Path> = inputs.into_iter().flatten().collect();
         check_output(&self.output, &inputs)?;
+        for extension in ["amp", "safetensors"] {
+            if self.output.with_extension(extension) == self.output {
+                return Err(Failure::Usage(format!(
+                    "`{}`: the student is written as ONNX, and its int8 artifact beside it; give -o {}",
+                    self.output.display(),
+                    self.output.with_extension("onnx").display()
+                )));
+            }
+        }
+        let from_file = Path::new(&self.student)
+            .extension()
+            .is_some_and(|e| e.eq_ignore_ascii_case("onnx"));
+        if self.recipe.keep_zeros && !from_file {
+            return Err(Failure::Usage(
+                "--keep-zeros is for --student FILE.onnx: other students have no zeros to keep"
+                    .to_owned(),
+            ));
+        }
         let view = if self.json { View::Json } else { View::Text };
         let mut live = Live::new(view)?;
         let outcome = self.run(&mut live)?;
@@ -329,7 +347,7 @@ impl Distill {
             network: self.student.clone(),
             learnt_from: known.source.clone(),
             samples: task.samples(),
-            labels: task.labels(),
+            labels: self.labels_used(task),
             measured: confusion.answers.len(),
             epochs: self.epochs(known),
             steps: effort.steps,
@@ -346,7 +364,7 @@ impl Distill {
             confusion,
             quantize: student.quantize_command(
                 &self.output,
-                self.image.is_assumed(),
+                &self.image,
                 self.recipe.qat.is_some(),
             ),
             sizes: Vec::new(),
@@ -386,6 +404,14 @@ impl Distill {
     fn epochs(&self, known: &lesson::Known) -> usize {
         let given = self.recipe.epochs.map(|e| e as usize);
         given.or(known.store_epochs).unwrap_or(30)
+    }
+
+    /// Labels that the loss knows of.
+    fn labels_used(&self, task: &Classification) -> usize {
+        match self.labels_only || self.recipe.labels_weight > 0.0 {
+            true => task.labels(),
+            false => 0,
+        }
     }
 
     fn threads(&self) -> usize {
@@ -432,7 +458,7 @@ impl Distill {
                 format!(
                     "{}, {} with a label that is used; {} measured",
                     task.samples(),
-                    task.labels(),
+                    self.labels_used(task),
                     task.measured().1.len()
                 ),
             ),
@@ -523,6 +549,11 @@ fn rate(text: &str) -> Result<f32, String> {
     let parsed = text.parse().ok();
     let fits = parsed.filter(|r: &f32| r.is_finite() && *r >= 0.0);
     fits.ok_or_else(|| "expected a number from 0, for example 0.001".to_owned())
+}
+
+fn learning_rate(text: &str) -> Result<f32, String> {
+    let fits = rate(text).ok().filter(|&r| r > 0.0);
+    fits.ok_or_else(|| "expected a number above 0, for example 0.001".to_owned())
 }
 
 fn temperature(text: &str) -> Result<f64, String> {

@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use super::Distill;
 use crate::cli::error::Failure;
 use crate::cli::output::{hex, note};
+use crate::cli::preprocessing::ImageArgs;
 
 /// A network with its first weights.
 pub struct Student {
@@ -154,14 +155,14 @@ impl Student {
     }
 
     /// The command that quantises the file. `rounded`: the student has learnt with int8 codes.
-    pub fn quantize_command(&self, file: &Path, assumed: bool, rounded: bool) -> String {
+    pub fn quantize_command(&self, file: &Path, image: &ImageArgs, rounded: bool) -> String {
         let codes = match rounded {
             true => " --range min-max --no-bias-correction",
             false => "",
         };
-        let preset = match assumed {
-            true => "--preset imagenet --resize exact",
-            false => "…",
+        let preset = match image.is_assumed() {
+            true => "--preset imagenet --resize exact".to_owned(),
+            false => image.spelled_out(),
         };
         let (artifact, file) = (file.with_extension("amp"), file.display());
         format!(

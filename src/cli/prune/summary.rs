@@ -11,7 +11,7 @@ use ampoule_runtime::Isa;
 use serde::Serialize;
 
 use super::layers::{self, LayerCut};
-use crate::cli::output::{Table, bytes, count, facts, micros, shortened};
+use crate::cli::output::{Table, bytes, count, facts, micros, plural, shortened};
 use crate::cli::timing::Times;
 
 /// What pruning did.
@@ -141,7 +141,8 @@ pub fn render(s: &Summary) -> String {
                 kind(g.kind).to_owned(),
                 g.total.to_string(),
                 g.kept.to_string(),
-                format!("{:.1} %", 100.0 * g.importance_lost),
+                // Rounding may leave less than nothing.
+                format!("{:.1} %", 100.0 * g.importance_lost.max(0.0)),
             ]);
         }
         text += &table.render();
@@ -190,6 +191,12 @@ pub fn render(s: &Summary) -> String {
         rows.push((
             "outputs",
             format!("smallest cosine with the whole model's {cosine:.4}"),
+        ));
+    }
+    if let Some(rate) = s.before.top1 {
+        rows.push((
+            "accuracy",
+            format!("of {}", plural(rate.total as usize, "labelled sample")),
         ));
     }
     if s.before.times.is_some() {
@@ -241,7 +248,7 @@ pub fn speed(layers: &[LayerSparsity], isa: &str) -> String {
             .to_owned(),
         n => format!(
             "{n} of {} layers skip empty blocks on {isa} (ampoule quantize --sparse {isa})",
-            layers.len()
+            layers.iter().filter(|l| l.blocks > 0).count()
         ),
     }
 }

@@ -255,16 +255,22 @@ impl Quantize {
 
     /// What is quantised already needs no data, and what is not does.
     fn check_calibration(&self, source: &SourceModel) -> Result<(), Failure> {
+        if self.float && self.calibration.is_some() && !self.verify {
+            return Err(Failure::Usage(
+                "--calibration does nothing with --float but give --verify a sample; leave it out, or add --verify"
+                    .to_owned(),
+            ));
+        }
         if self.float {
             return Ok(());
         }
         if !source.is_quantised() {
             return match self.calibration {
                 Some(_) => Ok(()),
-                None => Err(Failure::Usage(
-                    "the model is in float: give pictures or samples like those it will see with --calibration, or seal it as it is with --float"
-                        .to_owned(),
-                )),
+                None => Err(Failure::Usage(format!(
+                    "{}: the model is in float: give pictures or samples like those it will see with --calibration, or seal it as it is with --float",
+                    self.model.display()
+                ))),
             };
         }
         let given = [

@@ -149,9 +149,13 @@ pub fn render(s: &Summary) -> String {
         (
             "size",
             format!(
-                "{} of float weights → {} ({ratio:.2}× smaller)",
+                "{} of float weights → {} ({})",
                 bytes(s.float_bytes as usize),
-                bytes(s.artifact_bytes)
+                bytes(s.artifact_bytes),
+                match ratio >= 1.0 {
+                    true => format!("{ratio:.2}× smaller"),
+                    false => format!("{:.2}× larger, with steps, tables and names", 1.0 / ratio),
+                }
             ),
         ),
         (

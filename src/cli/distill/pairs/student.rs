@@ -15,7 +15,7 @@ use ampoule_runtime::preprocess::Preprocess;
 
 use super::{Row, Tower};
 use crate::cli::args::ImportArgs;
-use crate::cli::distill::measure::{Calibration, cost};
+use crate::cli::distill::measure::{Calibration, cost, tell_islands};
 use crate::cli::error::Failure;
 use crate::cli::files::save;
 use crate::cli::models::SourceModel;
@@ -119,6 +119,7 @@ impl Student<'_> {
         let source = SourceModel::open(&file, &ImportArgs::default(), None, false)?;
         let int8 = quantize(source.graph.clone(), samples, options, &Bars::new())?;
         save(&artifact, &int8.compiled.bytes)?;
+        tell_islands(name, &int8.compiled.program.islands);
         let float = Model::from_bytes(seal_float(&source.graph, options)?.bytes)?;
         let int8 = Model::from_bytes(int8.compiled.bytes)?;
         let network = match name {
