@@ -77,7 +77,7 @@ fn means_are_those_of_onnx_runtime() {
     for share in ["1.5", "-0.2", "0", "NaN"] {
         let share = format!("{}:{share}", other.display());
         let args = words!["merge", &base, "--average", &share, "-o", &merged];
-        ampoule(args).is_misused_with_advice(&["shares"]);
+        ampoule(args).misused_with_advice(&["shares"]);
     }
 }
 

@@ -76,7 +76,7 @@ impl Ran {
     }
 
     /// The same for wrong usage.
-    pub fn is_misused_with_advice(self, words: &[&str]) {
+    pub fn misused_with_advice(self, words: &[&str]) {
         self.advises(2, words);
     }
 

@@ -200,16 +200,16 @@ fn bad_requests_say_what_to_try() {
     };
     for share in ["0", "1", "-0.5", "NaN"] {
         prune(&["--structured", share])
-            .is_misused_with_advice(&["expected more than 0 and less than 1"]);
+            .misused_with_advice(&["expected more than 0 and less than 1"]);
         for how in ["--magnitude", "--blocks"] {
-            prune(&[how, share]).is_misused_with_advice(&["expected more than 0 and less than 1"]);
+            prune(&[how, share]).misused_with_advice(&["expected more than 0 and less than 1"]);
         }
     }
     prune(&["--structured", "0.5", "--keep", "nowhere"])
-        .is_misused_with_advice(&["`nowhere`", "nearest"]);
+        .misused_with_advice(&["`nowhere`", "nearest"]);
     let data = photos().to_str().unwrap();
     prune(&["--structured", "0.5", "--data", data, "--sweep=0.3,1.5"])
-        .is_misused_with_advice(&["share of 1.5"]);
+        .misused_with_advice(&["share of 1.5"]);
     prune(&["--structured", "0.5", "--sweep=0.3"]).fails(2, &["--data"]);
     prune(&["--nm", "4:4"]).fails(2, &["4 of 4"]);
     prune(&["--structured", "0.5", "--importance", "energy"]).fails(2, &["give --data"]);
@@ -244,6 +244,6 @@ fn an_expert_that_is_left_alone_runs() {
     assert!(after < 0.4 * before, "{before} to {after}");
     ampoule(words!["inspect", &task]).text();
     let words = ["nothing that is computed is named `/Softmix`", "/Softmax"];
-    prune("/Softmix=1").is_misused_with_advice(&words);
+    prune("/Softmix=1").misused_with_advice(&words);
     prune("/Softmax=0,a").fails(2, &["`a` is no number"]);
 }

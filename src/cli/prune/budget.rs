@@ -11,6 +11,8 @@ use crate::cli::samples::Loaded;
 
 /// How near the measured time has to come to --budget-ms.
 const NEAR: f64 = 0.05;
+/// How far from it the nearest cut may be; above is an error, below a warning.
+const FAR: f64 = 0.1;
 /// Most ratios that --budget-ms tries.
 const TRIES: usize = 10;
 /// Largest share that --budget-ms tries.
@@ -67,7 +69,16 @@ impl Prune {
             share = (low + high) / 2.0;
         }
         match best {
-            Some((us, graph, cuts)) if us <= budget * 1.1 => Ok((graph, cuts)),
+            Some((us, graph, cuts)) if us <= budget * (1.0 + FAR) => {
+                if us < budget * (1.0 - FAR) {
+                    note(&format!(
+                        "warning: channels go {} at a time: the nearest cut takes {}, not {budget_ms} ms",
+                        self.step,
+                        micros(us)
+                    ));
+                }
+                Ok((graph, cuts))
+            }
             best => Err(self.out_of_reach(format!(
                 "can't be cut down to {budget_ms} ms: the fastest that is left takes {}",
                 micros(best.map_or(whole, |b| b.0))
