@@ -108,6 +108,12 @@ impl Eval {
             self.check_folders(&set, classes)?;
         }
         let set = set.labelled();
+        let largest = set.entries().iter().filter_map(|e| e.class).max();
+        if names.is_empty() && is_off_by_background(largest, classes) {
+            note(
+                "note: the pictures have ImageNet's classes, 0 to 999, and the model has 1001: where its first is `background`, no label fits; give --labels with the model's",
+            );
+        }
         let set = match self.limit {
             Some(limit) => set.limit(limit as usize),
             None => set,
@@ -206,6 +212,11 @@ impl Eval {
             "float oracle (tract)",
         ))
     }
+}
+
+/// Whether a set seems to number ImageNet's classes from 0 for a model that has `background` there.
+fn is_off_by_background(largest: Option<u32>, classes: usize) -> bool {
+    classes == 1001 && largest.is_some_and(|class| class < 1000)
 }
 
 /// The answer for one picture.
@@ -390,4 +401,17 @@ fn render(o: &Outcome) -> String {
         ),
     ));
     facts(&rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_off_by_background;
+
+    #[test]
+    fn a_background_class_is_suspected() {
+        assert!(is_off_by_background(Some(999), 1001));
+        assert!(!is_off_by_background(Some(1000), 1001));
+        assert!(!is_off_by_background(None, 1001));
+        assert!(!is_off_by_background(Some(999), 1000));
+    }
 }
