@@ -137,21 +137,27 @@ pub fn triple(text: &str) -> Result<[f32; 3], String> {
 
 /// Whether a path names a model to import: ONNX or TFLite.
 pub fn is_source(path: &Path) -> bool {
-    let is = |kind| move |e: &std::ffi::OsStr| e.eq_ignore_ascii_case(kind);
-    let extension = path.extension();
-    extension.is_some_and(is("onnx")) || extension.is_some_and(is("tflite"))
+    is_onnx(path) || is_tflite(path)
+}
+
+/// Whether a path names an ONNX model.
+pub fn is_onnx(path: &Path) -> bool {
+    has_extension(path, "onnx")
 }
 
 /// Whether a path names a TFLite model.
 pub fn is_tflite(path: &Path) -> bool {
-    path.extension()
-        .is_some_and(|e| e.eq_ignore_ascii_case("tflite"))
+    has_extension(path, "tflite")
 }
 
 /// Whether a path names an array file.
 pub fn is_npy(path: &Path) -> bool {
+    has_extension(path, "npy")
+}
+
+fn has_extension(path: &Path, extension: &str) -> bool {
     path.extension()
-        .is_some_and(|e| e.eq_ignore_ascii_case("npy"))
+        .is_some_and(|e| e.eq_ignore_ascii_case(extension))
 }
 
 #[cfg(test)]

@@ -49,7 +49,7 @@ pub fn check_count(path: &Path, labels: usize, classes: usize) -> Result<(), Fai
 
 /// Whether the folders of a labelled set are the model's classes, and says so where their order decides: folders
 /// that nothing numbers are classes only where there are as many as the model has.
-pub fn number(set: &ImageSet, classes: usize) -> bool {
+pub fn folders_are_classes(set: &ImageSet, classes: usize) -> bool {
     if !set.in_folder_order() {
         return true;
     }

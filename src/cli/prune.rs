@@ -326,7 +326,8 @@ impl Prune {
         };
         let classes = source.graph.outputs.first();
         let classes = classes.and_then(|port| classes_of(source.graph.shape(port.value)));
-        let labelled = set.has_labels() && classes.is_some_and(|n| labels::number(&set, n));
+        let labelled =
+            set.has_labels() && classes.is_some_and(|n| labels::folders_are_classes(&set, n));
         let preprocess = self.image.preprocess(shape)?;
         if self.image.is_assumed() {
             note(&format!(

@@ -188,14 +188,6 @@ pub(crate) fn differences(expected: &Value, got: &Value) -> Vec<Difference> {
     found
 }
 
-/// A value as it was given: numbers of single precision have become longer ones.
-fn text(value: &Value) -> String {
-    match value.as_f64() {
-        Some(x) if value.is_f64() && f64::from(x as f32) == x => (x as f32).to_string(),
-        _ => value.to_string(),
-    }
-}
-
 /// Walks two JSON values and notes where they differ.
 fn compare(field: String, expected: &Value, got: &Value, found: &mut Vec<Difference>) {
     let inner = |key: &str| match field.is_empty() {
@@ -221,5 +213,13 @@ fn compare(field: String, expected: &Value, got: &Value, found: &mut Vec<Differe
             expected: text(a),
             got: text(b),
         }),
+    }
+}
+
+/// A value as it was given: numbers of single precision have become longer ones.
+fn text(value: &Value) -> String {
+    match value.as_f64() {
+        Some(x) if value.is_f64() && f64::from(x as f32) == x => (x as f32).to_string(),
+        _ => value.to_string(),
     }
 }

@@ -22,6 +22,7 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 use serde_json::json;
 
+use super::args::is_onnx;
 use super::augment::AugmentArgs;
 use super::error::Failure;
 use super::files::{check_output, save};
@@ -239,10 +240,7 @@ impl Distill {
                 )));
             }
         }
-        let from_file = Path::new(&self.student)
-            .extension()
-            .is_some_and(|e| e.eq_ignore_ascii_case("onnx"));
-        if self.recipe.keep_zeros && !from_file {
+        if self.recipe.keep_zeros && !is_onnx(Path::new(&self.student)) {
             return Err(Failure::Usage(
                 "--keep-zeros is for --student FILE.onnx: other students have no zeros to keep"
                     .to_owned(),

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::Distill;
+use crate::cli::args::is_onnx;
 use crate::cli::error::Failure;
 use crate::cli::output::{hex, note};
 use crate::cli::preprocessing::ImageArgs;
@@ -38,8 +39,7 @@ impl Student {
     /// The network that is asked for, for so many classes.
     pub fn open(args: &Distill, classes: usize) -> Result<Self, Failure> {
         let file = Path::new(&args.student);
-        let extension = file.extension();
-        match extension.is_some_and(|e| e.eq_ignore_ascii_case("onnx")) {
+        match is_onnx(file) {
             true => Self::from_file(args, file, classes),
             false => Self::from_zoo(args, classes),
         }
